@@ -1,0 +1,257 @@
+// Package config is the grammar of sluice.yaml: what may be written, its defaults, and where each value stands.
+//
+// Load reads a file and what it includes, and returns either a Config in which every reference, unit and bound is valid,
+// or all the problems found, each with file, line and column. A Config is plain data: it opens nothing and resolves no name.
+package config
+
+import (
+	"net/netip"
+	"regexp"
+	"time"
+)
+
+// Pos is where a value was written.
+type Pos struct {
+	File         string
+	Line, Column int // both from 1
+}
+
+// Config is one valid configuration, defaults filled in.
+type Config struct {
+	Loops     int           // event loops; 0: one for each processor
+	Drain     time.Duration // how long SIGTERM waits for open exchanges; 30s
+	Log       Log
+	AccessLog AccessLog
+	Admin     Admin
+	Listeners []Listener // in the order written, as are Upstreams and Routes
+	Upstreams []Upstream
+	Routes    []Route
+}
+
+// Log is the error log.
+type Log struct {
+	Level  string // debug, info, warn or error; info
+	Format string // text or json; text
+}
+
+// AccessLog says what is written of each exchange.
+type AccessLog struct {
+	To     string  // "" (off), "stdout", "stderr", a file's absolute path, "syslog:unix:/dev/log" or "syslog:udp:127.0.0.1:514"
+	Sample float64 // share of the exchanges with a status below 500 that is written, 0..1; 1
+	Queue  int     // lines that wait for the writer before lines are dropped and counted; 65536
+}
+
+// Admin is the run-time API.
+type Admin struct {
+	Bind Bind // unix:/run/sluice/admin.sock, mode 0600; the zero Bind where the file says `admin: off`
+}
+
+// Bind is an address to listen on: TCP or, with Path, a unix socket.
+type Bind struct {
+	Addr netip.AddrPort // ":80" is [::]:80, which takes IPv4 too
+	Path string         // of a unix socket; absolute
+	Pos  Pos
+}
+
+// Listener accepts downstream connections.
+type Listener struct {
+	Name          string
+	Pos           Pos
+	Binds         []Bind
+	Timeouts      ListenerTimeouts
+	Limits        ListenerLimits
+	RealIP        *RealIP        // nil: the client is the peer
+	ProxyProtocol *ProxyProtocol // nil: no PROXY header is read
+	Redirect      string         // a listener's name: every request is redirected to that listener's scheme and port
+	HalfClose     bool           // a client that closes its sending side is still there: the upstream work goes on
+	MergeSlashes  bool           // "//" in a path is read and forwarded as "/"
+	Forward       Forward
+}
+
+// ListenerTimeouts bound how long a client may take.
+type ListenerTimeouts struct {
+	Header time.Duration // first byte of a request to the end of its head; 10s
+	Idle   time.Duration // between requests; 75s
+	Body   time.Duration // between reads of a request body; 60s
+	Write  time.Duration // between writes of a response; 60s
+}
+
+// ListenerLimits bound what a client may send or hold.
+type ListenerLimits struct {
+	HeaderBytes      int   // request line and header section; 32KiB, 1KiB..1MiB
+	Headers          int   // field lines; 100, 1..1000
+	BodyBytes        int64 // 0: no limit
+	Connections      int   // open at once on this listener; 0: no limit
+	ConnectionsPerIP int   // 0: no limit
+}
+
+// RealIP says whom to believe about the client's address.
+type RealIP struct {
+	Header  string         // X-Forwarded-For (walked from the right over trusted addresses), Forwarded or X-Real-IP
+	Trusted []netip.Prefix // peers whose header is believed
+	Depth   int            // > 0: take the Depth-th address from the right instead of the first that is not trusted
+}
+
+// ProxyProtocol makes a PROXY header, version 1 or 2, mandatory on connections from these peers; from others it is refused.
+type ProxyProtocol struct {
+	From []netip.Prefix
+}
+
+// Forward is what the upstream is told of the client.
+type Forward struct {
+	XForwarded bool   // X-Forwarded-For, -Proto and -Host; true
+	Forwarded  bool   // RFC 7239; false
+	Via        string // pseudonym for Via in both directions; "" sends none
+	RequestID  string // header that carries the request's id: kept from a trusted peer, else made; X-Request-ID; "" where the file says off
+}
+
+// Upstream is a group of endpoints that serve the same.
+type Upstream struct {
+	Name        string
+	Pos         Pos
+	Endpoints   []Endpoint
+	Balance     string // round_robin
+	Pool        Pool
+	Timeouts    UpstreamTimeouts
+	Resolve     time.Duration // between resolutions of names; 10s, at least 1s
+	ReplayBytes int           // a request body up to this size can be sent again to a second connection; 16KiB, at most 64KiB
+}
+
+// Endpoint is one address of an upstream; a name may stand for several.
+type Endpoint struct {
+	Address string // host:port, [v6]:port or unix:/path
+	Weight  int    // 1..1000; 1
+	Pos     Pos
+}
+
+// Pool bounds the connections to each endpoint of an upstream.
+type Pool struct {
+	MaxConnections        int           // per endpoint; 0: no limit
+	MaxPending            int           // requests that wait for a connection, per upstream; 1024
+	QueueTimeout          time.Duration // 1s
+	IdlePerLoop           int           // kept per endpoint by each loop; 256
+	IdleTimeout           time.Duration // 60s
+	RequestsPerConnection int           // 0: no limit
+}
+
+// UpstreamTimeouts bound how long an endpoint may take.
+type UpstreamTimeouts struct {
+	Connect time.Duration // 5s
+	Header  time.Duration // end of the request to the end of the response head; 30s
+	Idle    time.Duration // between reads of a response body; 60s
+	Total   time.Duration // whole request; 0: no limit
+}
+
+// Route says what is done with the requests it matches.
+type Route struct {
+	Name     string // written as `name:`, else the text of the first match; unique
+	Pos      Pos
+	Matches  []Match // any of them
+	Priority int     // higher wins over every other rule; 0
+
+	// The action, exactly one of:
+	To       []Target
+	Respond  *Respond
+	Redirect *Redirect
+
+	// How the request is changed for the upstream; at most one of the three paths.
+	StripPrefix   string
+	ReplacePrefix *ReplacePrefix
+	Rewrite       *Rewrite
+	Host          string // preserve, upstream or a host name
+
+	Timeout   time.Duration // whole exchange; 0: the upstream's
+	BodyBytes *int64        // instead of the listener's limit
+	LogSample *float64      // instead of AccessLog.Sample
+}
+
+// Match is a set of conditions that must all hold.
+type Match struct {
+	Pos          Pos
+	Text         string   // as written in the short form, or its equivalent
+	Listeners    []string // empty: any
+	Methods      []string // empty: any
+	Host         Host
+	Path         Path
+	Headers      []FieldMatch
+	Query        []FieldMatch
+	Cookies      []FieldMatch
+	ContentTypes []string // media types without parameters, lower case; "text/*" is allowed
+	Clients      []netip.Prefix
+}
+
+// Host is a host condition: any host where Name is "".
+type Host struct {
+	Name     string // lower case, without port
+	Wildcard bool   // *.Name: one or more labels before it
+}
+
+// PathKind is the way a path condition is written.
+type PathKind uint8
+
+const (
+	PathAny    PathKind = iota
+	PathExact           // /a/{id}/c too: a {name} takes one segment
+	PathPrefix          // /a/* : /a and everything below it
+	PathRegex           // whole path, RE2; Regex is Value as written, with no anchors added
+)
+
+// Path is a path condition. It applies to the normalised path.
+type Path struct {
+	Kind  PathKind
+	Value string // without the trailing /* of a prefix
+	Regex *regexp.Regexp
+}
+
+// FieldOp is how a header, query argument or cookie is compared.
+type FieldOp uint8
+
+const (
+	FieldExact FieldOp = iota
+	FieldPresent
+	FieldAbsent
+	FieldRegex // unanchored, RE2
+)
+
+// FieldMatch is a condition on one header, query argument or cookie.
+type FieldMatch struct {
+	Name  string // of a header: lower case
+	Op    FieldOp
+	Value string
+	Regex *regexp.Regexp
+}
+
+// Target is one upstream of a route's `to:`.
+type Target struct {
+	Upstream string
+	Weight   int // 0..1000; 1
+	Pos      Pos
+}
+
+// Respond answers without an upstream.
+type Respond struct {
+	Status  int    // 200..599; 200
+	Body    Secret // at most 1 MiB; may be given as env:NAME or file:/path
+	Headers []Header
+}
+
+// Header is one field line to send. The value may be given as env:NAME or file:/path.
+type Header struct {
+	Name  string
+	Value Secret
+}
+
+// Redirect answers with a Location. To may hold {scheme}, {host}, {path}, {query} and the route's {param}s.
+type Redirect struct {
+	To     string
+	Status int // 301, 302, 303, 307 or 308; 302
+}
+
+// ReplacePrefix puts With in the place of Prefix at the start of the path.
+type ReplacePrefix struct{ Prefix, With string }
+
+// Rewrite replaces the path where Pattern matches; To may use $1 and ${name}.
+type Rewrite struct {
+	Pattern *regexp.Regexp
+	To      string
+}

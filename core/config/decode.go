@@ -1,0 +1,420 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+const (
+	maxNameRunes    = 128
+	maxPatternBytes = 1024
+	maxPatterns     = 10_000
+	maxDuration     = 24 * time.Hour
+)
+
+// decoder reads the syntax tree of one file into the loader's Config. Each of its methods reports what is wrong with the
+// node that it is given, and leaves the destination alone then.
+type decoder struct {
+	*loader
+	src     *source
+	depth   int                 // of inclusion
+	anchors map[string]ast.Node // seen so far in this file
+}
+
+func (d *decoder) at(n ast.Node) Pos { return position(d.src.name, n) }
+
+func (d *decoder) problem(n ast.Node, hint, format string, args ...any) {
+	d.problemAt(d.at(n), hint, format, args...)
+}
+
+// nearest returns a hint from a list of names, separated by spaces.
+func (d *decoder) nearest(name, valid string) string {
+	return d.hint(name, strings.FieldsSeq(valid))
+}
+
+// resolve takes anchors and aliases off a node. It returns nil, having reported why, where nothing usable is left.
+func (d *decoder) resolve(n ast.Node) ast.Node {
+	for range maxDepth {
+		if d.nodes++; d.nodes > d.maxNodes {
+			if !d.exhausted {
+				d.exhausted = true
+				d.problem(n, "", "aliases make this configuration larger than is read")
+			}
+			return nil
+		}
+		switch x := n.(type) {
+		case nil:
+			return nil
+		case *ast.AnchorNode:
+			n = x.Value
+		case *ast.AliasNode:
+			name := x.Value.GetToken().Value
+			target, ok := d.anchors[name]
+			if !ok || !before(target, x) {
+				d.problem(x, fmt.Sprintf(`a value that starts with * goes in quotes: "*%s"`, clip(name)),
+					"no anchor &%s stands before this alias", clip(name))
+				return nil
+			}
+			n = target
+		case *ast.TagNode:
+			d.problem(x, "", "YAML tags are not read")
+			return nil
+		case *ast.DirectiveNode:
+			d.problem(x, "", "YAML directives are not read")
+			return nil
+		default:
+			return n
+		}
+	}
+	d.problem(n, "", "this alias leads to itself")
+	return nil
+}
+
+func before(a, b ast.Node) bool {
+	p, q := position("", a), position("", b)
+	return p.Line < q.Line || p.Line == q.Line && p.Column < q.Column
+}
+
+// collectAnchors remembers the anchors below n. Only files that hold anchors pay for the walk.
+func (d *decoder) collectAnchors(n ast.Node) {
+	ast.Walk(anchorVisitor{d}, n)
+}
+
+type anchorVisitor struct{ d *decoder }
+
+func (v anchorVisitor) Visit(n ast.Node) ast.Visitor {
+	if a, ok := n.(*ast.AnchorNode); ok && a.Name != nil && a.Value != nil {
+		name := a.Name.GetToken().Value
+		if first, twice := v.d.anchors[name]; twice && first != a.Value {
+			v.d.problem(a, "", "anchor &%s is given twice; first at %s", clip(name), v.d.at(first))
+		} else {
+			v.d.anchors[name] = a.Value
+		}
+	}
+	return v
+}
+
+// describe says in words what a resolved node is.
+func describe(n ast.Node) string {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return "a map"
+	case *ast.SequenceNode:
+		return "a list"
+	case *ast.StringNode, *ast.LiteralNode:
+		return "a string"
+	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		return "a number"
+	case *ast.BoolNode:
+		return "true or false"
+	case *ast.NullNode:
+		return "empty"
+	}
+	return "something else"
+}
+
+func (d *decoder) wrongType(key string, n ast.Node, want string) {
+	if _, ok := n.(*ast.NullNode); ok {
+		d.problem(n, "", "%q has no value; it must be %s", key, want)
+		return
+	}
+	d.problem(n, "", "%q must be %s, not %s", key, want, describe(n))
+}
+
+// mapping calls set for each key of a map, in order, and refuses keys that set does not know (valid lists those it does)
+// or that stand twice.
+func (d *decoder) mapping(what string, n ast.Node, valid string, set func(key string, k, v ast.Node) bool) bool {
+	n = d.resolve(n)
+	if n == nil {
+		return false
+	}
+	var values []*ast.MappingValueNode
+	switch x := n.(type) {
+	case *ast.MappingNode:
+		values = x.Values
+	case *ast.MappingValueNode:
+		values = []*ast.MappingValueNode{x}
+	default:
+		d.wrongType(what, n, "a map")
+		return false
+	}
+	const few = 16 // up to which it is cheaper to compare than to hash
+	var seen map[string]int
+	if len(values) > few {
+		seen = make(map[string]int, len(values))
+	}
+	for i, pair := range values {
+		if d.exhausted {
+			return false
+		}
+		key, ok := d.key(pair.Key)
+		if !ok {
+			continue
+		}
+		first := i
+		if seen != nil {
+			if j, twice := seen[key]; twice {
+				first = j
+			}
+			seen[key] = first
+		} else {
+			for j := range i {
+				if values[j].Key.GetToken().Value == key {
+					first = j
+					break
+				}
+			}
+		}
+		if first < i {
+			d.problem(pair.Key, "", "%q is given twice; first at %s", clip(key), d.at(values[first].Key))
+			continue
+		}
+		if !set(key, pair.Key, pair.Value) {
+			d.problem(pair.Key, d.nearest(key, valid), "unknown key %q", clip(key))
+		}
+	}
+	return true
+}
+
+func (d *decoder) key(k ast.MapKeyNode) (string, bool) {
+	switch k.(type) {
+	case *ast.StringNode, *ast.IntegerNode:
+		return k.GetToken().Value, true
+	case *ast.MergeKeyNode:
+		d.problem(k, "use an alias for a whole value", "merge keys are not read")
+	default:
+		d.problem(k, "put it in quotes", "a key must be a string")
+	}
+	return "", false
+}
+
+// list calls each for every item of a list, or once for a value that is not a list: the short form.
+func (d *decoder) list(key string, n ast.Node, each func(v ast.Node)) {
+	n = d.resolve(n)
+	if n == nil {
+		return
+	}
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		each(n)
+		return
+	}
+	if len(seq.Values) == 0 {
+		d.problem(n, "", "%q is an empty list", key)
+	}
+	for _, v := range seq.Values {
+		if d.exhausted {
+			return
+		}
+		each(v)
+	}
+}
+
+// text reads a string. A number is taken as it is written, so that a version or an id needs no quotes.
+func (d *decoder) text(key string, n ast.Node, to *string) bool {
+	n = d.resolve(n)
+	switch x := n.(type) {
+	case nil:
+		return false
+	case *ast.StringNode:
+		*to = x.Value
+	case *ast.LiteralNode:
+		*to = x.Value.Value
+	case *ast.IntegerNode, *ast.FloatNode:
+		*to = n.GetToken().Value
+	default:
+		d.wrongType(key, n, "a string")
+		return false
+	}
+	return true
+}
+
+// word reads a string that must be one of the valid ones, separated by spaces.
+func (d *decoder) word(key string, n ast.Node, valid string, to *string) {
+	var s string
+	if !d.text(key, n, &s) {
+		return
+	}
+	for w := range strings.FieldsSeq(valid) {
+		if s == w {
+			*to = s
+			return
+		}
+	}
+	d.problem(n, d.nearest(s, valid), "%q must be one of %s, not %q", key, strings.ReplaceAll(valid, " ", ", "), clip(s))
+}
+
+// name reads what identifies a listener or an upstream: it becomes a label of metrics and a part of paths.
+func (d *decoder) name(what, name string, k ast.Node) {
+	ok := name != "" && len(name) <= maxNameRunes
+	for i := range len(name) {
+		c := name[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		ok = ok && (alnum || i > 0 && strings.IndexByte("._-", c) >= 0)
+	}
+	if !ok {
+		d.problem(k, fmt.Sprintf("letters, digits, '.', '_' and '-', at most %d", maxNameRunes), "%q cannot name %s", clip(name), what)
+	}
+}
+
+func (d *decoder) boolean(key string, n ast.Node, to *bool) {
+	n = d.resolve(n)
+	switch x := n.(type) {
+	case nil:
+	case *ast.BoolNode:
+		*to = x.Value
+	default:
+		d.wrongType(key, n, "true or false")
+	}
+}
+
+// integer reads a whole number, written in decimal digits.
+func (d *decoder) integer(key string, n ast.Node, low, high int64, to *int) {
+	n = d.resolve(n)
+	if n == nil {
+		return
+	}
+	if _, ok := n.(*ast.IntegerNode); !ok {
+		d.wrongType(key, n, "a whole number")
+		return
+	}
+	written := n.GetToken().Value
+	v, err := strconv.ParseInt(written, 10, 64)
+	leadingZero := len(written) > 1 && strings.TrimLeft(written, "+-")[0] == '0'
+	if (err != nil || leadingZero) && !strings.Contains(fmt.Sprint(err), "range") {
+		d.problem(n, "", "%q must be written in decimal digits, not as %s", key, clip(written))
+		return
+	}
+	if err != nil || v < low || v > high {
+		d.problem(n, "", "%q must be from %d to %d", key, low, high)
+		return
+	}
+	*to = int(v)
+}
+
+// share reads a number from 0 to 1.
+func (d *decoder) share(key string, n ast.Node, to *float64) {
+	n = d.resolve(n)
+	switch n.(type) {
+	case nil:
+		return
+	case *ast.IntegerNode, *ast.FloatNode:
+		v, err := strconv.ParseFloat(n.GetToken().Value, 64)
+		if err == nil && v >= 0 && v <= 1 {
+			*to = v
+			return
+		}
+	}
+	d.problem(n, "", "%q must be a number from 0 to 1", key)
+}
+
+// measure returns what is written for a duration or a size: both are strings with a unit, or a plain 0.
+func (d *decoder) measure(key string, n ast.Node, want string) (string, ast.Node) {
+	n = d.resolve(n)
+	switch x := n.(type) {
+	case nil:
+		return "", nil
+	case *ast.StringNode:
+		return x.Value, n
+	case *ast.IntegerNode, *ast.FloatNode:
+		return n.GetToken().Value, n
+	}
+	d.wrongType(key, n, want)
+	return "", nil
+}
+
+func (d *decoder) duration(key string, n ast.Node, low time.Duration, to *time.Duration) {
+	d.durationUpTo(key, n, low, maxDuration, to)
+}
+
+// optionalDuration reads a limit that 0 turns off.
+func (d *decoder) optionalDuration(key string, n ast.Node, to *time.Duration) {
+	v := *to
+	d.duration(key, n, 0, &v)
+	if v > 0 && v < time.Millisecond {
+		d.problem(n, "", "%q must be 0, or from 1ms to %s", key, formatDuration(maxDuration))
+		return
+	}
+	*to = v
+}
+
+func (d *decoder) durationUpTo(key string, n ast.Node, low, high time.Duration, to *time.Duration) {
+	written, n := d.measure(key, n, "a duration")
+	if n == nil {
+		return
+	}
+	v, hint, ok := parseDuration(written)
+	switch {
+	case !ok:
+		d.problem(n, hint, "%q must be a duration, not %q", key, clip(written))
+	case v < low || v > high:
+		d.problem(n, "", "%q must be from %s to %s", key, formatDuration(low), formatDuration(high))
+	default:
+		*to = v
+	}
+}
+
+func (d *decoder) size(key string, n ast.Node, low, high int64, to *int64) {
+	written, n := d.measure(key, n, "a size")
+	if n == nil {
+		return
+	}
+	v, hint, ok := parseSize(written)
+	switch {
+	case !ok:
+		d.problem(n, hint, "%q must be a size, not %q", key, clip(written))
+	case v < low || v > high:
+		d.problem(n, "", "%q must be from %s to %s", key, formatSize(low), formatSize(high))
+	default:
+		*to = v
+	}
+}
+
+func (d *decoder) sizeInt(key string, n ast.Node, low, high int64, to *int) {
+	v := int64(*to)
+	d.size(key, n, low, high, &v)
+	*to = int(v)
+}
+
+// pattern compiles a regular expression that stands at the offset-th byte of the scalar n, whose value is whole.
+func (d *decoder) pattern(n ast.Node, whole string, offset int) *regexp.Regexp {
+	text := whole[offset:]
+	if re, ok := d.patterns[text]; ok {
+		return re
+	}
+	at := d.src.inside(d.at(n), whole, offset)
+	switch {
+	case text == "":
+		d.problemAt(at, "", "the regular expression is empty")
+		return nil
+	case len(text) > maxPatternBytes:
+		d.problemAt(at, "", "the regular expression is longer than %d bytes", maxPatternBytes)
+		return nil
+	case len(d.patterns) >= maxPatterns:
+		d.problemAt(at, "", "there are more than %d different regular expressions", maxPatterns)
+		return nil
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		message := err.Error()
+		if failure, ok := err.(*syntax.Error); ok {
+			message = failure.Code.String()
+			if i := strings.Index(text, failure.Expr); i > 0 && failure.Expr != "" {
+				at = d.src.inside(d.at(n), whole, offset+i)
+			}
+			if failure.Expr != "" {
+				message += fmt.Sprintf(": %q", clip(failure.Expr))
+			}
+		}
+		d.problemAt(at, "", "bad regular expression: %s", message)
+		return nil
+	}
+	d.patterns[text] = re
+	return re
+}

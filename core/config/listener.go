@@ -1,0 +1,220 @@
+package config
+
+import (
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+const (
+	listenerKeys  = "bind timeouts limits real_ip proxy_protocol redirect half_close merge_slashes forward"
+	realIPHeaders = "X-Forwarded-For Forwarded X-Real-IP"
+	maxBodyBytes  = 1 << 50
+	maxCount      = 10_000_000 // of connections, and of whatever else is only counted
+)
+
+func defaultListener(name string, pos Pos) Listener {
+	return Listener{
+		Name:     name,
+		Pos:      pos,
+		Timeouts: ListenerTimeouts{Header: 10 * time.Second, Idle: 75 * time.Second, Body: time.Minute, Write: time.Minute},
+		Limits:   ListenerLimits{HeaderBytes: 32 << 10, Headers: 100},
+		Forward:  Forward{XForwarded: true, RequestID: "X-Request-ID"},
+	}
+}
+
+// listener reads one entry of `listeners`.
+func (d *decoder) listener(name string, k, v ast.Node) bool {
+	d.name("a listener", name, k)
+	if first, twice := d.listeners[name]; twice {
+		d.problem(k, "", "listener %q is given twice; first at %s", name, d.cfg.Listeners[first].Pos)
+		return true
+	}
+	l := defaultListener(name, d.at(k))
+	hasBind := false
+	ok := d.mapping(name, v, listenerKeys, func(key string, k, v ast.Node) bool {
+		switch key {
+		case "bind":
+			hasBind = true
+			d.list(key, v, func(v ast.Node) {
+				var b Bind
+				if d.bind(key, v, &b) {
+					l.Binds = append(l.Binds, b)
+				}
+			})
+		case "timeouts":
+			d.listenerTimeouts(key, v, &l.Timeouts)
+		case "limits":
+			d.listenerLimits(key, v, &l.Limits)
+		case "real_ip":
+			d.realIP(key, v, &l)
+		case "proxy_protocol":
+			l.ProxyProtocol = &ProxyProtocol{}
+			d.prefixes(key, v, &l.ProxyProtocol.From)
+		case "redirect":
+			if d.text(key, v, &l.Redirect) {
+				d.redirects = append(d.redirects, reference{name: l.Redirect, pos: d.at(v), from: len(d.cfg.Listeners)})
+			}
+		case "half_close":
+			d.boolean(key, v, &l.HalfClose)
+		case "merge_slashes":
+			d.boolean(key, v, &l.MergeSlashes)
+		case "forward":
+			d.forward(key, v, &l.Forward)
+		default:
+			return false
+		}
+		return true
+	})
+	if ok && !hasBind {
+		d.problem(k, `add bind: ":80"`, "listener %q has no %q", name, "bind")
+	}
+	d.listeners[name] = len(d.cfg.Listeners)
+	d.cfg.Listeners = append(d.cfg.Listeners, l)
+	return true
+}
+
+func (d *decoder) listenerTimeouts(key string, n ast.Node, t *ListenerTimeouts) {
+	d.mapping(key, n, "header idle body write", func(key string, _, v ast.Node) bool {
+		var to *time.Duration
+		switch key {
+		case "header":
+			to = &t.Header
+		case "idle":
+			to = &t.Idle
+		case "body":
+			to = &t.Body
+		case "write":
+			to = &t.Write
+		default:
+			return false
+		}
+		d.duration(key, v, time.Millisecond, to)
+		return true
+	})
+}
+
+func (d *decoder) listenerLimits(key string, n ast.Node, l *ListenerLimits) {
+	const valid = "header_bytes headers body_bytes connections connections_per_ip"
+	d.mapping(key, n, valid, func(key string, _, v ast.Node) bool {
+		switch key {
+		case "header_bytes":
+			d.sizeInt(key, v, 1<<10, 1<<20, &l.HeaderBytes)
+		case "headers":
+			d.integer(key, v, 1, 1000, &l.Headers)
+		case "body_bytes":
+			d.size(key, v, 0, maxBodyBytes, &l.BodyBytes)
+		case "connections":
+			d.integer(key, v, 0, maxCount, &l.Connections)
+		case "connections_per_ip":
+			d.integer(key, v, 0, maxCount, &l.ConnectionsPerIP)
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (d *decoder) realIP(key string, n ast.Node, l *Listener) {
+	r := &RealIP{Header: "X-Forwarded-For"}
+	hasTrusted := false
+	ok := d.mapping(key, n, "header trusted depth", func(key string, k, v ast.Node) bool {
+		switch key {
+		case "header":
+			var name string
+			if !d.text(key, v, &name) {
+				return true
+			}
+			for valid := range strings.FieldsSeq(realIPHeaders) {
+				if strings.EqualFold(name, valid) {
+					r.Header = valid
+					return true
+				}
+			}
+			d.word(key, v, realIPHeaders, &r.Header)
+		case "trusted":
+			hasTrusted = true
+			d.prefixes(key, v, &r.Trusted)
+		case "depth":
+			d.integer(key, v, 0, 64, &r.Depth)
+		default:
+			return false
+		}
+		return true
+	})
+	if ok && !hasTrusted {
+		d.problem(n, "add trusted: [10.0.0.0/8]", "%q has no %q: nobody's header would be believed", key, "trusted")
+	}
+	l.RealIP = r
+}
+
+func (d *decoder) forward(key string, n ast.Node, f *Forward) {
+	d.mapping(key, n, "x_forwarded forwarded via request_id", func(key string, _, v ast.Node) bool {
+		switch key {
+		case "x_forwarded":
+			d.boolean(key, v, &f.XForwarded)
+		case "forwarded":
+			d.boolean(key, v, &f.Forwarded)
+		case "via":
+			var s string
+			if !d.text(key, v, &s) {
+				return true
+			}
+			if s == "off" {
+				f.Via = ""
+			} else if d.token(key, v, s) {
+				f.Via = s
+			}
+		case "request_id":
+			var s string
+			if !d.text(key, v, &s) {
+				return true
+			}
+			if s == "off" {
+				f.RequestID = ""
+			} else if d.fieldName(key, v, s) {
+				f.RequestID = s
+			}
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+// token checks a token of RFC 9110 section 5.6.2.
+func (d *decoder) token(key string, n ast.Node, s string) bool {
+	if isToken(s) {
+		return true
+	}
+	d.problem(n, "letters, digits and !#$%&'*+-.^_`|~, at most 256", "%q must be a token, not %q", key, clip(s))
+	return false
+}
+
+// fieldName checks the name of a header that the gateway may send or look for.
+func (d *decoder) fieldName(key string, n ast.Node, s string) bool {
+	if !d.token(key, n, s) {
+		return false
+	}
+	switch strings.ToLower(s) {
+	case "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length", "host":
+		d.problem(n, "", "header %q belongs to the connection and cannot be set", s)
+		return false
+	}
+	return true
+}
+
+func isToken(s string) bool {
+	if s == "" || len(s) > 256 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alnum && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return true
+}

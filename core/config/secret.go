@@ -1,0 +1,53 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// redacted stands for a secret wherever it is printed.
+const redacted = "***"
+
+// Secret is a string that may have been given by reference (env:NAME or file:/path). One that was shows itself to nobody
+// who does not call Reveal: not to fmt, slog, encoding/json or Dump. One written in the file itself hides nothing.
+// It is immutable.
+type Secret struct {
+	value     string
+	reference bool
+}
+
+// Literal returns a Secret for a value that stands in the configuration as it is.
+func Literal(value string) Secret { return Secret{value: value} }
+
+// Referenced returns a Secret for a value read from elsewhere.
+func Referenced(value string) Secret { return Secret{value: value, reference: true} }
+
+// Reveal returns the value itself. The caller must not log it.
+func (s Secret) Reveal() string { return s.value }
+
+// IsReference tells whether the value was read from elsewhere, and so must not be shown.
+func (s Secret) IsReference() bool { return s.reference }
+
+// String returns "***" for a value given by reference.
+func (s Secret) String() string {
+	if s.reference {
+		return redacted
+	}
+	return s.value
+}
+
+// Format keeps every verb, %#v and %d too, from printing what String does not.
+func (s Secret) Format(f fmt.State, verb rune) {
+	if verb == 'q' || f.Flag('#') {
+		fmt.Fprintf(f, "%q", s.String())
+		return
+	}
+	io.WriteString(f, s.String()) //nolint:errcheck // fmt keeps the error of its own writer
+}
+
+// MarshalText is what encoders other than JSON's, slog's text handler among them, write.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// MarshalJSON writes the string that String returns.
+func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }

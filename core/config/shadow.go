@@ -1,0 +1,235 @@
+package config
+
+import (
+	"net/netip"
+	"sort"
+	"strings"
+)
+
+// maxRivals bounds the matches that one match is compared with, so that a file with many matches of one path loads in
+// time in proportion to its size. What is missed is a warning.
+const maxRivals = 64
+
+// rival is a match and what decides whether it is looked at before another.
+type rival struct {
+	route, match int
+	predicates   int
+	next         int // in the list of those with the same host and path; -1 ends it
+}
+
+// checkShadows warns of matches that are never reached, because one that is looked at first takes all their requests.
+func (l *loader) checkShadows() {
+	var all []rival
+	lowest := 0
+	for i := range l.cfg.Routes {
+		if l.names[i].partial {
+			continue
+		}
+		r := &l.cfg.Routes[i]
+		if len(all) == 0 {
+			lowest = r.Priority
+		}
+		lowest = min(lowest, r.Priority)
+		for j := range r.Matches {
+			all = append(all, rival{route: i, match: j, predicates: r.Matches[j].predicates(), next: -1})
+		}
+	}
+	raised := l.raised(all, lowest)
+	head := make(map[string]int, len(all))
+	for i := range all {
+		m := &l.cfg.Routes[all[i].route].Matches[all[i].match]
+		key := m.Host.String() + "\x00" + m.Path.shape()
+		if first, ok := head[key]; ok {
+			all[i].next = first
+		}
+		head[key] = i
+	}
+	for i := range all {
+		b := &all[i]
+		m := &l.cfg.Routes[b.route].Matches[b.match]
+		winner := l.coveredBy(b, raised)
+		if b.next >= 0 || head[m.Host.String()+"\x00"+m.Path.shape()] != i {
+			winner = first(winner, l.coveredInGroup(all, i, head[m.Host.String()+"\x00"+m.Path.shape()]))
+		}
+		if winner == nil {
+			continue
+		}
+		if winner.route == b.route {
+			l.warnAt(m.Pos, "", "this match is never reached: another match of the route takes its requests first")
+			continue
+		}
+		w := &l.cfg.Routes[winner.route]
+		l.warnAt(m.Pos, "", "this match is never reached: route %q at %s takes its requests first", clip(w.Name), w.Matches[winner.match].Pos)
+	}
+}
+
+func first(a, b *rival) *rival {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// raised returns the matches of the highest priorities, as long as these are above the lowest.
+func (l *loader) raised(all []rival, lowest int) []rival {
+	var raised []rival
+	for _, r := range all {
+		if l.cfg.Routes[r.route].Priority > lowest {
+			raised = append(raised, r)
+		}
+	}
+	sort.SliceStable(raised, func(i, j int) bool {
+		return l.cfg.Routes[raised[i].route].Priority > l.cfg.Routes[raised[j].route].Priority
+	})
+	return raised[:min(len(raised), maxRivals)]
+}
+
+// coveredBy finds a match of higher priority that takes all requests of b.
+func (l *loader) coveredBy(b *rival, raised []rival) *rival {
+	rb := &l.cfg.Routes[b.route]
+	for i := range raised {
+		ra := &l.cfg.Routes[raised[i].route]
+		if ra.Priority <= rb.Priority {
+			return nil
+		}
+		ma, mb := &ra.Matches[raised[i].match], &rb.Matches[b.match]
+		if ma.Host.covers(mb.Host) && ma.Path.covers(mb.Path) && ma.predicatesCover(mb) {
+			return &raised[i]
+		}
+	}
+	return nil
+}
+
+// coveredInGroup finds a match of the same host and path that takes all requests of all[index] and is looked at before.
+func (l *loader) coveredInGroup(all []rival, index, head int) *rival {
+	b := &all[index]
+	rb := &l.cfg.Routes[b.route]
+	for i, tries := head, 0; i >= 0 && tries < maxRivals; i, tries = all[i].next, tries+1 {
+		if i == index {
+			continue
+		}
+		a := &all[i]
+		ra := &l.cfg.Routes[a.route]
+		wins := ra.Priority > rb.Priority
+		if ra.Priority == rb.Priority {
+			wins = a.predicates > b.predicates || a.predicates == b.predicates && i < index
+		}
+		if wins && ra.Matches[a.match].predicatesCover(&rb.Matches[b.match]) {
+			return a
+		}
+	}
+	return nil
+}
+
+// predicates counts the conditions besides host and path.
+func (m *Match) predicates() int {
+	n := len(m.Headers) + len(m.Query) + len(m.Cookies)
+	for _, given := range []bool{len(m.Listeners) > 0, len(m.Methods) > 0, len(m.ContentTypes) > 0, len(m.Clients) > 0} {
+		if given {
+			n++
+		}
+	}
+	return n
+}
+
+// predicatesCover tells whether the conditions of o besides host and path imply those of m.
+func (m *Match) predicatesCover(o *Match) bool {
+	same := func(a, b string) bool { return a == b }
+	return impliedBy(m.Listeners, o.Listeners, same) &&
+		impliedBy(m.Methods, o.Methods, same) &&
+		impliedBy(m.ContentTypes, o.ContentTypes, func(a, b string) bool {
+			prefix, wild := strings.CutSuffix(a, "*")
+			return a == b || wild && strings.HasPrefix(b, prefix)
+		}) &&
+		impliedBy(m.Clients, o.Clients, func(a, b netip.Prefix) bool {
+			return a.Bits() <= b.Bits() && a.Contains(b.Addr())
+		}) &&
+		fieldsCover(m.Headers, o.Headers) && fieldsCover(m.Query, o.Query) && fieldsCover(m.Cookies, o.Cookies)
+}
+
+// impliedBy tells whether each alternative of b falls under one of a. No alternatives at all mean that anything holds.
+// Lists over maxRivals are not compared.
+func impliedBy[T any](a, b []T, covers func(a, b T) bool) bool {
+	if len(a) == 0 {
+		return true
+	}
+	if len(b) == 0 || len(a) > maxRivals || len(b) > maxRivals {
+		return false
+	}
+	for i := range b {
+		found := false
+		for j := range a {
+			found = found || covers(a[j], b[i])
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// fieldsCover tells whether the conditions b, which all hold, imply all of a.
+func fieldsCover(a, b []FieldMatch) bool {
+	for i := range a {
+		found := false
+		for j := range b {
+			x, y := &a[i], &b[j]
+			found = found || x.Name == y.Name && (x.Op == y.Op && x.Value == y.Value || x.Op == FieldPresent && y.Op == FieldExact)
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+func (h Host) covers(o Host) bool {
+	if h.Name == "" || h == o {
+		return true
+	}
+	return h.Wildcard && strings.HasSuffix(o.Name, "."+h.Name)
+}
+
+// covers tells whether each path that matches o matches p. It is not sure of regular expressions that differ.
+func (p Path) covers(o Path) bool {
+	switch {
+	case p.Kind == PathAny:
+		return true
+	case p.Kind == PathRegex || o.Kind == PathRegex || o.Kind == PathAny:
+		return p.Kind == o.Kind && p.Value == o.Value
+	case p.Kind == PathExact && o.Kind == PathPrefix:
+		return false
+	}
+	have, want := o.Value, p.Value
+	for want != "" {
+		if have == "" {
+			return false
+		}
+		var a, b string
+		a, want = cutSegment(want)
+		b, have = cutSegment(have)
+		if _, any := parameter(a); any {
+			if b == "" {
+				return false
+			}
+		} else if a != b {
+			return false
+		}
+	}
+	return have == "" || p.Kind == PathPrefix
+}
+
+// shape returns the path as it is written, with its parameters nameless.
+func (p Path) shape() string {
+	s := p.String()
+	if p.Kind == PathRegex || !strings.Contains(s, "{") {
+		return s
+	}
+	segments := strings.Split(s, "/")
+	for i := range segments {
+		if _, ok := parameter(segments[i]); ok {
+			segments[i] = "{}"
+		}
+	}
+	return strings.Join(segments, "/")
+}

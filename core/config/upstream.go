@@ -1,0 +1,164 @@
+package config
+
+import (
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+const (
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes"
+	maxEndpoints   = 10_000 // of one upstream
+	maxReplayBytes = 64 << 10
+)
+
+func defaultUpstream(name string, pos Pos) Upstream {
+	return Upstream{
+		Name:        name,
+		Pos:         pos,
+		Balance:     "round_robin",
+		Pool:        Pool{MaxPending: 1024, QueueTimeout: time.Second, IdlePerLoop: 256, IdleTimeout: time.Minute},
+		Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute},
+		Resolve:     10 * time.Second,
+		ReplayBytes: 16 << 10,
+	}
+}
+
+// upstream reads one entry of `upstreams`: a map, or its endpoints alone.
+func (d *decoder) upstream(name string, k, v ast.Node) bool {
+	d.name("an upstream", name, k)
+	if first, twice := d.upstreams[name]; twice {
+		d.problem(k, "", "upstream %q is given twice; first at %s", name, d.cfg.Upstreams[first].Pos)
+		return true
+	}
+	u := defaultUpstream(name, d.at(k))
+	switch n := d.resolve(v).(type) {
+	case nil:
+	case *ast.SequenceNode, *ast.StringNode:
+		d.endpoints(name, n, &u)
+	default:
+		d.upstreamMap(name, k, n, &u)
+	}
+	d.upstreams[name] = len(d.cfg.Upstreams)
+	d.cfg.Upstreams = append(d.cfg.Upstreams, u)
+	return true
+}
+
+func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
+	hasEndpoints := false
+	ok := d.mapping(name, v, upstreamKeys, func(key string, _, v ast.Node) bool {
+		switch key {
+		case "endpoints":
+			hasEndpoints = true
+			d.endpoints(key, v, u)
+		case "balance":
+			d.word(key, v, "round_robin", &u.Balance)
+		case "pool":
+			d.pool(key, v, &u.Pool)
+		case "timeouts":
+			d.upstreamTimeouts(key, v, &u.Timeouts)
+		case "resolve":
+			d.duration(key, v, time.Second, &u.Resolve)
+		case "replay_bytes":
+			d.sizeInt(key, v, 0, maxReplayBytes, &u.ReplayBytes)
+		default:
+			return false
+		}
+		return true
+	})
+	if ok && !hasEndpoints {
+		d.problem(k, "add endpoints: [127.0.0.1:8080]", "upstream %q has no %q", name, "endpoints")
+	}
+}
+
+func (d *decoder) endpoints(key string, n ast.Node, u *Upstream) {
+	seen := map[string]Pos{}
+	d.list(key, n, func(v ast.Node) {
+		e := Endpoint{Weight: 1}
+		n := d.resolve(v)
+		if n == nil {
+			return
+		}
+		e.Pos = d.at(n)
+		if !d.endpoint(key, n, &e) {
+			return
+		}
+		if first, twice := seen[e.Address]; twice {
+			d.problem(n, "give it a weight instead", "endpoint %q is given twice; first at %s", e.Address, first)
+			return
+		}
+		seen[e.Address] = e.Pos
+		if len(u.Endpoints) == maxEndpoints {
+			d.problem(n, "", "an upstream has at most %d endpoints", maxEndpoints)
+		}
+		if len(u.Endpoints) <= maxEndpoints {
+			u.Endpoints = append(u.Endpoints, e)
+		}
+	})
+}
+
+func (d *decoder) endpoint(key string, n ast.Node, e *Endpoint) bool {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+	default:
+		return d.endpointAddress(key, n, &e.Address)
+	}
+	hasAddress, ok := false, false
+	known := d.mapping(key, n, "address weight", func(key string, _, v ast.Node) bool {
+		switch key {
+		case "address":
+			hasAddress = true
+			ok = d.endpointAddress(key, v, &e.Address)
+		case "weight":
+			d.integer(key, v, 1, 1000, &e.Weight)
+		default:
+			return false
+		}
+		return true
+	})
+	if known && !hasAddress {
+		d.problem(n, "", "an endpoint has no %q", "address")
+	}
+	return ok
+}
+
+func (d *decoder) pool(key string, n ast.Node, p *Pool) {
+	const valid = "max_connections max_pending queue_timeout idle_per_loop idle_timeout requests_per_connection"
+	d.mapping(key, n, valid, func(key string, _, v ast.Node) bool {
+		switch key {
+		case "max_connections":
+			d.integer(key, v, 0, maxCount, &p.MaxConnections)
+		case "max_pending":
+			d.integer(key, v, 0, maxCount, &p.MaxPending)
+		case "queue_timeout":
+			d.duration(key, v, 0, &p.QueueTimeout)
+		case "idle_per_loop":
+			d.integer(key, v, 0, 65536, &p.IdlePerLoop)
+		case "idle_timeout":
+			d.duration(key, v, time.Millisecond, &p.IdleTimeout)
+		case "requests_per_connection":
+			d.integer(key, v, 0, 1_000_000_000, &p.RequestsPerConnection)
+		default:
+			return false
+		}
+		return true
+	})
+}
+
+func (d *decoder) upstreamTimeouts(key string, n ast.Node, t *UpstreamTimeouts) {
+	d.mapping(key, n, "connect header idle total", func(key string, _, v ast.Node) bool {
+		switch key {
+		case "connect":
+			d.duration(key, v, time.Millisecond, &t.Connect)
+		case "header":
+			d.duration(key, v, time.Millisecond, &t.Header)
+		case "idle":
+			d.duration(key, v, time.Millisecond, &t.Idle)
+		case "total":
+			d.optionalDuration(key, v, &t.Total)
+		default:
+			return false
+		}
+		return true
+	})
+}

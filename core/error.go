@@ -1,0 +1,62 @@
+package core
+
+// Side says who is to blame for a failed exchange.
+type Side uint8
+
+const (
+	SideDownstream Side = iota
+	SideUpstream
+	SideInternal
+)
+
+func (s Side) String() string { return [...]string{"downstream", "upstream", "internal"}[s] }
+
+// Retry says whether a failed attempt may be repeated on another connection or endpoint.
+type Retry uint8
+
+const (
+	RetryNever      Retry = iota
+	RetryUnsent           // nothing of the request was sent: any request may be repeated
+	RetryIfReused         // a kept connection broke before a byte came back: an idempotent request may be repeated
+	RetryIdempotent       // the endpoint failed: by policy, an idempotent request may be repeated
+)
+
+// Error is why an exchange failed. Clients see Status and Reason, the log sees Detail too. Errors are made once, at
+// start: failing is as cheap as succeeding.
+type Error struct {
+	Status int    // what the client is told; 0: the client has gone, nobody is told
+	Reason string // stable code, such as "connect_failed"
+	Detail string
+	Side   Side
+	Retry  Retry
+	Close  bool // the downstream connection cannot go on after the answer
+}
+
+func (e *Error) Error() string {
+	if e.Detail == "" {
+		return e.Reason
+	}
+	return e.Reason + ": " + e.Detail
+}
+
+// What the stages of the path may fail with. The parsers have their own list of bad requests.
+var (
+	ErrClientGone      = &Error{Reason: "client_gone", Close: true}
+	ErrClientSlow      = &Error{Reason: "client_slow", Close: true}
+	ErrNotFound        = &Error{Status: 404, Reason: "not_found"}
+	ErrMethod          = &Error{Status: 405, Reason: "method_not_allowed", Close: true}
+	ErrRequestTimeout  = &Error{Status: 408, Reason: "request_timeout", Close: true}
+	ErrBodyTooLarge    = &Error{Status: 413, Reason: "body_too_large", Close: true}
+	ErrExpectation     = &Error{Status: 417, Reason: "expectation_failed", Close: true}
+	ErrInternal        = &Error{Status: 500, Reason: "internal", Side: SideInternal, Close: true}
+	ErrConnectFailed   = &Error{Status: 502, Reason: "connect_failed", Side: SideUpstream, Retry: RetryUnsent}
+	ErrUpstreamReset   = &Error{Status: 502, Reason: "upstream_reset", Side: SideUpstream, Retry: RetryIfReused}
+	ErrUpstreamClosed  = &Error{Status: 502, Reason: "upstream_closed", Side: SideUpstream, Retry: RetryIfReused}
+	ErrBadResponse     = &Error{Status: 502, Reason: "bad_response", Side: SideUpstream}
+	ErrNoEndpoint      = &Error{Status: 503, Reason: "no_endpoint", Side: SideUpstream}
+	ErrQueueFull       = &Error{Status: 503, Reason: "queue_full", Side: SideUpstream}
+	ErrQueueTimeout    = &Error{Status: 503, Reason: "queue_timeout", Side: SideUpstream}
+	ErrConnectTimeout  = &Error{Status: 504, Reason: "connect_timeout", Side: SideUpstream, Retry: RetryUnsent}
+	ErrUpstreamTimeout = &Error{Status: 504, Reason: "upstream_timeout", Side: SideUpstream}
+	ErrStopping        = &Error{Status: 503, Reason: "stopping", Side: SideInternal, Close: true}
+)

@@ -1,0 +1,159 @@
+package core
+
+import (
+	"net/netip"
+
+	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/lb"
+)
+
+// Exchange is one request and its response. One coroutine owns it; Worker.End makes it ready for the next, so nothing
+// may keep it or a []byte taken from it.
+type Exchange struct {
+	Request, Response Message
+
+	Worker     *Worker    // of the loop that serves the exchange
+	Listener   *Listener  // as configured when the request arrived
+	Snapshot   *Snapshot  // loaded once: one request sees one configuration
+	Client     Client     // filled by the connection and the listener's real-ip step
+	Downstream Downstream // the client's side
+
+	Route    *Route
+	Params   []Param    // of the route's path, in order
+	Attempt  lb.Attempt // endpoints that were tried
+	Upstream Upstream   // the exchange's upstream side, by whoever answers
+	Deadline int64      // on the loop's clock; 0: none
+	Err      *Error     // what failed, on whose side, and whether another endpoint may be tried
+
+	BodyLimit   int64 // bytes of the request body; 0: none
+	ReplayLimit int   // bytes of a request body that are kept for a second attempt
+	Uploading   bool  // the request body is on its way beside the answer
+
+	Times Times
+	Sent  Sent
+
+	RequestID []byte
+
+	local   localBody  // body of an answer that was made here
+	replay  replayBody // of the request, for a second attempt
+	reached int        // steps of the chain that were reached
+	idText  [32]byte
+	params  [8]Param
+
+	clientText [64]byte // holds Client.Text after SetClient
+}
+
+// Param is the value that a {name} of the route's path took.
+type Param struct {
+	Name  string
+	Value []byte // part of Request.Path
+}
+
+// Client is who sent the request.
+type Client struct {
+	Peer    netip.AddrPort // of the connection, after a PROXY header; zero for a unix socket
+	Addr    netip.Addr     // the client behind trusted proxies, else the peer
+	Text    []byte         // Addr as text
+	Via     []byte         // the peer's address as text
+	Trusted bool           // the peer is a proxy whose forwarding headers are believed
+	TLS     bool
+}
+
+// Times are instants of an exchange on the loop's clock, in nanoseconds; 0: not reached. What lies between Sent and Head
+// is the upstream's time, the rest of Start to End the gateway's and the client's.
+type Times struct {
+	Start int64 // the loop saw the first byte of the request
+	Sent  int64 // the request, or what there was of it, was handed to the kernel for the upstream
+	Head  int64 // the loop saw the first byte of the response
+	Done  int64 // the loop saw the last byte of the response
+	End   int64 // the response was handed to the kernel for the client
+}
+
+// Sent counts what passed the gateway.
+type Sent struct {
+	RequestBody  int64 // bytes of body received from the client
+	ResponseHead int64 // bytes of head sent to the client
+	ResponseBody int64 // bytes of body sent to the client
+	Retries      int
+	Endpoint     *lb.Endpoint // of the last attempt
+	Pool         *Pool        // of the last attempt
+}
+
+// Downstream is the client's side of an exchange: an HTTP/1.1 connection, an HTTP/2 stream.
+type Downstream interface {
+	// Interim sends x.Response, a 1xx head, at once.
+	Interim(x *Exchange) *Error
+	// Respond sends x.Response, the body drawn from Response.Body as fast as the client takes it.
+	Respond(x *Exchange) *Error
+	// Conn is the connection below, for tunnels and to learn that the client has gone. nil where there is none of its own.
+	Conn() *loop.Conn
+	// Buffered is what the client sent after the request's head and body, for the start of a tunnel.
+	Buffered() []byte
+}
+
+// Upstream is the upstream's side of an exchange while one is under way.
+type Upstream interface {
+	// Tunnel relays between client and upstream after an answer that opens a tunnel, until it ends.
+	Tunnel(x *Exchange)
+	// Finish ends the attempt: the connection goes back to its pool if the exchange left it clean, else it is closed.
+	Finish(x *Exchange)
+}
+
+// Pool names the upstream of an attempt for those who observe it.
+type Pool struct {
+	Name   string
+	Metric int
+}
+
+// reset makes x ready for the next request and keeps its memory.
+func (x *Exchange) reset() {
+	x.Request.Reset()
+	x.Response.Reset()
+	x.Listener, x.Snapshot, x.Downstream = nil, nil, nil
+	x.Client = Client{}
+	x.Route, x.Params, x.Attempt, x.Upstream = nil, nil, lb.Attempt{}, nil
+	x.Deadline, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading = 0, nil, 0, 0, false
+	x.Times, x.Sent, x.RequestID = Times{}, Sent{}, nil
+	x.local.text, x.reached = "", 0
+	x.replay.reset()
+}
+
+// SetClient names the client behind trusted proxies. Its text is kept in x and needs no memory.
+func (x *Exchange) SetClient(a netip.Addr) {
+	x.Client.Addr, x.Client.Text = a, a.AppendTo(x.clientText[:0])
+}
+
+// DeadlineIn is the earlier of the exchange's deadline and timeout from now; 0 when there is neither.
+func (x *Exchange) DeadlineIn(timeout int64) int64 {
+	if timeout <= 0 {
+		return x.Deadline
+	}
+	t := x.Worker.Loop.Now() + timeout
+	if x.Deadline != 0 && x.Deadline < t {
+		return x.Deadline
+	}
+	return t
+}
+
+// OpensTunnel says whether the answer turns the connection into a tunnel.
+func (x *Exchange) OpensTunnel() bool {
+	return x.Response.Status == 101 || x.Request.Method == MethodConnect && x.Response.Status/100 == 2
+}
+
+// AddParam notes the value of a path parameter. Past eight it allocates.
+func (x *Exchange) AddParam(name string, value []byte) {
+	if x.Params == nil {
+		x.Params = x.params[:0]
+	}
+	x.Params = append(x.Params, Param{name, value})
+}
+
+// Param is the value of a path parameter, nil when the route has none of that name.
+func (x *Exchange) Param(name string) []byte {
+	for i := range x.Params {
+		if x.Params[i].Name == name {
+			return x.Params[i].Value
+		}
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+package http1
+
+import (
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
+)
+
+// spliceBytes is the rest of a body from which on it is moved inside the kernel: below, two copies are cheaper than the
+// system calls.
+const spliceBytes = 256 << 10
+
+// Interim sends a 1xx answer, which only HTTP/1.1 knows.
+func (e *exchange) Interim(x *core.Exchange) *core.Error {
+	if x.Request.HTTP10 {
+		return nil
+	}
+	return e.sendHead(framingNone, "")
+}
+
+// Respond sends the answer, and decides whether the connection goes on afterwards.
+func (e *exchange) Respond(x *core.Exchange) *core.Error {
+	m := &x.Response
+	e.answered = true
+	if m.Status == 101 || x.Request.Method == core.MethodConnect && m.Status/100 == 2 {
+		return e.switchProtocols(x)
+	}
+	f := e.framing(x)
+	e.keep = e.mayKeep(x, f)
+	connection := ""
+	switch {
+	case !e.keep:
+		connection = "Connection: close\r\n"
+	case x.Request.HTTP10:
+		connection = "Connection: keep-alive\r\n"
+	}
+	if f == framingNone || m.Body == nil {
+		return e.sendHead(f, connection)
+	}
+	return e.sendBody(f, connection)
+}
+
+// framing decides how the end of the body is shown (RFC 9112, 6.3).
+func (e *exchange) framing(x *core.Exchange) framing {
+	m := &x.Response
+	switch {
+	case x.Request.Method == core.MethodHead, m.Status/100 == 1, m.Status == 204, m.Status == 304:
+		return framingNone
+	case m.Body == nil:
+		m.ContentLength = 0
+		return framingLength
+	case m.ContentLength >= 0:
+		return framingLength
+	case x.Request.HTTP10:
+		return framingClose
+	}
+	return framingChunked
+}
+
+func (e *exchange) mayKeep(x *core.Exchange, f framing) bool {
+	m := &x.Request
+	if m.Close || x.Response.Close || f == framingClose || e.err != nil || x.Err != nil && x.Err.Close || m.HTTP10 && !m.KeepAlive {
+		return false
+	}
+	// The rest of a body that nobody asked for is read and thrown away; one that may be long is not waited for, nor one that
+	// the client holds back until it is told to continue.
+	return e.body.done || !m.Expect100 && (x.Uploading || e.body.left <= discardBytes)
+}
+
+// sendHead sends an answer without a body.
+func (e *exchange) sendHead(f framing, connection string) *core.Error {
+	l := e.conn.conn.Loop()
+	buf := l.Borrow()
+	head := appendResponse(buf[:0], &e.x.Response, f, connection)
+	e.x.Sent.ResponseHead += int64(len(head))
+	err := e.send(head)
+	l.Return(buf)
+	return err
+}
+
+// sendBody sends the answer with its body; the head leaves together with the first piece if that is there.
+func (e *exchange) sendBody(f framing, connection string) *core.Error {
+	m, l := &e.x.Response, e.conn.conn.Loop()
+	if !m.Body.Ready() {
+		if err := e.sendHead(f, connection); err != nil {
+			return err
+		}
+		return e.relay(f)
+	}
+	scratch := l.Borrow()
+	head := appendResponse(scratch[:0], m, f, connection)
+	e.x.Sent.ResponseHead += int64(len(head))
+	p, failure := e.next()
+	if failure == nil {
+		start, end := frame(f, p, m.Trailer)
+		if len(head) <= start {
+			start -= copy(p.Buf[start-len(head):], head)
+		} else {
+			failure = e.send(head)
+		}
+		if failure == nil {
+			failure = e.sendPiece(f, p, start, end)
+		}
+	}
+	l.Return(scratch)
+	if failure != nil || p.Last {
+		return failure
+	}
+	return e.relay(f)
+}
+
+// relay sends the body piece by piece, as fast as the client takes it.
+func (e *exchange) relay(f framing) *core.Error {
+	for {
+		if moved, err := e.splice(f); moved {
+			return err
+		}
+		p, err := e.next()
+		if err != nil {
+			return err
+		}
+		start, end := frame(f, p, e.x.Response.Trailer)
+		if err = e.sendPiece(f, p, start, end); err != nil || p.Last {
+			return err
+		}
+	}
+}
+
+// next draws a piece of the answer. When the upstream fails, the client must see that the body is cut off.
+func (e *exchange) next() (core.Piece, *core.Error) {
+	p, err := e.x.Response.Body.Next()
+	if err == nil {
+		return p, nil
+	}
+	e.cut()
+	if failure, ok := err.(*core.Error); ok {
+		return p, failure
+	}
+	return p, core.ErrClientGone
+}
+
+// cut makes the connection end in a way that no client takes for the end of a body.
+func (e *exchange) cut() {
+	e.failed = true
+	e.conn.conn.Reset()
+}
+
+// frame puts what f needs around a piece; start and end are the whole in its buffer.
+func frame(f framing, p core.Piece, trailer []byte) (start, end int) {
+	if f != framingChunked {
+		return p.Start, p.End
+	}
+	return frameChunk(p, len(trailer) == 0)
+}
+
+func (e *exchange) sendPiece(f framing, p core.Piece, start, end int) *core.Error {
+	if start < end {
+		if err := e.send(p.Buf[start:end]); err != nil {
+			return err
+		}
+	}
+	e.x.Sent.ResponseBody += int64(p.End - p.Start)
+	if trailer := e.x.Response.Trailer; p.Last && f == framingChunked && len(trailer) > 0 {
+		return e.send(appendTrailer(nil, trailer))
+	}
+	return nil
+}
+
+// splice moves the rest of a long body of known length inside the kernel. moved is false where that is not to be had.
+func (e *exchange) splice(f framing) (moved bool, failure *core.Error) {
+	b, ok := e.x.Response.Body.(*responseBody)
+	if !ok || f != framingLength || b.left < spliceBytes || b.Ready() {
+		return false, nil
+	}
+	c, u := e.conn.conn, b.client.conn
+	b.release()
+	n, wrote, err := c.Loop().Splice(c, u, b.left)
+	e.x.Sent.ResponseBody += n
+	b.left -= n
+	if err == nil {
+		b.done = true
+		b.client.seen(e.x)
+		return true, nil
+	}
+	e.cut()
+	if wrote || err == loop.ErrHangup {
+		return true, clientError(err)
+	}
+	return true, upstreamError(err)
+}
+
+func (e *exchange) send(p []byte) *core.Error {
+	if _, err := e.conn.conn.Write(p); err != nil {
+		e.failed = true
+		e.conn.conn.Reset()
+		return clientError(err)
+	}
+	return nil
+}
+
+func clientError(err error) *core.Error {
+	if err == loop.ErrTimeout {
+		return core.ErrClientSlow
+	}
+	return core.ErrClientGone
+}
+
+// switchProtocols answers a request for a tunnel; the tunnel itself is the upstream side's.
+func (e *exchange) switchProtocols(x *core.Exchange) *core.Error {
+	m := &x.Response
+	e.keep, e.failed = false, true // when the tunnel has ended there is nothing to wait for
+	l := e.conn.conn.Loop()
+	buf := l.Borrow()
+	m.Remove(core.FieldContentLength)
+	m.ContentLength = -1
+	head := appendResponse(buf[:0], m, framingNone, "")
+	if m.Status == 101 {
+		head = appendUpgrade(head[:len(head)-len("\r\n")], m.Protocol)
+		head = append(head, "\r\n"...)
+	}
+	x.Sent.ResponseHead += int64(len(head))
+	_, err := e.conn.conn.Write(head)
+	l.Return(buf)
+	if err != nil {
+		return clientError(err)
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package http1
+
+import (
+	"io"
+
+	"github.com/sluice-gateway/sluice/core"
+)
+
+// responseBody draws the body of an answer from the upstream's connection. Its buffer holds the head before it.
+type responseBody struct {
+	client     *Client
+	x          *core.Exchange
+	buf        []byte // borrowed; nil: nothing is buffered
+	start, end int    // received and not yet taken
+	kind       framing
+	left       int64 // bytes to come with Content-Length
+	done       bool
+	decoder    ChunkDecoder
+}
+
+// begin makes b the body of the answer whose head has just been read.
+func (b *responseBody) begin(x *core.Exchange) {
+	m := &x.Response
+	b.x, b.done, b.left = x, false, 0
+	switch {
+	case x.Request.Method == core.MethodHead || m.Status < 200 || m.Status == 204 || m.Status == 304:
+		b.kind = framingNone
+	case x.Request.Method == core.MethodConnect && m.Status/100 == 2:
+		b.kind = framingNone
+	case m.Chunked:
+		b.kind = framingChunked
+		b.decoder.Reset()
+	case m.ContentLength >= 0:
+		b.kind, b.left = framingLength, m.ContentLength
+	default:
+		b.kind, m.Close = framingClose, true
+	}
+	if b.kind == framingNone || b.kind == framingLength && b.left == 0 {
+		b.done = true
+		b.client.seen(x)
+		return
+	}
+	m.Body = b
+}
+
+// Ready says whether bytes of the body are at hand.
+func (b *responseBody) Ready() bool { return b.start < b.end }
+
+// Next gives the next piece of the body.
+func (b *responseBody) Next() (core.Piece, error) {
+	if b.done {
+		return core.Piece{}, io.EOF
+	}
+	if b.start == b.end {
+		err := b.more()
+		if err == io.EOF && b.kind == framingClose {
+			b.finish()
+			return core.Piece{Buf: b.buf, Start: headRoom, End: headRoom, Last: true}, nil
+		}
+		if err != nil {
+			return core.Piece{}, upstreamError(err)
+		}
+	}
+	p := core.Piece{Buf: b.buf, Start: b.start}
+	switch b.kind {
+	case framingLength:
+		n := int(min(int64(b.end-b.start), b.left))
+		b.start += n
+		b.left -= int64(n)
+		p.End, p.Last = b.start, b.left == 0
+	case framingClose:
+		b.start = b.end
+		p.End = b.end
+	case framingChunked:
+		start, end, consumed, done, err := b.decoder.Decode(b.buf[b.start:b.end])
+		if err != nil {
+			return p, errBadChunks
+		}
+		p.Start, p.End, p.Last = b.start+start, b.start+end, done
+		b.start += consumed
+		if done {
+			b.x.Response.Trailer = b.decoder.Trailer()
+		}
+	}
+	if p.Last {
+		b.finish()
+	}
+	return p, nil
+}
+
+func (b *responseBody) finish() {
+	b.done = true
+	b.client.seen(b.x)
+}
+
+// more reads behind what is there, and waits for it; without bytes at hand no buffer is held meanwhile.
+func (b *responseBody) more() error {
+	c := b.client.conn
+	l := c.Loop()
+	if b.start == b.end {
+		if !c.Readable() {
+			b.release()
+		}
+		b.start, b.end = headRoom, headRoom
+	}
+	if err := c.WaitRead(); err != nil {
+		return err
+	}
+	if b.buf == nil {
+		b.buf = l.Borrow()
+	}
+	n, err := c.Read(b.buf[b.end : len(b.buf)-core.PieceTail])
+	b.end += n
+	return err
+}
+
+func (b *responseBody) release() {
+	if b.buf != nil {
+		b.client.worker.Loop.Return(b.buf)
+		b.buf = nil
+	}
+	b.start, b.end = 0, 0
+}
+
+var errBadChunks = &core.Error{Status: 502, Reason: "bad_response", Detail: "malformed chunks", Side: core.SideUpstream}

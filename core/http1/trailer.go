@@ -1,0 +1,101 @@
+package http1
+
+import (
+	"bytes"
+
+	"github.com/sluice-gateway/sluice/core"
+)
+
+const (
+	maxTrailerBytes = 8 << 10
+	maxTrailerLines = 64
+)
+
+// trailer collects the trailer section of a chunked body (RFC 9112, 7.1.2).
+type trailer struct {
+	lines []byte // what is kept, then the line that is not whole yet
+	start int    // of that line
+	count int    // lines read, dropped ones included
+	bytes int    // likewise
+}
+
+func (t *trailer) reset() { *t = trailer{lines: t.lines[:0]} }
+
+// read takes b up to the end of a line. last says that this was the empty line at the end.
+func (t *trailer) read(b []byte) (n int, last bool, f fault) {
+	n = bytes.IndexByte(b, '\n') + 1
+	whole := n > 0
+	if !whole {
+		n = len(b)
+	}
+	if t.bytes += n; t.bytes > maxTrailerBytes {
+		return n, false, faultTrailerTooLarge
+	}
+	t.lines = append(t.lines, b[:n]...)
+	if !whole {
+		return n, false, faultNone
+	}
+	line := t.lines[t.start:]
+	if string(line) == "\r\n" {
+		t.lines = t.lines[:t.start]
+		return n, true, faultNone
+	}
+	if t.count++; t.count > maxTrailerLines {
+		return n, false, faultTrailerTooLarge
+	}
+	keep, f := judgeTrailer(line)
+	if !keep {
+		t.lines = t.lines[:t.start]
+	}
+	t.start = len(t.lines)
+	return n, false, f
+}
+
+// untrailed are the known fields that a trailer must not bring, because they have been acted upon, or trusted, by the
+// time it comes (RFC 9110, 6.5.1).
+const untrailed = asserted | 1<<core.FieldAge | 1<<core.FieldCacheControl | 1<<core.FieldContentEncoding |
+	1<<core.FieldContentType | 1<<core.FieldCookie | 1<<core.FieldDate | 1<<core.FieldExpect | 1<<core.FieldLocation |
+	1<<core.FieldOrigin | 1<<core.FieldProxyAuthenticate | 1<<core.FieldReferer | 1<<core.FieldRetryAfter |
+	1<<core.FieldSetCookie | 1<<core.FieldTE | 1<<core.FieldTrailer | 1<<core.FieldVary
+
+// judgeTrailer checks one line. Framing and routing fields are refused, for somebody is being deceived; others that
+// have no place in a trailer are dropped.
+func judgeTrailer(line []byte) (keep bool, f fault) {
+	colon, id, f := scanName(line, 0)
+	if f == faultNone {
+		_, f = endOfLine(line, scanText(line, colon+1), faultValue)
+	}
+	if f != faultNone {
+		return false, faultTrailer
+	}
+	name := line[:colon]
+	switch id {
+	case core.FieldContentLength, core.FieldTransferEncoding, core.FieldHost:
+		return false, faultTrailerForbidden
+	case core.FieldOther:
+		return !untrailedName(name), faultNone
+	case lookAlike:
+		if _, f := judgeLookAlike(name); f != faultNone {
+			return false, faultTrailerForbidden
+		}
+		return !looksLikeOneOf(name, untrailed), faultNone
+	}
+	return untrailed>>id&1 == 0, faultNone
+}
+
+// untrailedName knows those that the gateway itself does not use: about the content (a digest of it belongs here, RFC
+// 9530), conditions, authentication, controls.
+func untrailedName(name []byte) bool {
+	switch {
+	case core.EqualFold(name, "Content-Digest"):
+		return false
+	case len(name) >= 8 && core.EqualFold(name[:8], "Content-"), len(name) >= 3 && core.EqualFold(name[:3], "If-"):
+		return true
+	}
+	for _, s := range [...]string{"Expires", "HTTP2-Settings", "Max-Forwards", "Pragma", "Range", "Warning", "WWW-Authenticate"} {
+		if core.EqualFold(name, s) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,306 @@
+// Package loop is the engine: an event loop per core, and on it one coroutine per active connection.
+//
+// A Loop owns an epoll instance, its listening sockets, connections, timers and buffers, and runs on one goroutine. What
+// is active runs in coroutines: plain, synchronous code over a Conn, which tries the system call when the kernel has said
+// that it may succeed, and otherwise yields to the loop until it does. Of all the coroutines of a loop one runs at a
+// time, and it is only ever exchanged for another inside a call that says so (Read, Write, Wait, Park, Await): what a loop
+// owns is therefore touched without locks.
+//
+// The rules, each kept by a test or the linter: code on a loop never blocks, sleeps or waits for a lock, what might goes
+// through Await; no lock is held over a call that may yield; LockOSThread is forbidden in a coroutine; Goexit ends only the
+// coroutine that calls it; a panic ends only the task in which it happened.
+//
+// Unless said otherwise, methods may be called only on the loop that owns the object. Post, Do and Stop may be called from
+// anywhere but a loop.
+package loop
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options are a loop's settings; the zero value is ready.
+type Options struct {
+	Index int          // position among the loops of the process; names it in logs
+	Log   *slog.Logger // nil: slog.Default()
+	// Late is told of every time when something held the loop for longer than LateAfter. It runs on the loop.
+	Late func(held time.Duration, by string)
+	// Panicked is told of every panic in a coroutine, after it was logged.
+	Panicked func()
+}
+
+// LateAfter is how long one task may hold a loop before it is counted as late.
+const LateAfter = 5 * time.Millisecond
+
+// maxEvents bounds the events taken from the kernel in one turn, and with them the time until the others get their turn.
+const maxEvents = 128
+
+// Loop is one event loop. Make it with New, start it with Start, end it with Stop.
+type Loop struct {
+	options Options
+	log     *slog.Logger
+
+	epoll   int
+	parking syscall.RawConn // the epoll instance, seen by Go's netpoller: parking holds no thread
+	file    *os.File
+	conns   []*Conn             // by fd
+	accepts map[int32]*Acceptor // by fd
+	events  [maxEvents]unix.EpollEvent
+	event   int // the next event of this turn
+	count   int // events of this turn
+	serial  int32
+
+	takeEvents func(uintptr) bool
+
+	now    int64 // nanoseconds on the monotonic clock, read once a turn and after each task
+	turned int64 // now as of the start of the turn
+	epoch  time.Time
+
+	current *coroutine // runs now; nil: the loop itself
+	ready   []*coroutine
+	spare   []*coroutine // swapped with ready each turn
+	idle    []*coroutine
+	all     []*coroutine
+
+	wheel   wheel
+	timerFD int
+	wakeFD  int
+	posted  atomic.Pointer[post]
+	buffers buffers
+	pipes   []*pipe
+	awaits  int // coroutines in Await
+
+	busySince atomic.Int64 // 0: parked
+	stopping  bool
+	stopped   chan struct{}
+	failure   error // why the loop ended; nil: Stop
+	started   sync.Once
+}
+
+// New makes a loop with its own epoll instance.
+func New(o Options) (*Loop, error) {
+	l := &Loop{options: o, log: o.Log, accepts: map[int32]*Acceptor{}, stopped: make(chan struct{}), epoch: time.Now()}
+	if l.log == nil {
+		l.log = slog.Default()
+	}
+	l.takeEvents = func(uintptr) bool {
+		l.count = epollWait(l.epoll, l.events[:])
+		return l.count > 0
+	}
+	if err := l.open(); err != nil {
+		l.closeFDs()
+		return nil, fmt.Errorf("cannot make event loop: %w", err)
+	}
+	return l, nil
+}
+
+func (l *Loop) open() (err error) {
+	l.epoll, l.timerFD, l.wakeFD = -1, -1, -1
+	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return err
+	}
+	if err = unix.SetNonblock(l.epoll, true); err != nil {
+		return err
+	}
+	if l.timerFD, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
+		return err
+	}
+	if l.wakeFD, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC); err != nil {
+		return err
+	}
+	for _, fd := range []int{l.timerFD, l.wakeFD} {
+		if err = l.register(fd, unix.EPOLLIN, 0); err != nil {
+			return err
+		}
+	}
+	l.file = os.NewFile(uintptr(l.epoll), "epoll")
+	l.parking, err = l.file.SyscallConn()
+	return err
+}
+
+// Start runs the loop on a goroutine of its own until Stop.
+func (l *Loop) Start() { l.started.Do(func() { go l.run() }) }
+
+// Index is the loop's position among the loops of the process.
+func (l *Loop) Index() int { return l.options.Index }
+
+// Log is the error log.
+func (l *Loop) Log() *slog.Logger { return l.log }
+
+// Now is the loop's coarse clock: monotonic nanoseconds, as of the start of the turn or the end of the last task.
+func (l *Loop) Now() int64 { return l.now }
+
+// Turned is when the events of this turn were taken from the kernel.
+func (l *Loop) Turned() int64 { return l.turned }
+
+// Clock reads the clock: monotonic nanoseconds on the scale of Now. It costs what time.Since costs.
+func (l *Loop) Clock() int64 { return int64(time.Since(l.epoch)) + 1 }
+
+// Wall is the coarse clock as nanoseconds of Unix time.
+func (l *Loop) Wall() int64 { return l.epoch.UnixNano() + l.now }
+
+// WallAt is an instant of the loop's clock as nanoseconds of Unix time.
+func (l *Loop) WallAt(t int64) int64 { return l.epoch.UnixNano() + t }
+
+// run is the loop's goroutine. A Goexit in a coroutine ends it; the deferred function goes on in another, in the middle
+// of the same turn.
+func (l *Loop) run() {
+	over := false
+	defer func() {
+		if !over {
+			l.log.Error("a coroutine ended its goroutine: the loop goes on in another", "loop", l.options.Index)
+			l.current = nil
+			go l.run()
+		}
+	}()
+	for !l.over() {
+		l.turn()
+	}
+	over = true
+	l.closeFDs()
+	close(l.stopped)
+}
+
+// turn handles what is there and then waits for more.
+func (l *Loop) turn() {
+	for l.event < l.count {
+		e := &l.events[l.event]
+		l.event++
+		l.dispatch(e)
+	}
+	l.runReady()
+	if l.awaits > 0 {
+		runtime.Gosched() // let awaited functions start, also with one processor
+	}
+	if !l.stopping || len(l.all) > 0 {
+		l.poll()
+	}
+}
+
+func (l *Loop) dispatch(e *unix.EpollEvent) {
+	switch c := l.lookup(e); {
+	case c != nil:
+		c.event(e.Events)
+	case e.Fd == int32(l.wakeFD):
+		l.runPosted()
+	case e.Fd == int32(l.timerFD):
+		l.runTimers()
+	default:
+		if a := l.accepts[e.Fd]; a != nil && a.serial == e.Pad {
+			a.accept()
+		}
+	}
+}
+
+// lookup gives the connection of an event, nil if it is of something else or of a connection that was closed in this turn:
+// the serial tells a reused descriptor from its predecessor.
+func (l *Loop) lookup(e *unix.EpollEvent) *Conn {
+	if int(e.Fd) < len(l.conns) {
+		if c := l.conns[e.Fd]; c != nil && c.serial == e.Pad {
+			return c
+		}
+	}
+	return nil
+}
+
+// runReady resumes the coroutines that were made ready, once each: those that become ready meanwhile wait for the next
+// turn, so that one which always has work does not keep the others from theirs.
+func (l *Loop) runReady() {
+	for len(l.spare) > 0 { // left by a turn that a Goexit cut short
+		co := l.spare[0]
+		l.spare = l.spare[1:]
+		l.resume(co)
+	}
+	l.ready, l.spare = l.spare[:0], l.ready
+	for len(l.spare) > 0 {
+		co := l.spare[0]
+		l.spare = l.spare[1:]
+		l.resume(co)
+	}
+}
+
+// poll takes the next events, waiting for them if nothing is ready.
+func (l *Loop) poll() {
+	l.event, l.count = 0, 0
+	if len(l.ready) > 0 {
+		l.takeEvents(0)
+	} else {
+		l.arm()
+		l.busySince.Store(0)
+		if err := l.parking.Read(l.takeEvents); err != nil {
+			l.failure, l.stopping, l.count = err, true, 0
+		}
+	}
+	l.now = l.Clock()
+	l.turned = l.now
+	if l.wheel.timers == 0 {
+		l.wheel.tick = l.now >> tickBits
+	}
+	l.busySince.Store(l.now)
+}
+
+func (l *Loop) register(fd int, events uint32, serial int32) error {
+	e := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: serial}
+	return unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &e)
+}
+
+// Stop ends the loop: what waits is woken with ErrStopped, every connection is closed, and the goroutine has ended when
+// Stop returns. To finish the work first is the caller's business.
+func (l *Loop) Stop() error {
+	l.Start() // one that was never started ends, too
+	l.Post(func() {
+		l.stopping = true
+		for _, a := range l.accepts {
+			a.Close()
+		}
+		for _, c := range l.conns {
+			if c != nil && c.idle {
+				c.Close()
+			}
+		}
+		for _, co := range append([]*coroutine(nil), l.all...) {
+			l.interrupt(co, ErrStopped)
+		}
+	})
+	<-l.stopped
+	return l.failure
+}
+
+// over says whether the loop has been stopped and no task is left.
+func (l *Loop) over() bool {
+	if !l.stopping || len(l.all) > len(l.idle) || len(l.ready) > 0 {
+		return false
+	}
+	l.endIdle()
+	for _, c := range l.conns {
+		if c != nil {
+			c.Close()
+		}
+	}
+	return true
+}
+
+func (l *Loop) closeFDs() {
+	for _, p := range l.pipes {
+		p.close()
+	}
+	l.pipes = nil
+	for _, fd := range []int{l.timerFD, l.wakeFD} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+	if l.file != nil {
+		_ = l.file.Close()
+	} else if l.epoll >= 0 {
+		_ = unix.Close(l.epoll)
+	}
+}

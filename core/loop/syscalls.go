@@ -1,0 +1,49 @@
+package loop
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The calls of the hot path are raw: they never block, so Go's scheduler need not be told of them (0.1 us each).
+
+func read(fd int, p []byte) (int, syscall.Errno) {
+	return raw(unix.SYS_READ, fd, p)
+}
+
+func write(fd int, p []byte) (int, syscall.Errno) {
+	return raw(unix.SYS_WRITE, fd, p)
+}
+
+func raw(call uintptr, fd int, p []byte) (int, syscall.Errno) {
+	if len(p) == 0 {
+		return 0, 0
+	}
+	n, _, e := syscall.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)))
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), 0
+}
+
+// epollWait takes the events that are there, without waiting.
+func epollWait(fd int, events []unix.EpollEvent) int {
+	n, _, e := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if e != 0 {
+		return 0
+	}
+	return int(n)
+}
+
+func closeFD(fd int) { _, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
+
+func splice(from, to int, n int) (int, syscall.Errno) {
+	const flags = unix.SPLICE_F_MOVE | unix.SPLICE_F_NONBLOCK
+	k, _, e := syscall.RawSyscall6(unix.SYS_SPLICE, uintptr(from), 0, uintptr(to), 0, uintptr(n), flags)
+	if e != 0 {
+		return 0, e
+	}
+	return int(k), 0
+}

@@ -1,0 +1,51 @@
+package loop
+
+import "golang.org/x/sys/unix"
+
+// runTimers expires what is due when the kernel's timer has fired.
+func (l *Loop) runTimers() {
+	var b [8]byte
+	_, _ = read(l.timerFD, b[:])
+	l.wheel.armed = 0
+	l.wheel.advance(l.now)
+}
+
+// arm sets the kernel's timer to the wheel's next tick, if that is earlier than what it is set to. Called before parking.
+func (l *Loop) arm() {
+	w := &l.wheel
+	if w.timers == 0 || w.armed != 0 && w.armed <= w.tick+1 {
+		return
+	}
+	next := w.nextTick()
+	if w.armed != 0 && w.armed <= next {
+		return
+	}
+	w.armed = next
+	after := max(next<<tickBits-l.Clock(), 1)
+	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(after)}
+	if err := unix.TimerfdSettime(l.timerFD, 0, &spec, nil); err != nil {
+		panic("BUG: timerfd_settime: " + err.Error())
+	}
+}
+
+// Timer calls a function at an instant. It belongs to the loop that made it.
+type Timer struct {
+	loop  *Loop
+	timer timer
+	f     func()
+}
+
+// NewTimer gives a timer that is off. f runs on the loop, not in a coroutine: it must not wait.
+func (l *Loop) NewTimer(f func()) *Timer {
+	t := &Timer{loop: l, f: f}
+	t.timer.owner = t
+	return t
+}
+
+// At makes t call its function once at the instant on the loop's clock, in the place of any other.
+func (t *Timer) At(instant int64) { t.loop.wheel.set(&t.timer, instant) }
+
+// Stop turns t off.
+func (t *Timer) Stop() { t.loop.wheel.remove(&t.timer) }
+
+func (t *Timer) expire() { t.f() }

@@ -1,0 +1,125 @@
+package core
+
+import (
+	"sync/atomic"
+
+	"github.com/sluice-gateway/sluice/core/loop"
+)
+
+// Gateway is the path of requests over the configuration in force.
+type Gateway struct {
+	snapshot atomic.Pointer[Snapshot]
+	observer Observer
+}
+
+// Observer sees every exchange last, on its loop.
+type Observer interface {
+	Observe(x *Exchange)
+}
+
+// NewGateway gives a gateway that serves s until Switch.
+func NewGateway(s *Snapshot, o Observer) *Gateway {
+	g := &Gateway{observer: o}
+	g.snapshot.Store(s)
+	return g
+}
+
+// Switch puts s in force for the requests that arrive from now on, and returns what was.
+func (g *Gateway) Switch(s *Snapshot) *Snapshot { return g.snapshot.Swap(s) }
+
+// Snapshot is the configuration in force.
+func (g *Gateway) Snapshot() *Snapshot { return g.snapshot.Load() }
+
+// NewWorker gives what l needs to serve this gateway's exchanges.
+func (g *Gateway) NewWorker(l *loop.Loop) *Worker {
+	return &Worker{Loop: l, gateway: g, ids: newIDs()}
+}
+
+// Serve takes one request, whose head is in x, through the whole path and sends the answer.
+func (g *Gateway) Serve(x *Exchange) {
+	x.Snapshot = g.snapshot.Load()
+	if err := x.admit(); err != nil {
+		x.Fail(err)
+	} else if x.Listener.Before.request(x) == Continue && x.route() == Continue && x.Route.Chain.request(x) == Continue {
+		x.Route.Action.Answer(x)
+	}
+	g.respond(x)
+}
+
+// refuse answers a request that could not be read.
+func (g *Gateway) refuse(x *Exchange, err *Error) {
+	x.Snapshot = g.snapshot.Load()
+	x.Fail(err)
+	g.respond(x)
+}
+
+// respond sends what stands in x.Response, ends the upstream's side and lets the observer see the whole.
+func (g *Gateway) respond(x *Exchange) {
+	if x.Route != nil {
+		x.Route.Chain.response(x)
+	}
+	if x.Response.Status != 0 {
+		if err := x.Downstream.Respond(x); err != nil && x.Err == nil {
+			x.Err = err
+		}
+	}
+	if x.Upstream != nil {
+		if x.OpensTunnel() && x.Err == nil {
+			x.Upstream.Tunnel(x)
+		}
+		x.Upstream.Finish(x)
+	}
+	x.local.release()
+	x.Times.End = x.Worker.Loop.Clock()
+	g.observer.Observe(x)
+}
+
+// admit checks what no route decides, and makes the path that routes are matched against.
+func (x *Exchange) admit() *Error {
+	x.BodyLimit = x.Listener.BodyBytes
+	if x.Worker.draining {
+		x.Request.Close = true
+	}
+	if x.Request.Has(FieldExpect) && !x.Request.Expect100 {
+		return ErrExpectation
+	}
+	return x.Request.NormalizeTarget(x.Listener.MergeSlashes)
+}
+
+// route finds the request's route and what it says of the request itself.
+func (x *Exchange) route() Verdict {
+	r := x.Snapshot.Router.Match(x)
+	if x.Request.Method == MethodConnect && (r == nil || !r.Connect) {
+		x.Fail(ErrMethod)
+		return Respond
+	}
+	if r == nil {
+		x.Fail(ErrNotFound)
+		return Respond
+	}
+	x.Route = r
+	if r.BodyLimit >= 0 {
+		x.BodyLimit = r.BodyLimit
+	}
+	if x.BodyLimit > 0 && x.Request.ContentLength > x.BodyLimit {
+		x.Fail(ErrBodyTooLarge)
+		return Respond
+	}
+	x.identify()
+	return Continue
+}
+
+// identify gives the request its id: a trusted peer's, else a new one.
+func (x *Exchange) identify() {
+	name := x.Listener.Forward.RequestID
+	if name == "" {
+		return
+	}
+	if x.Client.Trusted {
+		if id, ok := x.Request.Lookup(name); ok && len(id) > 0 && len(id) <= 128 {
+			x.RequestID = id
+			return
+		}
+	}
+	x.RequestID = x.Worker.newID(&x.idText)
+}

@@ -1,0 +1,60 @@
+package core
+
+import "time"
+
+// Snapshot is one whole configuration, compiled. It is immutable and lives as long as an exchange that has loaded it.
+type Snapshot struct {
+	Generation int
+	Router     Router
+	Routes     []*Route
+	Listeners  []*Listener
+}
+
+// Router finds the route of a request.
+type Router interface {
+	// Match gives the most specific route whose conditions x meets, nil when there is none, and fills x.Params.
+	Match(x *Exchange) *Route
+}
+
+// Route says what is done with the requests that it matches. Immutable.
+type Route struct {
+	Name      string
+	Metric    int // index of its counters, the same over reloads as long as the name is
+	Chain     Chain
+	Action    Action
+	BodyLimit int64   // -1: the listener's; 0: none
+	LogSample float64 // -1: the access log's own
+	Connect   bool    // it names the method CONNECT: a tunnel is wanted
+}
+
+// Action answers an exchange: it leaves the answer in x.Response or fails it.
+type Action interface {
+	Answer(x *Exchange)
+}
+
+// Listener is a listener's settings as its connections need them. Immutable; a reload puts another in its place.
+type Listener struct {
+	Name   string
+	Metric int
+	Scheme string // http or https
+	Port   uint16 // 0 for a unix socket
+
+	HeaderTimeout, IdleTimeout, BodyTimeout, WriteTimeout time.Duration
+
+	HeaderBytes, Headers          int
+	BodyBytes                     int64
+	Connections, ConnectionsPerIP int
+
+	HalfClose    bool
+	MergeSlashes bool
+	Before       Chain // runs before routing
+	Forward      Forward
+}
+
+// Forward is what the upstream is told of the client.
+type Forward struct {
+	XForwarded bool
+	Forwarded  bool
+	Via        string
+	RequestID  string // name of the header; "": none
+}

@@ -1,0 +1,162 @@
+package upstream
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/lb"
+)
+
+// maxAttempts bounds the attempts of one exchange.
+const maxAttempts = 3
+
+// Proxy answers exchanges from upstreams: a route's `to:`.
+type Proxy struct {
+	targets []*Upstream
+	pickers []lb.Picker   // over targets, by loop; nil: there is but one
+	timeout time.Duration // whole exchange, instead of the upstream's; 0: the upstream's
+}
+
+// Target is one upstream of a Proxy. A weight of 0 gets nothing.
+type Target struct {
+	Upstream *Upstream
+	Weight   int
+}
+
+// NewProxy gives an action that spreads exchanges over targets by weight. At least one weight must be above zero.
+func NewProxy(targets []Target, timeout time.Duration, loops int) *Proxy {
+	p := &Proxy{timeout: timeout}
+	var choices []*lb.Endpoint
+	for _, t := range targets {
+		if t.Weight > 0 {
+			p.targets = append(p.targets, t.Upstream)
+			choices = append(choices, &lb.Endpoint{Name: t.Upstream.Name, Weight: t.Weight, State: t.Upstream})
+		}
+	}
+	for i := 0; i < loops && len(choices) > 1; i++ {
+		p.pickers = append(p.pickers, lb.NewRoundRobin(choices, i))
+	}
+	return p
+}
+
+// Targets are the upstreams that get exchanges.
+func (p *Proxy) Targets() []*Upstream { return p.targets }
+
+func (p *Proxy) choose(index int) *Upstream {
+	if p.pickers == nil {
+		return p.targets[0]
+	}
+	var none lb.Attempt
+	return p.pickers[index].Pick(&none).State.(*Upstream)
+}
+
+// Answer leaves an endpoint's answer in x, or fails x.
+func (p *Proxy) Answer(x *core.Exchange) {
+	l := x.Worker.Loop
+	s := p.choose(l.Index()).shares[l.Index()]
+	set := s.upstream.Settings()
+	total := p.timeout
+	if total == 0 {
+		total = set.Total
+	}
+	if total > 0 {
+		x.Deadline = x.Times.Start + int64(total)
+	}
+	x.ReplayLimit = set.ReplayBytes
+	x.Sent.Pool = &s.upstream.Pool
+	forward(x)
+	l.Watch(x.Downstream.Conn())
+	if err := s.try(x, set); err != nil {
+		l.Watch(nil)
+		x.Fail(err)
+		return
+	}
+	if x.Listener.Forward.Via != "" {
+		addVia(&x.Response, x.Listener.Forward.Via)
+	}
+}
+
+// try makes attempts until one is answered or none may follow.
+func (s *share) try(x *core.Exchange, set *Settings) *core.Error {
+	fresh := false
+	for n := 1; ; n++ {
+		c, err := s.connect(x, set, fresh)
+		if err == nil {
+			if err = c.transport.Do(x, int64(set.Header), int64(set.Idle)); err == nil {
+				x.Upstream = c
+				return nil
+			}
+			c.abort(x)
+		}
+		if n == maxAttempts || !mayRepeat(x, err) {
+			return err
+		}
+		fresh = err.Retry == core.RetryIfReused
+		x.Sent.Retries++
+	}
+}
+
+// mayRepeat says whether the request may be sent once more after err, and makes it ready for that.
+func mayRepeat(x *core.Exchange, err *core.Error) bool {
+	switch err.Retry {
+	case core.RetryUnsent:
+		return x.Attempt.Count() < lb.MaxTried
+	case core.RetryIfReused:
+		return x.Request.Method.Idempotent() && x.Request.Protocol == nil && x.Replay()
+	}
+	return false
+}
+
+// connect gives a connection to an endpoint that the exchange has not tried: a kept one unless fresh is wanted, else a new
+// one. While every endpoint has all the connections it may have, the exchange waits in the queue.
+func (s *share) connect(x *core.Exchange, set *Settings, fresh bool) (*conn, *core.Error) {
+	from := s.worker.Loop.Now()
+	for {
+		if s.size == 0 {
+			return nil, core.ErrNoEndpoint
+		}
+		full := false
+		for range s.size {
+			picked := s.picker.Pick(&x.Attempt)
+			if picked == nil {
+				break
+			}
+			e := picked.State.(*Endpoint)
+			x.Sent.Endpoint = picked
+			if !fresh {
+				if c := s.reuse(e); c != nil {
+					return c, nil
+				}
+			}
+			c, err := s.dial(x, e, set)
+			if err == nil {
+				return c, nil
+			}
+			if err != errFull {
+				x.Attempt.Tried(picked)
+				return nil, dialError(err)
+			}
+			full = true
+		}
+		if !full {
+			return nil, core.ErrNoEndpoint
+		}
+		if err := s.wait(x, set, from); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func dialError(err error) *core.Error {
+	switch {
+	case errors.Is(err, loop.ErrTimeout):
+		return core.ErrConnectTimeout
+	case errors.Is(err, loop.ErrHangup):
+		return core.ErrClientGone
+	case errors.Is(err, loop.ErrStopped):
+		return core.ErrStopping
+	}
+	return core.ErrConnectFailed
+}

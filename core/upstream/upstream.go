@@ -1,0 +1,166 @@
+// Package upstream is the way from a route to an endpoint and back: pools of connections, one attempt, its retries, and
+// the tunnel that an upgraded connection becomes.
+//
+// An Upstream outlives the configurations that name it: its endpoints and their idle connections stay as long as their
+// addresses do. Each loop has its own connections; loops share of an endpoint only a count of what is open.
+package upstream
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/lb"
+)
+
+// Settings are what the configuration says of an upstream besides its endpoints.
+type Settings struct {
+	Connect, Header, Idle time.Duration // timeouts; each above zero
+	Total                 time.Duration // 0: none
+	MaxConnections        int           // to one endpoint, all loops together; 0: no limit
+	MaxPending            int           // requests that wait for a connection, all loops together
+	QueueTimeout          time.Duration
+	IdlePerLoop           int
+	IdleTimeout           time.Duration
+	RequestsPerConnection int // 0: no limit
+	ReplayBytes           int
+}
+
+// Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.
+type Transport interface {
+	// Do sends x.Request and waits for the head of the answer, which it leaves in x.Response with the body to come. header
+	// bounds the wait for the head, idle each wait for more of a body; both in nanoseconds.
+	Do(x *core.Exchange, header, idle int64) *core.Error
+	// Finish ends the exchange and says whether the connection can serve another.
+	Finish(x *core.Exchange) bool
+	// Buffered is what has come after a head that opens a tunnel.
+	Buffered() []byte
+}
+
+// Speak makes a transport of a fresh connection.
+type Speak func(w *core.Worker, c *loop.Conn) Transport
+
+// Upstream is a named group of endpoints.
+type Upstream struct {
+	core.Pool
+	speak     Speak
+	settings  atomic.Pointer[Settings]
+	endpoints atomic.Pointer[[]*Endpoint] // as last resolved; for those who look from outside
+	shares    []*share                    // by loop
+	pending   atomic.Int32                // requests that wait for a connection, on all loops
+}
+
+// share is what one loop has of an upstream.
+type share struct {
+	upstream *Upstream
+	worker   *core.Worker
+	picker   lb.Picker
+	size     int // endpoints in the picker
+	queue    queue
+}
+
+// Endpoint is one address of an upstream.
+type Endpoint struct {
+	lb.Endpoint
+	address loop.Address
+	open    atomic.Int32    // connections, on all loops
+	shares  []endpointShare // by loop
+}
+
+// endpointShare is what one loop has of an endpoint.
+type endpointShare struct {
+	idle    []*conn // the one used last at the end
+	active  int
+	retired bool // the endpoint is no longer in the configuration, or its name resolves to others
+}
+
+// New makes an upstream for the workers of all loops, without endpoints. Metric is its metric id.
+func New(name string, metric int, s *Settings, speak Speak, workers []*core.Worker) *Upstream {
+	u := &Upstream{Pool: core.Pool{Name: name, Metric: metric}, speak: speak}
+	u.settings.Store(s)
+	u.endpoints.Store(&[]*Endpoint{})
+	for _, w := range workers {
+		u.shares = append(u.shares, &share{upstream: u, worker: w, picker: lb.NewRoundRobin(nil, 0)})
+	}
+	return u
+}
+
+// Configure puts s in force for the attempts that begin from now on.
+func (u *Upstream) Configure(s *Settings) { u.settings.Store(s) }
+
+// Settings are those in force.
+func (u *Upstream) Settings() *Settings { return u.settings.Load() }
+
+// Endpoints are the addresses in use.
+func (u *Upstream) Endpoints() []*Endpoint { return *u.endpoints.Load() }
+
+// Pending is the number of requests that wait for a connection.
+func (u *Upstream) Pending() int { return int(u.pending.Load()) }
+
+// Open is the number of connections to e, on all loops.
+func (e *Endpoint) Open() int { return int(e.open.Load()) }
+
+// Member is one address to use.
+type Member struct {
+	Name    string // as configured
+	Address loop.Address
+	Weight  int
+	Metric  int
+}
+
+// Assign makes members the endpoints of u. Those whose address stays keep their connections; those that go finish what is
+// under way. It may be called from any goroutine but a loop's, by one at a time; apply runs a function on the loop of each worker,
+// or at once while the loops do not run yet.
+func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())) {
+	old := map[loop.Address]*Endpoint{}
+	for _, e := range u.Endpoints() {
+		old[e.address] = e
+	}
+	var next []*Endpoint
+	used := map[*Endpoint]bool{}
+	for _, m := range members {
+		e := old[m.Address]
+		if e == nil || used[e] || e.Weight != m.Weight || e.Name != m.Name {
+			e = u.newEndpoint(m)
+		}
+		used[e] = true
+		next = append(next, e)
+	}
+	u.endpoints.Store(&next)
+	for i, s := range u.shares {
+		apply(s.worker, func() {
+			s.assign(next, i)
+			for _, e := range old {
+				if !used[e] {
+					e.retire(i)
+				}
+			}
+		})
+	}
+}
+
+func (u *Upstream) newEndpoint(m Member) *Endpoint {
+	e := &Endpoint{address: m.Address, shares: make([]endpointShare, len(u.shares))}
+	e.Endpoint = lb.Endpoint{Address: m.Address.String(), Name: m.Name, Weight: m.Weight, Metric: m.Metric, State: e}
+	return e
+}
+
+func (s *share) assign(endpoints []*Endpoint, index int) {
+	list := make([]*lb.Endpoint, len(endpoints))
+	for i, e := range endpoints {
+		list[i] = &e.Endpoint
+	}
+	s.size = len(list)
+	s.picker = lb.NewRoundRobin(list, index)
+	s.wake()
+}
+
+// retire closes the idle connections of an endpoint on one loop; those in use are closed after their exchange.
+func (e *Endpoint) retire(index int) {
+	sh := &e.shares[index]
+	sh.retired = true
+	for len(sh.idle) > 0 {
+		sh.idle[len(sh.idle)-1].raw.Close()
+	}
+}

@@ -1,0 +1,86 @@
+package core
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core/loop"
+)
+
+// Worker is what one loop needs to serve exchanges. Only its loop touches it.
+type Worker struct {
+	Loop    *loop.Loop
+	gateway *Gateway
+
+	free     []*Exchange
+	active   int
+	ids      *mathrand.ChaCha8
+	date     [29]byte // the Date of dateAt
+	dateAt   int64
+	draining bool
+}
+
+// maxFree bounds the exchanges that a worker keeps for later.
+const maxFree = 256
+
+// Begin gives an empty exchange. Every exchange ends with End.
+func (w *Worker) Begin() *Exchange {
+	w.active++
+	if n := len(w.free); n > 0 {
+		x := w.free[n-1]
+		w.free = w.free[:n-1]
+		return x
+	}
+	x := &Exchange{Worker: w}
+	x.reset()
+	return x
+}
+
+// End takes an exchange back. Nothing of it may be used afterwards.
+func (w *Worker) End(x *Exchange) {
+	w.active--
+	if len(w.free) < maxFree {
+		x.reset()
+		w.free = append(w.free, x)
+	}
+}
+
+// Active is the number of exchanges under way.
+func (w *Worker) Active() int { return w.active }
+
+// Drain makes every connection close after its present exchange.
+func (w *Worker) Drain() { w.draining = true }
+
+// Draining says whether the gateway stops.
+func (w *Worker) Draining() bool { return w.draining }
+
+// Serve takes x through the gateway.
+func (w *Worker) Serve(x *Exchange) { w.gateway.Serve(x) }
+
+// Refuse answers a request that no parser could read, for the same reason as Serve: the path is observed whole.
+func (w *Worker) Refuse(x *Exchange, err *Error) { w.gateway.refuse(x, err) }
+
+// Date is the current time as RFC 9110 (5.6.7) wants it, computed once a second.
+func (w *Worker) Date() []byte {
+	if t := w.Loop.Wall() / int64(time.Second); t != w.dateAt {
+		w.dateAt = t
+		time.Unix(t, 0).UTC().AppendFormat(w.date[:0], "Mon, 02 Jan 2006 15:04:05 GMT")
+	}
+	return w.date[:]
+}
+
+// newID fills dst with 128 random bits in hexadecimal.
+func (w *Worker) newID(dst *[32]byte) []byte {
+	var b [16]byte
+	_, _ = w.ids.Read(b[:]) // never fails
+	hex.Encode(dst[:], b[:])
+	return dst[:]
+}
+
+func newIDs() *mathrand.ChaCha8 {
+	var seed [32]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	return mathrand.NewChaCha8(seed)
+}
