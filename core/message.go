@@ -89,10 +89,12 @@ func (m *Message) Host() []byte {
 	return m.Bytes(m.HostSpan)
 }
 
-// SetPath replaces the path that is forwarded. p may point into the old one.
+// SetPath replaces the path that is forwarded. p may point into the old one, which stays as it is, behind the new: so do
+// the slices taken of it, such as the route's parameters.
 func (m *Message) SetPath(prefix string, p []byte) {
-	m.pathBuf = append(append(m.pathBuf[len(m.pathBuf):], prefix...), p...)
-	m.Path = m.pathBuf
+	start := len(m.pathBuf)
+	m.pathBuf = append(append(m.pathBuf, prefix...), p...)
+	m.Path = m.pathBuf[start:]
 }
 
 // Body is the body of a message, taken piece by piece by one coroutine.

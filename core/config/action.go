@@ -39,6 +39,9 @@ func (d *decoder) targets(key string, n ast.Node, r *Route) {
 	case nil:
 		return
 	case *ast.MappingNode, *ast.MappingValueNode:
+	case *ast.SequenceNode:
+		d.wrongType(key, n, "the name of an upstream or a map of names to weights")
+		return
 	default:
 		var name string
 		if d.text(key, n, &name) {
@@ -396,4 +399,3 @@ func (d *decoder) upstreamHost(key string, n ast.Node, to *string) {
 	}
 	*to = host
 }
-

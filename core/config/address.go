@@ -153,8 +153,10 @@ func hostProblem(host string) string {
 				return "write a host name in lower case"
 			case c == '*':
 				return "a wildcard is written as *.example.com"
+			case c == ':' && strings.Contains(host, "://"):
+				return "leave out the scheme"
 			case c == ':':
-				return "a host condition has no port"
+				return "leave out the port"
 			default:
 				return "a host name holds letters, digits, hyphens and dots"
 			}

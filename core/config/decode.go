@@ -7,8 +7,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
 )
 
 const (
@@ -68,12 +70,39 @@ func (d *decoder) resolve(n ast.Node) ast.Node {
 		case *ast.DirectiveNode:
 			d.problem(x, "", "YAML directives are not read")
 			return nil
+		case *ast.MappingNode:
+			return joinPlain(x)
+		case *ast.LiteralNode: // a block scalar; its own token has no column
+			return ast.String(token.String(x.Value.Value, x.Value.Value, x.Start.Position))
 		default:
 			return n
 		}
 	}
 	d.problem(n, "", "this alias leads to itself")
 	return nil
+}
+
+// joinPlain undoes a reading of the parser's that YAML 1.2 does not share: inside of a flow mapping it takes every colon of
+// a plain scalar, as in { endpoints: [10.0.0.1:80] }, for the one between a key and its value. A colon separates only
+// where white space follows it (section 7.3.3).
+func joinPlain(n *ast.MappingNode) ast.Node {
+	if n.IsFlowStyle || len(n.Values) != 1 || n.Values[0].Value == nil {
+		return n
+	}
+	key, colon, value := n.Values[0].Key.GetToken(), n.Values[0].GetToken(), n.Values[0].Value.GetToken()
+	for _, tk := range []*token.Token{key, value} {
+		switch tk.Type {
+		case token.StringType, token.IntegerType, token.FloatType, token.BoolType, token.NullType, token.OctetIntegerType:
+		default:
+			return n
+		}
+	}
+	k, c, v := key.Position, colon.Position, value.Position
+	if k.Line != v.Line || k.Column+utf8.RuneCountInString(key.Value) != c.Column || c.Column+1 != v.Column {
+		return n
+	}
+	whole := key.Value + ":" + value.Value
+	return ast.String(token.String(whole, whole, k))
 }
 
 func before(a, b ast.Node) bool {
@@ -107,10 +136,12 @@ func describe(n ast.Node) string {
 		return "a map"
 	case *ast.SequenceNode:
 		return "a list"
-	case *ast.StringNode, *ast.LiteralNode:
+	case *ast.StringNode:
 		return "a string"
-	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+	case *ast.IntegerNode:
 		return "a number"
+	case *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		return "a fraction"
 	case *ast.BoolNode:
 		return "true or false"
 	case *ast.NullNode:
@@ -130,18 +161,8 @@ func (d *decoder) wrongType(key string, n ast.Node, want string) {
 // mapping calls set for each key of a map, in order, and refuses keys that set does not know (valid lists those it does)
 // or that stand twice.
 func (d *decoder) mapping(what string, n ast.Node, valid string, set func(key string, k, v ast.Node) bool) bool {
-	n = d.resolve(n)
-	if n == nil {
-		return false
-	}
-	var values []*ast.MappingValueNode
-	switch x := n.(type) {
-	case *ast.MappingNode:
-		values = x.Values
-	case *ast.MappingValueNode:
-		values = []*ast.MappingValueNode{x}
-	default:
-		d.wrongType(what, n, "a map")
+	values, ok := d.pairs(what, n)
+	if !ok {
 		return false
 	}
 	const few = 16 // up to which it is cheaper to compare than to hash
@@ -180,6 +201,33 @@ func (d *decoder) mapping(what string, n ast.Node, valid string, set func(key st
 		}
 	}
 	return true
+}
+
+// entries calls add for each entry of a map of names, which may go on in other segments and files.
+func (d *decoder) entries(what string, n ast.Node, add func(name string, k, v ast.Node)) {
+	values, _ := d.pairs(what, n)
+	for _, pair := range values {
+		if d.exhausted {
+			return
+		}
+		if name, ok := d.key(pair.Key); ok {
+			add(name, pair.Key, pair.Value)
+		}
+	}
+}
+
+// pairs returns the keys and values of a map.
+func (d *decoder) pairs(what string, n ast.Node) ([]*ast.MappingValueNode, bool) {
+	switch x := d.resolve(n).(type) {
+	case nil:
+	case *ast.MappingNode:
+		return x.Values, true
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{x}, true
+	default:
+		d.wrongType(what, x, "a map")
+	}
+	return nil, false
 }
 
 func (d *decoder) key(k ast.MapKeyNode) (string, bool) {
@@ -224,8 +272,6 @@ func (d *decoder) text(key string, n ast.Node, to *string) bool {
 		return false
 	case *ast.StringNode:
 		*to = x.Value
-	case *ast.LiteralNode:
-		*to = x.Value.Value
 	case *ast.IntegerNode, *ast.FloatNode:
 		*to = n.GetToken().Value
 	default:
@@ -280,11 +326,11 @@ func (d *decoder) integer(key string, n ast.Node, low, high int64, to *int) {
 	if n == nil {
 		return
 	}
-	if _, ok := n.(*ast.IntegerNode); !ok {
+	written := n.GetToken().Value
+	if _, ok := n.(*ast.IntegerNode); !ok && (n.GetToken().Type != token.StringType || !isDigits(written)) { // too long for it
 		d.wrongType(key, n, "a whole number")
 		return
 	}
-	written := n.GetToken().Value
 	v, err := strconv.ParseInt(written, 10, 64)
 	leadingZero := len(written) > 1 && strings.TrimLeft(written, "+-")[0] == '0'
 	if (err != nil || leadingZero) && !strings.Contains(fmt.Sprint(err), "range") {

@@ -25,11 +25,11 @@ func defaultListener(name string, pos Pos) Listener {
 }
 
 // listener reads one entry of `listeners`.
-func (d *decoder) listener(name string, k, v ast.Node) bool {
+func (d *decoder) listener(name string, k, v ast.Node) {
 	d.name("a listener", name, k)
 	if first, twice := d.listeners[name]; twice {
 		d.problem(k, "", "listener %q is given twice; first at %s", name, d.cfg.Listeners[first].Pos)
-		return true
+		return
 	}
 	l := defaultListener(name, d.at(k))
 	hasBind := false
@@ -72,7 +72,6 @@ func (d *decoder) listener(name string, k, v ast.Node) bool {
 	}
 	d.listeners[name] = len(d.cfg.Listeners)
 	d.cfg.Listeners = append(d.cfg.Listeners, l)
-	return true
 }
 
 func (d *decoder) listenerTimeouts(key string, n ast.Node, t *ListenerTimeouts) {
@@ -188,7 +187,7 @@ func (d *decoder) token(key string, n ast.Node, s string) bool {
 	if isToken(s) {
 		return true
 	}
-	d.problem(n, "letters, digits and !#$%&'*+-.^_`|~, at most 256", "%q must be a token, not %q", key, clip(s))
+	d.problem(n, "letters, digits and !#$%&'*+-.^_`|~, at most 256", "%q cannot stand in %q", clip(s), key)
 	return false
 }
 

@@ -155,21 +155,19 @@ func (l *loader) file(name string, text []byte, depth int) {
 	d := &decoder{loader: l, src: src, depth: depth, anchors: map[string]ast.Node{}}
 	hasAnchors := strings.Contains(src.text, "&")
 	parseSegments(name, segments, func(seg segment, tree parsed) {
-		if tree.problem != nil {
+		for _, problem := range tree.problems {
 			l.broken = true
-			l.add(*tree.problem)
-			return
+			l.add(problem)
 		}
-		if tree.body == nil {
-			return
-		}
-		if hasAnchors {
-			d.collectAnchors(tree.body)
-		}
-		if seg.items {
-			d.routes(tree.body)
-		} else {
-			d.document(tree.body, seg.routesFollow)
+		for _, body := range tree.bodies {
+			if hasAnchors {
+				d.collectAnchors(body)
+			}
+			if seg.of == "" {
+				d.document(body, seg.follow)
+			} else {
+				d.documentKey(seg.of, body)
+			}
 		}
 	})
 }
@@ -185,9 +183,9 @@ func isDocumentKey(key string) bool {
 	return false
 }
 
-// document reads keys of the document. routesFollow: the last is `routes`, whose items are given to routes.
-func (d *decoder) document(n ast.Node, routesFollow bool) {
-	d.mapping("the file", n, documentKeys, func(key string, k, v ast.Node) bool {
+// document reads keys of the document. follow: the last has no value here, because its items are given to documentKey.
+func (d *decoder) document(n ast.Node, follow bool) {
+	d.broken = d.broken || !d.mapping("the file", n, documentKeys, func(key string, k, v ast.Node) bool {
 		if !isDocumentKey(key) {
 			return false
 		}
@@ -201,10 +199,9 @@ func (d *decoder) document(n ast.Node, routesFollow bool) {
 			return true
 		}
 		d.given[once] = pos
-		if key == "routes" && routesFollow {
-			return true
+		if _, empty := v.(*ast.NullNode); !empty || !follow {
+			d.documentKey(key, v)
 		}
-		d.documentKey(key, v)
 		return true
 	})
 }
@@ -225,9 +222,9 @@ func (d *decoder) documentKey(key string, v ast.Node) {
 	case "admin":
 		d.admin(key, v)
 	case "listeners":
-		d.mapping(key, v, "", d.listener)
+		d.entries(key, v, d.listener)
 	case "upstreams":
-		d.mapping(key, v, "", d.upstream)
+		d.entries(key, v, d.upstream)
 	case "routes":
 		d.routes(v)
 	}

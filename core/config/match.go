@@ -29,9 +29,11 @@ func (d *decoder) match(n ast.Node) (m Match, ok bool) {
 		d.matchMap(n, &m)
 		m.Text = m.short()
 	default:
-		if !d.text("match", n, &m.Text) {
+		if _, ok := n.(*ast.StringNode); !ok {
+			d.wrongType("match", n, "a string or a map")
 			return m, false
 		}
+		d.text("match", n, &m.Text)
 		d.matchShort(n, &m)
 	}
 	return m, d.errors == before

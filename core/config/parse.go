@@ -16,14 +16,15 @@ import (
 )
 
 const (
-	maxDepth        = 64 // of flow collections, and of block collections that start on one line
+	maxDepth        = 64   // of flow collections, and of block collections that start on one line
+	maxKeys         = 4096 // of one block mapping inside of a segment
 	maxParseWorkers = 8
 )
 
-// parsed is a segment's syntax tree, or why there is none. body is nil for a segment of comments.
+// parsed is what became of a segment: syntax trees, one unless some of it is wrong, and why others are missing.
 type parsed struct {
-	body    ast.Node
-	problem *Problem
+	bodies   []ast.Node
+	problems []Problem
 }
 
 // parseSegments parses the segments, several at a time, and gives them to visit in order. It returns when all its
@@ -63,40 +64,81 @@ func parseSegments(file string, segments []segment, visit func(segment, parsed))
 	running.Wait()
 }
 
-// parseSegment returns a tree whose positions count from the start of the file.
-func parseSegment(file string, seg segment) (result parsed) {
+// parseSegment parses a segment of items as if each stood by itself, which it does only where the whole is not right:
+// where it has an error, or where the parser, more lenient than YAML, let a quoted string or a bracket run over the start
+// of an item. So what is accepted does not depend on where a file happens to be cut.
+func parseSegment(file string, seg segment) parsed {
+	body, problem := parseText(file, seg)
+	if problem == nil && body == nil {
+		return parsed{}
+	}
+	if problem == nil && (seg.of == "" || countItems(seg.of, body) == seg.items) {
+		return parsed{bodies: []ast.Node{body}}
+	}
+	if seg.of == "" || seg.items <= 1 {
+		if problem == nil {
+			problem = &Problem{Pos: position(file, body), Message: "not all of this is indented as YAML wants it"}
+		}
+		return parsed{problems: []Problem{*problem}}
+	}
+	var all parsed
+	for _, single := range seg.single() {
+		one := parseSegment(file, single)
+		all.bodies = append(all.bodies, one.bodies...)
+		all.problems = append(all.problems, one.problems...)
+	}
+	return all
+}
+
+func countItems(of string, body ast.Node) int {
+	switch x := body.(type) {
+	case *ast.SequenceNode:
+		if of == "routes" {
+			return len(x.Values)
+		}
+	case *ast.MappingNode:
+		if of != "routes" {
+			return len(x.Values)
+		}
+	}
+	return -1
+}
+
+// parseText returns a tree whose positions count from the start of the file; nil for nothing but comments.
+func parseText(file string, seg segment) (body ast.Node, problem *Problem) {
 	defer func() {
 		if cause := recover(); cause != nil { // the parser is not ours; a panic in it must not end a gateway on reload
-			result = parsed{problem: &Problem{Pos: Pos{File: file, Line: seg.linesBefore + 1, Column: 1},
-				Message: fmt.Sprintf("cannot parse this part of the file: %s", clip(fmt.Sprint(cause)))}}
+			body, problem = nil, &Problem{Pos: Pos{File: file, Line: seg.linesBefore + 1, Column: 1},
+				Message: fmt.Sprintf("cannot parse this part of the file: %s", clip(fmt.Sprint(cause)))}
 		}
 	}()
 	tokens := lexer.Tokenize(seg.text)
-	if p := shiftTokens(file, tokens, seg.linesBefore); p != nil {
-		return parsed{problem: p}
+	if problem := shiftTokens(file, tokens, seg.linesBefore); problem != nil {
+		return nil, problem
 	}
 	tree, err := parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		return parsed{problem: syntaxProblem(file, seg, err)}
+		return nil, syntaxProblem(file, seg, err)
 	}
 	for _, doc := range tree.Docs {
 		if doc.Body == nil {
 			continue
 		}
-		if result.body != nil {
-			return parsed{problem: &Problem{Pos: position(file, doc.Body), Message: "a file holds one document"}}
+		if body != nil {
+			return nil, &Problem{Pos: position(file, doc.Body), Message: "a file holds one document"}
 		}
-		result.body = doc.Body
+		body = doc.Body
 	}
-	return result
+	return body, nil
 }
 
-// shiftTokens makes lines count from the start of the file, and refuses nesting that would take the parser, which
-// recurses and keeps a path for each node, time and stack beyond measure.
+// shiftTokens makes lines count from the start of the file, and refuses nesting and maps that would take the parser time
+// and stack beyond measure: it recurses, keeps a path for each node, and moves all keys of a block mapping for each key.
 func shiftTokens(file string, tokens token.Tokens, lines int) *Problem {
 	flow, run := 0, 0
 	var last *token.Position
-	for _, tk := range tokens {
+	var open []blockMap
+	for i, tk := range tokens {
 		if tk.Position != last {
 			last = tk.Position
 			last.Line += lines
@@ -110,8 +152,20 @@ func shiftTokens(file string, tokens token.Tokens, lines int) *Problem {
 			run = 0
 		case token.SequenceEntryType, token.MappingKeyType, token.TagType, token.AnchorType, token.AliasType:
 			run++
+		case token.MappingValueType:
+			run = 0
+			if flow == 0 && i > 0 {
+				open = countKey(open, tokens[i-1].Position.Column)
+				if open[len(open)-1].keys > maxKeys {
+					return &Problem{Pos: Pos{File: file, Line: last.Line, Column: last.Column},
+						Message: fmt.Sprintf("a map of more than %d keys", maxKeys)}
+				}
+			}
 		default:
 			run = 0
+		}
+		if tk.Type == token.SequenceEntryType && flow == 0 {
+			open = closeMaps(open, last.Column)
 		}
 		if flow > maxDepth || run > maxDepth {
 			return &Problem{Pos: Pos{File: file, Line: last.Line, Column: last.Column},
@@ -121,29 +175,48 @@ func shiftTokens(file string, tokens token.Tokens, lines int) *Problem {
 	return nil
 }
 
+// blockMap is a block mapping whose keys are being counted.
+type blockMap struct{ column, keys int }
+
+func closeMaps(open []blockMap, column int) []blockMap {
+	for len(open) > 0 && open[len(open)-1].column > column {
+		open = open[:len(open)-1]
+	}
+	return open
+}
+
+func countKey(open []blockMap, column int) []blockMap {
+	open = closeMaps(open, column)
+	if len(open) == 0 || open[len(open)-1].column < column {
+		open = append(open, blockMap{column: column})
+	}
+	open[len(open)-1].keys++
+	return open
+}
+
 // syntaxProblem words the parser's error, with a hint for the mistakes that this grammar invites.
 func syntaxProblem(file string, seg segment, err error) *Problem {
-	p := &Problem{Pos: Pos{File: file, Line: seg.linesBefore + 1, Column: 1}, Message: err.Error()}
+	p := &Problem{Pos: Pos{File: file, Line: seg.linesBefore + 1, Column: 1}}
 	var failure yaml.Error
 	if !errors.As(err, &failure) {
-		p.Message, _, _ = strings.Cut(p.Message, "\n")
+		p.Message, _, _ = strings.Cut(err.Error(), "\n")
 		return p
 	}
+	// Error() of a yaml.Error prints the whole source in colours, in more than linear time.
 	message, _, _ := strings.Cut(failure.GetMessage(), "\n")
-	p.Message = "syntax: " + strings.ReplaceAll(message, "\t", "\\t")
+	p.Message = "syntax: " + strings.ReplaceAll(message, "'\t'", "'tab'")
 	tk := failure.GetToken()
 	if tk == nil || tk.Position == nil {
 		return p
 	}
 	p.Pos.Line, p.Pos.Column = max(tk.Position.Line, 1), max(tk.Position.Column, 1)
-	switch {
-	case strings.Contains(message, "\t"):
-		p.Hint = "indent with spaces"
-	case strings.Contains(message, "alias"):
-		p.Hint = `a value that starts with * goes in quotes: "*"`
-	case strings.Contains(message, "',' or '}'"), strings.Contains(message, "reserved character"),
-		strings.Contains(message, "mapping value is not allowed"):
-		p.Hint = `a value with {, }, [, ], a comma, ": " or a leading @ or % goes in quotes`
+	if strings.Contains(message, "tab") || strings.Contains(message, "\t") {
+		p.Hint = "use spaces instead of tabs"
+	}
+	for _, quotable := range []string{"alias", "',' or '}'", "reserved character", "mapping value is not allowed", "unexpected scalar", "invalid key"} {
+		if strings.Contains(message, quotable) {
+			p.Hint = `a value that starts with one of * & ! % @ :, or holds one of { } [ ] , or ": ", goes in quotes`
+		}
 	}
 	return p
 }

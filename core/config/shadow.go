@@ -14,7 +14,8 @@ const maxRivals = 64
 type rival struct {
 	route, match int
 	predicates   int
-	next         int // in the list of those with the same host and path; -1 ends it
+	group        int // of those with the same host and path
+	next         int // in the group; -1 ends it
 }
 
 // checkShadows warns of matches that are never reached, because one that is looked at first takes all their requests.
@@ -35,21 +36,26 @@ func (l *loader) checkShadows() {
 		}
 	}
 	raised := l.raised(all, lowest)
-	head := make(map[string]int, len(all))
-	for i := range all {
+	groups := make(map[string]int, len(all))
+	var heads []int                      // of each group: its first match
+	for i := len(all) - 1; i >= 0; i-- { // from the last, so that a group starts with the one written first
 		m := &l.cfg.Routes[all[i].route].Matches[all[i].match]
 		key := m.Host.String() + "\x00" + m.Path.shape()
-		if first, ok := head[key]; ok {
-			all[i].next = first
+		group, ok := groups[key]
+		if !ok {
+			group = len(heads)
+			groups[key] = group
+			heads = append(heads, -1)
 		}
-		head[key] = i
+		all[i].group, all[i].next = group, heads[group]
+		heads[group] = i
 	}
 	for i := range all {
 		b := &all[i]
 		m := &l.cfg.Routes[b.route].Matches[b.match]
 		winner := l.coveredBy(b, raised)
-		if b.next >= 0 || head[m.Host.String()+"\x00"+m.Path.shape()] != i {
-			winner = first(winner, l.coveredInGroup(all, i, head[m.Host.String()+"\x00"+m.Path.shape()]))
+		if winner == nil {
+			winner = l.coveredInGroup(all, i, heads[b.group])
 		}
 		if winner == nil {
 			continue
@@ -61,13 +67,6 @@ func (l *loader) checkShadows() {
 		w := &l.cfg.Routes[winner.route]
 		l.warnAt(m.Pos, "", "this match is never reached: route %q at %s takes its requests first", clip(w.Name), w.Matches[winner.match].Pos)
 	}
-}
-
-func first(a, b *rival) *rival {
-	if a != nil {
-		return a
-	}
-	return b
 }
 
 // raised returns the matches of the highest priorities, as long as these are above the lowest.
@@ -174,7 +173,7 @@ func fieldsCover(a, b []FieldMatch) bool {
 		found := false
 		for j := range b {
 			x, y := &a[i], &b[j]
-			found = found || x.Name == y.Name && (x.Op == y.Op && x.Value == y.Value || x.Op == FieldPresent && y.Op == FieldExact)
+			found = found || x.Name == y.Name && (x.Op == y.Op && x.Value == y.Value || x.Op == FieldPresent && y.Op != FieldAbsent)
 		}
 		if !found {
 			return false

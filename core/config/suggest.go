@@ -10,18 +10,19 @@ const (
 // suggester finds the nearest valid name.
 type suggester struct{ tries int }
 
-// hint returns `did you mean "..."?`, or "" where nothing is near. Of several at the same distance the first wins.
+// hint returns `did you mean "..."?`, or "" where nothing is near: a third of the name may differ, and never all of it.
+// Of several at the same distance the first wins.
 func (s *suggester) hint(name string, valid func(yield func(string) bool)) string {
 	if len(name) > maxSuggestRunes {
 		return ""
 	}
 	wanted := strings.ToLower(name)
-	best, distance := "", max(1, len(name)/3)+1
+	best, distance := "", min(max(1, len(name)/3)+1, len(name))
 	for candidate := range valid {
 		if s.tries++; s.tries > maxSuggestTries {
 			break
 		}
-		if len(candidate) > maxSuggestRunes || abs(len(candidate)-len(name)) >= distance {
+		if candidate == name || len(candidate) > maxSuggestRunes || abs(len(candidate)-len(name)) >= distance {
 			continue
 		}
 		if d := editDistance(wanted, strings.ToLower(candidate)); d < distance {

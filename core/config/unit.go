@@ -67,6 +67,9 @@ func parseSize(text string) (bytes int64, hint string, ok bool) {
 		return 0, "a size is written as 512B, 32KiB or 10MB", false
 	}
 	factor := unitBytes(unit)
+	if factor != 0 && number+unit != text {
+		return 0, "write " + clip(number) + unit, false
+	}
 	if factor == 0 {
 		short := clip(number)
 		switch strings.ToLower(strings.TrimSuffix(strings.ToLower(unit), "b")) {

@@ -25,23 +25,24 @@ func defaultUpstream(name string, pos Pos) Upstream {
 }
 
 // upstream reads one entry of `upstreams`: a map, or its endpoints alone.
-func (d *decoder) upstream(name string, k, v ast.Node) bool {
+func (d *decoder) upstream(name string, k, v ast.Node) {
 	d.name("an upstream", name, k)
 	if first, twice := d.upstreams[name]; twice {
 		d.problem(k, "", "upstream %q is given twice; first at %s", name, d.cfg.Upstreams[first].Pos)
-		return true
+		return
 	}
 	u := defaultUpstream(name, d.at(k))
 	switch n := d.resolve(v).(type) {
 	case nil:
 	case *ast.SequenceNode, *ast.StringNode:
 		d.endpoints(name, n, &u)
-	default:
+	case *ast.MappingNode, *ast.MappingValueNode:
 		d.upstreamMap(name, k, n, &u)
+	default:
+		d.wrongType(name, n, "a list of endpoints or a map")
 	}
 	d.upstreams[name] = len(d.cfg.Upstreams)
 	d.cfg.Upstreams = append(d.cfg.Upstreams, u)
-	return true
 }
 
 func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {

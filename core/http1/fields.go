@@ -33,14 +33,16 @@ func (p *parser) fields(i int) (int, fault) {
 			return 0, faultTooManyFields
 		}
 		if id == lookAlike {
-			drop, f := judgeLookAlike(b[name:colon])
-			if p.watch == watchRequest && f != faultNone {
-				return 0, f
-			}
-			if p.watch == watchRequest && drop {
-				continue
-			}
 			id = core.FieldOther
+			if p.watch == watchRequest {
+				drop, f := judgeLookAlike(b[name:colon])
+				if f != faultNone {
+					return 0, f
+				}
+				if drop {
+					continue
+				}
+			}
 		}
 		p.m.Receive(core.Field{Name: span(name, colon), Value: span(start, end), End: uint32(i), ID: id})
 		if p.watch>>id&1 != 0 {
@@ -85,7 +87,9 @@ func nameFault(b []byte, start, i int) fault {
 		return faultSpaceBeforeColon
 	case c == '\n':
 		return faultBareLF
-	case c == '\r' && i+1 < len(b) && b[i+1] != '\n':
+	case c == '\r' && i+1 == len(b):
+		return faultMore
+	case c == '\r' && b[i+1] != '\n':
 		return faultBareCR
 	}
 	return faultName

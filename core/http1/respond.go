@@ -80,6 +80,9 @@ func (e *exchange) sendHead(f framing, connection string) *core.Error {
 // sendBody sends the answer with its body; the head leaves together with the first piece if that is there.
 func (e *exchange) sendBody(f framing, connection string) *core.Error {
 	m, l := &e.x.Response, e.conn.conn.Loop()
+	if !m.Body.Ready() && m.ContentLength > 0 {
+		l.Yield() // a body is mostly hard on its head's heels, and a turn's patience saves a write
+	}
 	if !m.Body.Ready() {
 		if err := e.sendHead(f, connection); err != nil {
 			return err
@@ -168,7 +171,7 @@ func (e *exchange) sendPiece(f framing, p core.Piece, start, end int) *core.Erro
 // splice moves the rest of a long body of known length inside the kernel. moved is false where that is not to be had.
 func (e *exchange) splice(f framing) (moved bool, failure *core.Error) {
 	b, ok := e.x.Response.Body.(*responseBody)
-	if !ok || f != framingLength || b.left < spliceBytes || b.Ready() {
+	if !ok || f != framingLength || b.left < spliceBytes || b.start < b.end {
 		return false, nil
 	}
 	c, u := e.conn.conn, b.client.conn

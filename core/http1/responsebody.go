@@ -43,8 +43,8 @@ func (b *responseBody) begin(x *core.Exchange) {
 	m.Body = b
 }
 
-// Ready says whether bytes of the body are at hand.
-func (b *responseBody) Ready() bool { return b.start < b.end }
+// Ready says whether bytes of the body are at hand, here or in the kernel.
+func (b *responseBody) Ready() bool { return b.start < b.end || b.client.conn.Readable() }
 
 // Next gives the next piece of the body.
 func (b *responseBody) Next() (core.Piece, error) {

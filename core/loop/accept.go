@@ -41,8 +41,8 @@ func (l *Loop) Accept(fd int, shared bool, accepted func(fd int, peer netip.Addr
 		return nil, fmt.Errorf("cannot watch listening socket: %w", err)
 	}
 	a.rest = l.NewTimer(func() {
-		if !a.closed {
-			_ = l.register(a.fd, events, a.serial)
+		if l.register(a.fd, events, a.serial) != nil { // no memory still
+			a.rest.At(l.now + int64(acceptPause))
 		}
 	})
 	l.accepts[int32(fd)] = a
@@ -79,7 +79,8 @@ func (a *Acceptor) pause() {
 	}
 }
 
-// Close stops accepting. What is in the kernel's queue is refused, unless another process holds the socket.
+// Close stops accepting. What is in the kernel's queue is refused, unless another process or loop holds the socket: then
+// epoll would go on reporting it, because what it watches is not the descriptor but what that stands for.
 func (a *Acceptor) Close() {
 	if a.closed {
 		return
@@ -87,6 +88,7 @@ func (a *Acceptor) Close() {
 	a.closed = true
 	a.rest.Stop()
 	delete(a.loop.accepts, int32(a.fd))
+	_ = unix.EpollCtl(a.loop.epoll, unix.EPOLL_CTL_DEL, a.fd, nil)
 	_ = unix.Close(a.fd)
 }
 

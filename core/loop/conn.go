@@ -19,11 +19,16 @@ type Handler interface {
 // connEvents are what an edge-triggered connection is registered for, once and for its life.
 const connEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
+// Group tells connections that belong together from others: it is known by its address alone.
+type Group struct{ _ byte }
+
 // Conn is a connected stream socket of a loop: Read and Write wait by yielding. At most one coroutine reads it and one
 // writes it. A Conn is not reused.
 type Conn struct {
 	// Timeouts of each single wait, in nanoseconds, and the instant on the loop's clock at which every wait ends. 0: none.
 	ReadTimeout, WriteTimeout, Deadline int64
+	// Group is for whoever adopted it.
+	Group *Group
 	// HalfClose says that a peer which closes its sending side has not hung up.
 	HalfClose bool
 
@@ -40,6 +45,7 @@ type Conn struct {
 	writable bool
 	ended    bool // the peer has closed its side, or all: read up to the end, then hang-up
 	broken   bool // both sides are over
+	spent    bool // the end has been read: nothing more will come
 	closed   bool
 	idle     bool // nobody uses it: the next event starts its handler
 }
@@ -76,13 +82,10 @@ func (c *Conn) Loop() *Loop { return c.loop }
 // Handle gives the connection to another handler.
 func (c *Conn) Handle(h Handler) { c.handler = h }
 
-// Handler is who serves the connection.
-func (c *Conn) Handler() Handler { return c.handler }
-
 // EachIdle calls f for every connection of l that nobody uses at the moment. f may close it.
 func (l *Loop) EachIdle(f func(c *Conn)) {
 	for _, c := range l.conns {
-		if c != nil && c.idle {
+		if c != nil && c.idle && !c.readable {
 			f(c)
 		}
 	}
@@ -101,21 +104,23 @@ func (c *Conn) Readable() bool { return c.readable }
 func (c *Conn) gone() bool { return c.broken || c.ended && !c.HalfClose }
 
 // Idle leaves the connection to the loop: no coroutine uses it, and its handler is called when something comes. It is closed
-// at the deadline on the loop's clock; 0: never. What was there to read should have been read.
+// at the deadline on the loop's clock; 0: never. What was there to read should have been read; when that was the end, or the
+// loop stops, it is closed at once.
 func (c *Conn) Idle(deadline int64) {
+	if c.spent || c.loop.stopping {
+		c.Close()
+	}
 	if c.closed {
 		return
 	}
 	c.idle = true
 	c.loop.wheel.set(&c.timer, deadline)
 	if c.readable {
-		co := c.loop.take()
-		co.conn, c.idle = c, false
-		c.loop.makeReady(co)
+		c.loop.noisy.add(c)
 	}
 }
 
-// Use takes an idle connection back from the loop, for the calling task.
+// Use takes an idle connection back from the loop, for the calling task, which closes it or leaves it idle again.
 func (c *Conn) Use() {
 	c.idle = false
 	c.timer.deadline = 0
@@ -143,22 +148,18 @@ func (c *Conn) event(events uint32) {
 		}
 	}
 	l := c.loop
+	if w := c.watcher; w != nil && c.gone() {
+		l.interrupt(w, ErrHangup)
+	}
 	if w := c.writer; w != nil && c.writable && w.parked && !w.ready {
 		l.resume(w)
 	}
 	if c.closed || !c.readable {
 		return
 	}
-	switch r := c.reader; {
-	case r != nil:
-		if r.parked && !r.ready {
-			l.resume(r)
-		}
-	case c.watcher != nil:
-		if c.gone() {
-			l.interrupt(c.watcher, ErrHangup)
-		}
-	case c.idle:
+	if r := c.reader; r != nil && r.parked && !r.ready {
+		l.resume(r)
+	} else if c.idle {
 		c.Use()
 		l.serve(c)
 	}
@@ -178,9 +179,12 @@ func (c *Conn) deadline(timeout int64) int64 {
 
 // WaitRead waits until a read may find something. No buffer need be held for it.
 func (c *Conn) WaitRead() error {
-	for !c.readable {
+	for c.closed || !c.readable {
 		if c.closed {
 			return ErrClosed
+		}
+		if c.reader != nil {
+			panic("BUG: two tasks read a connection")
 		}
 		co := c.loop.current
 		c.reader = co
@@ -195,9 +199,12 @@ func (c *Conn) WaitRead() error {
 
 // WaitWrite waits until a write may succeed.
 func (c *Conn) WaitWrite() error {
-	for !c.writable {
+	for c.closed || !c.writable {
 		if c.closed {
 			return ErrClosed
+		}
+		if c.writer != nil {
+			panic("BUG: two tasks write a connection")
 		}
 		co := c.loop.current
 		c.writer = co
@@ -215,6 +222,9 @@ func (c *Conn) ReadNow(p []byte) (int, error) {
 	if c.closed {
 		return 0, ErrClosed
 	}
+	if len(p) == 0 {
+		return 0, nil
+	}
 	for c.readable {
 		n, e := read(int(c.fd), p)
 		switch {
@@ -223,7 +233,7 @@ func (c *Conn) ReadNow(p []byte) (int, error) {
 			c.readable = n == len(p) || c.ended
 			return n, nil
 		case n == 0 && e == 0:
-			c.ended = true
+			c.ended, c.spent = true, true
 			return 0, io.EOF
 		case e == syscall.EAGAIN:
 			c.readable = false
@@ -236,7 +246,9 @@ func (c *Conn) ReadNow(p []byte) (int, error) {
 
 // Read reads at least one byte, waiting for it; io.EOF after the peer's end.
 func (c *Conn) Read(p []byte) (int, error) {
-	c.loop.spend()
+	if err := c.loop.spend(); err != nil {
+		return 0, err
+	}
 	for {
 		if err := c.WaitRead(); err != nil {
 			return 0, err
@@ -250,13 +262,12 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write writes all of p, waiting as often as it must.
 func (c *Conn) Write(p []byte) (int, error) {
-	c.loop.spend()
+	if err := c.loop.spend(); err != nil {
+		return 0, err
+	}
 	for n := 0; ; {
 		if err := c.WaitWrite(); err != nil {
 			return n, err
-		}
-		if c.closed {
-			return n, ErrClosed
 		}
 		k, e := write(int(c.fd), p[n:])
 		switch {
@@ -275,7 +286,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 
 // fail is what a system call's error means for the exchange.
 func (c *Conn) fail(e syscall.Errno) error {
-	c.ended, c.broken = true, true
+	c.ended, c.broken, c.spent = true, true, true
 	switch e {
 	case syscall.ECONNRESET, syscall.EPIPE:
 		return ErrReset
@@ -294,7 +305,9 @@ func (c *Conn) CloseWrite() {
 
 // Reset makes Close abort the connection: the peer gets RST instead of FIN, and nothing lingers in the kernel.
 func (c *Conn) Reset() {
-	_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	if !c.closed {
+		_ = unix.SetsockoptLinger(int(c.fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
 }
 
 // Close closes the socket and ends the waits of others on it. It may be called again.
@@ -320,11 +333,18 @@ func (c *Conn) Close() {
 	}
 }
 
-// Local and Peer are the addresses of the socket; zero for a unix socket. Each call asks the kernel.
-func (c *Conn) Local() netip.AddrPort { return addrOf(unix.Getsockname(int(c.fd))) }
+// Local is the address of this side; zero for a unix socket and after Close. Each call asks the kernel.
+func (c *Conn) Local() netip.AddrPort { return c.address(unix.Getsockname) }
 
-// Peer is the address of the other side.
-func (c *Conn) Peer() netip.AddrPort { return addrOf(unix.Getpeername(int(c.fd))) }
+// Peer is the address of the other side, as Local.
+func (c *Conn) Peer() netip.AddrPort { return c.address(unix.Getpeername) }
+
+func (c *Conn) address(of func(fd int) (unix.Sockaddr, error)) netip.AddrPort {
+	if c.closed {
+		return netip.AddrPort{}
+	}
+	return addrOf(of(int(c.fd)))
+}
 
 func addrOf(sa unix.Sockaddr, err error) netip.AddrPort {
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"runtime/debug"
 	"time"
 )
 
@@ -68,9 +67,10 @@ func (l *Loop) take() *coroutine {
 	if n := len(l.idle); n > 0 {
 		co := l.idle[n-1]
 		l.idle = l.idle[:n-1]
+		co.ran = l.now
 		return co
 	}
-	co := &coroutine{loop: l, index: len(l.all)}
+	co := &coroutine{loop: l, index: len(l.all), ran: l.now}
 	co.timer.owner = co
 	l.all = append(l.all, co)
 	co.next, co.stop = iter.Pull(co.life)
@@ -97,21 +97,16 @@ func (co *coroutine) life(yield func(struct{}) bool) {
 // run runs one task. A panic ends it, and the connection that it served.
 func (co *coroutine) run() {
 	done := false
+	defer co.clear()
 	defer func() {
 		if !done {
-			p := recover()
-			if p != nil {
-				co.loop.log.Error("panic in a task", "loop", co.loop.options.Index, "task", co.String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-				if co.loop.options.Panicked != nil {
-					co.loop.options.Panicked()
-				}
+			if p := recover(); p != nil {
+				co.loop.panicked(co.String(), p)
 			}
 			if co.conn != nil {
 				co.conn.Close()
 			}
 		}
-		co.conn, co.task, co.peer = nil, nil, nil
-		co.timer.deadline = 0
 	}()
 	if c := co.conn; c != nil {
 		c.handler.Serve(c)
@@ -122,6 +117,15 @@ func (co *coroutine) run() {
 		co.task()
 	}
 	done = true
+}
+
+// clear makes co ready for another task: nothing of the last may reach it.
+func (co *coroutine) clear() {
+	if co.peer != nil {
+		co.peer.watcher = nil
+	}
+	co.conn, co.task, co.peer = nil, nil, nil
+	co.timer.deadline = 0
 }
 
 // forget takes an ending coroutine off the loop's list.
@@ -158,19 +162,24 @@ func (l *Loop) resume(co *coroutine) {
 	l.current = co
 	co.next()
 	l.current = nil
-	now := l.Clock()
-	co.ran = now
-	if held := now - l.now; held > int64(LateAfter) {
-		l.late(time.Duration(held), c)
+	if held := l.tick(); held > LateAfter {
+		by := "inner task"
+		if c != nil {
+			by = fmt.Sprint(c.handler)
+		}
+		l.late(held, by)
 	}
-	l.now = now
+	co.ran = l.now
 }
 
-func (l *Loop) late(held time.Duration, c *Conn) {
-	by := "inner task"
-	if c != nil {
-		by = fmt.Sprint(c.handler)
-	}
+// tick moves the coarse clock on, and returns by how much.
+func (l *Loop) tick() time.Duration {
+	before := l.now
+	l.now = l.Clock()
+	return time.Duration(l.now - before)
+}
+
+func (l *Loop) late(held time.Duration, by string) {
 	l.log.Debug("a task held the loop", "loop", l.options.Index, "held", held, "task", by)
 	if l.options.Late != nil {
 		l.options.Late(held, by)
@@ -206,16 +215,23 @@ func (l *Loop) interrupt(co *coroutine, err error) {
 
 func (l *Loop) makeReady(co *coroutine) {
 	co.ready = true
-	l.ready = append(l.ready, co)
+	l.ready.add(co)
 }
 
-// spend counts an operation of the running coroutine; one that has used up its budget lets the others run first.
-func (l *Loop) spend() {
-	if co := l.current; co != nil {
-		if co.budget--; co.budget <= 0 {
-			l.Yield()
+// spend counts an operation of the running coroutine; one that has used up its budget lets the others run first. Without
+// a wait, this is also where it learns that the loop has been stopped.
+func (l *Loop) spend() error {
+	co := l.current
+	if co == nil {
+		return nil
+	}
+	if co.budget--; co.budget <= 0 {
+		l.Yield()
+		if l.stopping {
+			return ErrStopped
 		}
 	}
+	return nil
 }
 
 // Yielded is when the running task last began to wait: all that it did before was done by then.
@@ -241,6 +257,9 @@ func (l *Loop) Watch(c *Conn) {
 		co.peer.watcher = nil
 	}
 	if co.peer = c; c != nil {
+		if c.watcher != nil {
+			c.watcher.peer = nil
+		}
 		c.watcher = co
 	}
 }

@@ -10,8 +10,8 @@
 // through Await; no lock is held over a call that may yield; LockOSThread is forbidden in a coroutine; Goexit ends only the
 // coroutine that calls it; a panic ends only the task in which it happened.
 //
-// Unless said otherwise, methods may be called only on the loop that owns the object. Post, Do and Stop may be called from
-// anywhere but a loop.
+// Unless said otherwise, methods may be called only on the loop that owns the object. Post may be called from anywhere, Do
+// and Stop from anywhere but a loop.
 package loop
 
 import (
@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -33,7 +34,7 @@ type Options struct {
 	Log   *slog.Logger // nil: slog.Default()
 	// Late is told of every time when something held the loop for longer than LateAfter. It runs on the loop.
 	Late func(held time.Duration, by string)
-	// Panicked is told of every panic in a coroutine, after it was logged.
+	// Panicked is told of every panic on the loop, in a task or not, after it was logged.
 	Panicked func()
 }
 
@@ -65,8 +66,8 @@ type Loop struct {
 	epoch  time.Time
 
 	current *coroutine // runs now; nil: the loop itself
-	ready   []*coroutine
-	spare   []*coroutine // swapped with ready each turn
+	ready   batch[*coroutine]
+	noisy   batch[*Conn] // left idle with something to read
 	idle    []*coroutine
 	all     []*coroutine
 
@@ -74,6 +75,9 @@ type Loop struct {
 	timerFD int
 	wakeFD  int
 	posted  atomic.Pointer[post]
+	taken   *post // posts that were taken and not yet run
+	wakers  atomic.Int32
+	closed  atomic.Bool // wakeFD is, or is about to be, somebody else's
 	buffers buffers
 	pipes   []*pipe
 	awaits  int // coroutines in Await
@@ -150,53 +154,73 @@ func (l *Loop) Wall() int64 { return l.epoch.UnixNano() + l.now }
 // WallAt is an instant of the loop's clock as nanoseconds of Unix time.
 func (l *Loop) WallAt(t int64) int64 { return l.epoch.UnixNano() + t }
 
-// run is the loop's goroutine. A Goexit in a coroutine ends it; the deferred function goes on in another, in the middle
-// of the same turn.
+// run is the loop's goroutine. A Goexit in a coroutine ends it, and so would a panic in what runs outside of one; the
+// deferred function goes on in another, in the middle of the same turn.
 func (l *Loop) run() {
 	over := false
 	defer func() {
-		if !over {
-			l.log.Error("a coroutine ended its goroutine: the loop goes on in another", "loop", l.options.Index)
-			l.current = nil
-			go l.run()
+		if over {
+			return
 		}
+		if p := recover(); p != nil {
+			l.panicked("posted function, timer or accept", p)
+		} else {
+			l.log.Error("a coroutine ended its goroutine: the loop goes on in another", "loop", l.options.Index)
+		}
+		l.current = nil
+		go l.run()
 	}()
 	for !l.over() {
 		l.turn()
 	}
 	over = true
+	l.busySince.Store(0)
 	l.closeFDs()
 	close(l.stopped)
 }
 
-// turn handles what is there and then waits for more.
+func (l *Loop) panicked(task string, p any) {
+	l.log.Error("panic in a task", "loop", l.options.Index, "task", task, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	if l.options.Panicked != nil {
+		l.options.Panicked()
+	}
+}
+
+// turn handles what is there and then waits for more. An event counts as handled when its handler has returned: one that
+// a Goexit or a panic cut short is handled again, which wakes those that it had not come to.
 func (l *Loop) turn() {
-	for l.event < l.count {
-		e := &l.events[l.event]
-		l.event++
-		l.dispatch(e)
+	for ; l.event < l.count; l.event++ {
+		l.dispatch(&l.events[l.event])
 	}
 	l.runReady()
 	if l.awaits > 0 {
 		runtime.Gosched() // let awaited functions start, also with one processor
 	}
-	if !l.stopping || len(l.all) > 0 {
+	if !l.stopping || len(l.all) > len(l.idle) {
 		l.poll()
 	}
 }
 
 func (l *Loop) dispatch(e *unix.EpollEvent) {
-	switch c := l.lookup(e); {
-	case c != nil:
+	if c := l.lookup(e); c != nil {
 		c.event(e.Events)
-	case e.Fd == int32(l.wakeFD):
+		return
+	}
+	by := "accept"
+	switch e.Fd {
+	case int32(l.wakeFD):
+		by = "posted function"
 		l.runPosted()
-	case e.Fd == int32(l.timerFD):
+	case int32(l.timerFD):
+		by = "timer"
 		l.runTimers()
 	default:
 		if a := l.accepts[e.Fd]; a != nil && a.serial == e.Pad {
 			a.accept()
 		}
+	}
+	if held := l.tick(); held > LateAfter {
+		l.late(held, by)
 	}
 }
 
@@ -214,37 +238,45 @@ func (l *Loop) lookup(e *unix.EpollEvent) *Conn {
 // runReady resumes the coroutines that were made ready, once each: those that become ready meanwhile wait for the next
 // turn, so that one which always has work does not keep the others from theirs.
 func (l *Loop) runReady() {
-	for len(l.spare) > 0 { // left by a turn that a Goexit cut short
-		co := l.spare[0]
-		l.spare = l.spare[1:]
+	l.ready.begin()
+	for co, ok := l.ready.next(); ok; co, ok = l.ready.next() {
 		l.resume(co)
 	}
-	l.ready, l.spare = l.spare[:0], l.ready
-	for len(l.spare) > 0 {
-		co := l.spare[0]
-		l.spare = l.spare[1:]
-		l.resume(co)
+	l.noisy.begin()
+	for c, ok := l.noisy.next(); ok; c, ok = l.noisy.next() {
+		if c.idle && c.readable && !c.closed {
+			c.Use()
+			l.serve(c)
+		}
 	}
 }
 
 // poll takes the next events, waiting for them if nothing is ready.
 func (l *Loop) poll() {
 	l.event, l.count = 0, 0
-	if len(l.ready) > 0 {
+	busy := !l.ready.empty() || !l.noisy.empty()
+	if busy {
 		l.takeEvents(0)
 	} else {
-		l.arm()
+		err := l.arm()
 		l.busySince.Store(0)
-		if err := l.parking.Read(l.takeEvents); err != nil {
-			l.failure, l.stopping, l.count = err, true, 0
+		if err == nil {
+			err = l.parking.Read(l.takeEvents)
+		}
+		if err != nil {
+			l.count = 0
+			l.failure = fmt.Errorf("cannot wait for events: %w", err)
+			l.halt()
 		}
 	}
 	l.now = l.Clock()
 	l.turned = l.now
+	l.busySince.Store(l.now)
 	if l.wheel.timers == 0 {
 		l.wheel.tick = l.now >> tickBits
+	} else if busy { // the kernel's timer is set only before parking
+		l.wheel.advance(l.now)
 	}
-	l.busySince.Store(l.now)
 }
 
 func (l *Loop) register(fd int, events uint32, serial int32) error {
@@ -256,39 +288,49 @@ func (l *Loop) register(fd int, events uint32, serial int32) error {
 // Stop returns. To finish the work first is the caller's business.
 func (l *Loop) Stop() error {
 	l.Start() // one that was never started ends, too
-	l.Post(func() {
-		l.stopping = true
-		for _, a := range l.accepts {
-			a.Close()
-		}
-		for _, c := range l.conns {
-			if c != nil && c.idle {
-				c.Close()
-			}
-		}
-		for _, co := range append([]*coroutine(nil), l.all...) {
-			l.interrupt(co, ErrStopped)
-		}
-	})
+	l.Post(l.halt)
 	<-l.stopped
 	return l.failure
 }
 
+// halt begins the end: nothing new comes, and what waits is told.
+func (l *Loop) halt() {
+	l.stopping = true
+	for _, a := range l.accepts {
+		a.Close()
+	}
+	for _, c := range l.conns {
+		if c != nil && c.idle {
+			c.Close()
+		}
+	}
+	for _, co := range l.all {
+		l.interrupt(co, ErrStopped)
+	}
+}
+
 // over says whether the loop has been stopped and no task is left.
 func (l *Loop) over() bool {
-	if !l.stopping || len(l.all) > len(l.idle) || len(l.ready) > 0 {
+	if !l.stopping || len(l.all) > len(l.idle) {
 		return false
 	}
-	l.endIdle()
 	for _, c := range l.conns {
 		if c != nil {
 			c.Close()
 		}
 	}
+	if len(l.all) > len(l.idle) { // somebody took a connection's end for a reason to begin something
+		return false
+	}
+	l.endIdle()
 	return true
 }
 
+// closeFDs closes what New opened, once nobody is about to write to wakeFD.
 func (l *Loop) closeFDs() {
+	for l.closed.Store(true); l.wakers.Load() > 0; {
+		runtime.Gosched()
+	}
 	for _, p := range l.pipes {
 		p.close()
 	}

@@ -57,7 +57,9 @@ func (l *Loop) Splice(dst, src *Conn, n int64) (moved int64, wrote bool, err err
 		}
 	}()
 	for moved < n {
-		l.spend()
+		if err := l.spend(); err != nil {
+			return moved, false, err
+		}
 		if err := src.WaitRead(); err != nil {
 			return moved, false, err
 		}
@@ -71,7 +73,7 @@ func (l *Loop) Splice(dst, src *Conn, n int64) (moved int64, wrote bool, err err
 		case e != 0:
 			return moved, false, src.fail(e)
 		case k == 0:
-			src.ended = true
+			src.ended, src.spent = true, true
 			return moved, false, io.EOF
 		}
 		for held = int64(k); held > 0; {

@@ -11,21 +11,19 @@ func (l *Loop) runTimers() {
 }
 
 // arm sets the kernel's timer to the wheel's next tick, if that is earlier than what it is set to. Called before parking.
-func (l *Loop) arm() {
+func (l *Loop) arm() error {
 	w := &l.wheel
 	if w.timers == 0 || w.armed != 0 && w.armed <= w.tick+1 {
-		return
+		return nil
 	}
 	next := w.nextTick()
 	if w.armed != 0 && w.armed <= next {
-		return
+		return nil
 	}
 	w.armed = next
 	after := max(next<<tickBits-l.Clock(), 1)
 	spec := unix.ItimerSpec{Value: unix.NsecToTimespec(after)}
-	if err := unix.TimerfdSettime(l.timerFD, 0, &spec, nil); err != nil {
-		panic("BUG: timerfd_settime: " + err.Error())
-	}
+	return unix.TimerfdSettime(l.timerFD, 0, &spec, nil)
 }
 
 // Timer calls a function at an instant. It belongs to the loop that made it.

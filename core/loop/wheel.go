@@ -34,7 +34,7 @@ type wheel struct {
 }
 
 // tickOf is the first tick at which deadline has passed.
-func tickOf(deadline int64) int64 { return (deadline + 1<<tickBits - 1) >> tickBits }
+func tickOf(deadline int64) int64 { return (deadline-1)>>tickBits + 1 }
 
 // set makes t expire at the deadline, on the loop's clock; 0 turns it off. It does not arm the kernel's timer: see Loop.arm.
 func (w *wheel) set(t *timer, deadline int64) {
@@ -88,6 +88,8 @@ func (w *wheel) remove(t *timer) {
 
 // advance expires what is due at now. Owners may set and remove any timer meanwhile.
 func (w *wheel) advance(now int64) {
+	w.drain(1, w.tick>>slotBits&(slotCount-1), now) // both empty, but when an owner's panic cut the last call short
+	w.drain(0, w.tick&(slotCount-1), now)
 	for target := now >> tickBits; w.tick < target && w.timers > 0; {
 		next := w.nextTick()
 		if next > target {

@@ -1,0 +1,119 @@
+// Package admin is the run-time API: what the gateway does now, in JSON and Prometheus text, and the few things that can
+// be told to it while it runs. It is served by fasthttp beside the data path, on a unix socket that its owner alone may open,
+// or on a loopback address. sluice ctl speaks it, through Client.
+//
+//	GET  /healthz    200 as long as the process answers
+//	GET  /readyz     200 when it takes requests, else 503 with the reason
+//	GET  /metrics    Prometheus text
+//	GET  /status     Status
+//	GET  /config     the configuration in force as YAML, secrets hidden
+//	GET  /routes     []RouteStatus
+//	GET  /upstreams  []UpstreamStatus
+//	GET  /log-level  LogLevel
+//	PUT  /log-level  SetLogLevel; 200 with the LogLevel that results
+//	POST /reload     202 when begun; with ?wait=true 200 when applied, 422 with the reason when refused
+//
+// Every other answer is {"error": "..."} with a status of 400 or more.
+package admin
+
+import (
+	"io"
+	"time"
+)
+
+// Source is the gateway as this package knows it. Every function must be set, and be safe to call from any goroutine,
+// several at once; Reload alone is called by one at a time.
+type Source struct {
+	Status      func() Status
+	Config      func() []byte // YAML, without secrets
+	Routes      func() []RouteStatus
+	Upstreams   func() []UpstreamStatus
+	Metrics     func(w io.Writer) error
+	Ready       func() error                             // nil: requests are taken
+	LogLevel    func() (level string, debugged []string) // debugged: routes whose exchanges are logged whatever the level
+	SetLogLevel func(route, level string) error          // route "": of the whole log
+	Reload      func() error                             // returns when the new configuration is in force or refused
+}
+
+// Status is the gateway as a whole.
+type Status struct {
+	State      string           `json:"state"` // starting, serving or draining
+	Version    string           `json:"version"`
+	Commit     string           `json:"commit,omitempty"`
+	Go         string           `json:"go"`
+	PID        int              `json:"pid"`
+	Started    time.Time        `json:"started"`
+	ConfigFile string           `json:"config_file"`
+	Generation int              `json:"generation"` // of the configuration; rises with each that is applied
+	Reload     *ReloadStatus    `json:"reload,omitempty"`
+	Loops      []LoopStatus     `json:"loops"`
+	Listeners  []ListenerStatus `json:"listeners"`
+}
+
+// ReloadStatus is the last reload.
+type ReloadStatus struct {
+	At      time.Time `json:"at"`
+	Applied bool      `json:"applied"`
+	Error   string    `json:"error,omitempty"` // why it was refused
+}
+
+// LoopStatus is one event loop.
+type LoopStatus struct {
+	Index     int  `json:"index"`
+	Exchanges int  `json:"exchanges"` // under way
+	Stalled   bool `json:"stalled"`   // it did not answer in time: Exchanges is not known
+}
+
+// ListenerStatus is one listener.
+type ListenerStatus struct {
+	Name        string   `json:"name"`
+	Binds       []string `json:"binds"`
+	Connections int      `json:"connections"` // open
+	Accepted    uint64   `json:"accepted"`    // since the start
+}
+
+// RouteStatus is one route, in the order of the configuration.
+type RouteStatus struct {
+	Name    string   `json:"name"`
+	Matches []string `json:"matches"` // in the short form
+	Action  string   `json:"action"`  // such as "to catalog" or "respond 200"
+}
+
+// UpstreamStatus is one upstream.
+type UpstreamStatus struct {
+	Name      string           `json:"name"`
+	Balance   string           `json:"balance"`
+	Pending   int              `json:"pending"` // requests that wait for a connection
+	Endpoints []EndpointStatus `json:"endpoints"`
+}
+
+// EndpointStatus is one address of an upstream.
+type EndpointStatus struct {
+	Address string `json:"address"` // as resolved
+	Name    string `json:"name"`    // as configured
+	Weight  int    `json:"weight"`
+	Open    int    `json:"open"` // connections
+	Idle    int    `json:"idle"` // of those, connections that no exchange uses
+}
+
+// LogLevel is what the error log shows.
+type LogLevel struct {
+	Level  string   `json:"level"`
+	Routes []string `json:"routes"` // whose exchanges are logged whatever the level
+}
+
+// SetLogLevel asks for another level. With a route, debug makes the log show its exchanges, and another level ends that.
+type SetLogLevel struct {
+	Level string `json:"level"`
+	Route string `json:"route,omitempty"`
+}
+
+// failure is the body of an answer that tells of one.
+type failure struct {
+	Error string `json:"error"`
+}
+
+// state is the body of an answer that tells of one thing.
+type state struct {
+	Status string `json:"status"`
+}

@@ -1,0 +1,276 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// DefaultAddress is where the gateway listens when the configuration says nothing else.
+const DefaultAddress = "unix:/run/sluice/admin.sock"
+
+const ctlUsage = `usage: sluice ctl [--admin ADDRESS] [--json] COMMAND
+
+commands:
+  health                            does the process answer?
+  ready                             does it take requests?
+  status                            state, reloads, loops and listeners
+  routes                            routes in force
+  upstreams                         upstreams, their endpoints and connections
+  config                            configuration in force, as YAML
+  metrics                           Prometheus text
+  log-level [LEVEL] [--route NAME]  show or change the error log's level: debug, info, warn or error
+  reload [--wait]                   read the configuration anew; --wait tells whether it was applied
+
+options:
+  --admin ADDRESS                   unix:/path or host:port (` + DefaultAddress + `)
+  --json                            print the answer as JSON
+`
+
+// What Ctl returns.
+const (
+	exitOK      = 0
+	exitRefused = 1
+	exitUsage   = 2
+)
+
+// errUsage is a command line that says nothing to be done.
+type errUsage string
+
+func (e errUsage) Error() string { return string(e) }
+
+// Ctl is the command `sluice ctl`: args are what comes after it. It returns the exit code: 0 done, 1 refused or not
+// reached, 2 wrong usage.
+func Ctl(args []string, stdout, stderr io.Writer) int {
+	k := ctl{out: stdout}
+	words, err := k.parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		_, _ = io.WriteString(stdout, ctlUsage)
+		return exitOK
+	case err == nil:
+		err = k.run(words)
+	}
+	var usage errUsage
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		_, _ = fmt.Fprintf(stderr, "sluice ctl: %v\n\n%s", err, ctlUsage)
+		return exitUsage
+	}
+	_, _ = fmt.Fprintf(stderr, "sluice ctl: %s\n", printable(err.Error(), "\n\t"))
+	return exitRefused
+}
+
+// ctl is one call of the command.
+type ctl struct {
+	client Client
+	out    io.Writer
+	json   bool
+	wait   bool
+	route  string
+}
+
+// parse reads flags wherever they stand, and returns the other words.
+func (k *ctl) parse(args []string) (words []string, err error) {
+	f := flag.NewFlagSet("ctl", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.StringVar(&k.client.Address, "admin", DefaultAddress, "")
+	f.BoolVar(&k.json, "json", false, "")
+	f.BoolVar(&k.wait, "wait", false, "")
+	f.StringVar(&k.route, "route", "", "")
+	for len(args) > 0 {
+		if err := f.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, errUsage(err.Error())
+		}
+		if args = f.Args(); len(args) > 0 {
+			words, args = append(words, args[0]), args[1:]
+		}
+	}
+	if len(words) == 0 {
+		return nil, errUsage("no command")
+	}
+	most := 1
+	if words[0] == "log-level" {
+		most = 2
+	}
+	if len(words) > most {
+		return nil, errUsage(fmt.Sprintf("unexpected %q", words[most]))
+	}
+	if k.route != "" && len(words) < 2 {
+		return nil, errUsage("--route goes with log-level LEVEL")
+	}
+	if k.wait && words[0] != "reload" {
+		return nil, errUsage("--wait goes with reload")
+	}
+	if _, _, err := target(k.client.Address); err != nil {
+		return nil, errUsage(err.Error())
+	}
+	return words, nil
+}
+
+func (k *ctl) run(words []string) error {
+	switch words[0] {
+	case "health":
+		return k.say("ok", k.client.Healthy())
+	case "ready":
+		err := k.client.Ready()
+		var refused *Refusal
+		if errors.As(err, &refused) {
+			return fmt.Errorf("not ready: %w", err)
+		}
+		return k.say("ready", err)
+	case "status":
+		s, err := k.client.Status()
+		return k.show(s, err, func(w io.Writer) { printStatus(w, &s, time.Now()) })
+	case "routes":
+		r, err := k.client.Routes()
+		return k.show(r, err, func(w io.Writer) { printRoutes(w, r) })
+	case "upstreams":
+		u, err := k.client.Upstreams()
+		return k.show(u, err, func(w io.Writer) { printUpstreams(w, u) })
+	case "config":
+		return k.raw(k.client.Config())
+	case "metrics":
+		return k.raw(k.client.Metrics())
+	case "log-level":
+		return k.logLevel(words[1:])
+	case "reload":
+		done := "reload begun"
+		if k.wait {
+			done = "reloaded"
+		}
+		return k.say(done, k.client.Reload(k.wait))
+	}
+	return errUsage(fmt.Sprintf("unknown command %q", words[0]))
+}
+
+func (k *ctl) logLevel(words []string) error {
+	var l LogLevel
+	var err error
+	if len(words) == 0 {
+		l, err = k.client.LogLevel()
+	} else {
+		l, err = k.client.SetLogLevel(k.route, words[0])
+	}
+	return k.show(l, err, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, "level\t%s\n", l.Level)
+		if len(l.Routes) > 0 {
+			_, _ = fmt.Fprintf(w, "debugged routes\t%s\n", cells(l.Routes))
+		}
+	})
+}
+
+// say prints one word unless err is set.
+func (k *ctl) say(word string, err error) error {
+	return k.show(state{word}, err, func(w io.Writer) { _, _ = fmt.Fprintln(w, word) })
+}
+
+func (k *ctl) raw(b []byte, err error) error {
+	if err == nil {
+		_, err = k.out.Write(b)
+	}
+	return err
+}
+
+// show prints v, as a table or as JSON, unless err is set.
+func (k *ctl) show(v any, err error, table func(w io.Writer)) error {
+	if err != nil {
+		return err
+	}
+	if k.json {
+		b, err := json.MarshalIndent(v, "", "  ")
+		if err != nil {
+			panic("BUG: " + err.Error()) // plain data
+		}
+		_, err = k.out.Write(append(b, '\n'))
+		return err
+	}
+	w := tabwriter.NewWriter(k.out, 0, 0, 2, ' ', 0)
+	table(w)
+	return w.Flush()
+}
+
+func printStatus(w io.Writer, s *Status, now time.Time) {
+	f := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
+	f("state\t%s", cell(s.State))
+	f("version\t%s", cell(strings.TrimSpace(s.Version+" "+s.Commit+" "+s.Go)))
+	f("pid\t%d", s.PID)
+	f("up\t%v, since %s", now.Sub(s.Started).Round(time.Second), s.Started.Format(time.RFC3339))
+	f("configuration\t%s, generation %d", cell(s.ConfigFile), s.Generation)
+	if r := s.Reload; r != nil && r.Applied {
+		f("last reload\tapplied %s", r.At.Format(time.RFC3339))
+	} else if r != nil {
+		f("last reload\trefused %s: %s", r.At.Format(time.RFC3339), cell(r.Error))
+	}
+	f("\nLOOP\tEXCHANGES")
+	for _, l := range s.Loops {
+		if l.Stalled {
+			f("%d\tstalled", l.Index)
+		} else {
+			f("%d\t%d", l.Index, l.Exchanges)
+		}
+	}
+	f("\nLISTENER\tOPEN\tACCEPTED\tBINDS")
+	for _, l := range s.Listeners {
+		f("%s\t%d\t%d\t%s", cell(l.Name), l.Connections, l.Accepted, cells(l.Binds))
+	}
+}
+
+func printRoutes(w io.Writer, routes []RouteStatus) {
+	_, _ = fmt.Fprintln(w, "ROUTE\tACTION\tMATCHES")
+	for _, r := range routes {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", cell(r.Name), cell(r.Action), cells(r.Matches))
+	}
+}
+
+func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {
+	_, _ = fmt.Fprintln(w, "UPSTREAM\tENDPOINT\tNAME\tWEIGHT\tOPEN\tIDLE\tPENDING")
+	for _, u := range upstreams {
+		if len(u.Endpoints) == 0 {
+			_, _ = fmt.Fprintf(w, "%s\tnone\t-\t-\t-\t-\t%d\n", cell(u.Name), u.Pending)
+		}
+		for _, e := range u.Endpoints {
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\n", cell(u.Name), cell(e.Address), cell(e.Name), e.Weight, e.Open, e.Idle, u.Pending)
+		}
+	}
+}
+
+// cell makes text fit to print in a terminal's table.
+func cell(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return printable(s, "")
+}
+
+// printable escapes what a terminal might take for a command. The characters in but are left alone.
+func printable(s, but string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if strconv.IsPrint(r) || strings.ContainsRune(but, r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+func cells(list []string) string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = cell(s)
+	}
+	return strings.Join(out, ", ")
+}

@@ -1,0 +1,103 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-gateway/sluice/core/config"
+)
+
+// socketMode lets the owner of the process alone speak to it.
+const socketMode = 0o600
+
+// Listen opens the API's address. Loopback alone is allowed over TCP, since nothing asks for a password. The file of a unix
+// socket on which nobody listens any more is replaced, no other; it is removed when the listener is closed.
+func Listen(b config.Bind) (net.Listener, error) {
+	if b.Path != "" {
+		l, err := listenUnix(b.Path)
+		if err != nil {
+			return nil, fmt.Errorf("cannot listen for the admin API on %q: %w", "unix:"+b.Path, err)
+		}
+		return l, nil
+	}
+	if !b.Addr.Addr().IsLoopback() {
+		return nil, fmt.Errorf("cannot listen for the admin API on %q: it has no authentication, so that only a unix socket or a loopback address is allowed", b.Addr)
+	}
+	l, err := net.Listen("tcp", b.Addr.String())
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for the admin API on %q: %w", b.Addr, err)
+	}
+	return l, nil
+}
+
+func listenUnix(path string) (net.Listener, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		// Linux gives the file that bind makes the mode of the socket: it never has a wider one.
+		if failed := raw.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), socketMode) }); failed != nil {
+			return failed
+		}
+		return err
+	}}
+	l, err := c.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	u := &unixListener{Listener: l, path: path}
+	if u.file, err = os.Lstat(path); err == nil && u.file.Mode().Perm() != socketMode {
+		err = os.Chmod(path, socketMode)
+	}
+	if err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return u, nil
+}
+
+// removeStale removes what a process that died has left.
+func removeStale(path string) error {
+	f, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if f.Mode().Type() != fs.ModeSocket {
+		return errors.New("a file that is no socket is in the way")
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		_ = c.Close()
+		return errors.New("another process listens there")
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// unixListener removes its file when it is closed, unless another process has put its own there.
+type unixListener struct {
+	net.Listener
+	path string
+	file fs.FileInfo
+}
+
+func (l *unixListener) Close() error {
+	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) && now.ModTime().Equal(l.file.ModTime()) {
+		_ = os.Remove(l.path)
+	}
+	return l.Listener.Close()
+}

@@ -1,0 +1,316 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// What a client may take and hold.
+const (
+	headBytes   = 8 << 10
+	bodyBytes   = 16 << 10
+	connections = 64
+	readTimeout = 10 * time.Second
+	sendTimeout = 30 * time.Second
+	idleTimeout = 60 * time.Second
+)
+
+// Server serves a Source. Make it with NewServer, end it with Shutdown.
+type Server struct {
+	source Source
+	log    *slog.Logger
+	http   *fasthttp.Server
+
+	reload    sync.Mutex // held while one runs
+	reloading sync.WaitGroup
+}
+
+// NewServer gives a server that answers nobody yet.
+func NewServer(source Source, log *slog.Logger) *Server {
+	s := &Server{source: source, log: log}
+	s.http = &fasthttp.Server{
+		Handler:                      s.handle,
+		ErrorHandler:                 refuse,
+		Name:                         "sluice",
+		Concurrency:                  connections,
+		ReadBufferSize:               headBytes,
+		MaxRequestBodySize:           bodyBytes,
+		ReadTimeout:                  readTimeout,
+		WriteTimeout:                 sendTimeout,
+		IdleTimeout:                  idleTimeout,
+		DisablePreParseMultipartForm: true,
+		CloseOnShutdown:              true,
+		Logger:                       quiet{log},
+	}
+	return s
+}
+
+// Serve answers those who connect to l until Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); err != nil {
+		return fmt.Errorf("cannot serve the admin API: %w", err)
+	}
+	return nil
+}
+
+// Shutdown closes the listener, and returns when the last answer has been sent and the last reload has ended, or ctx has.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if err := s.http.ShutdownWithContext(ctx); err != nil {
+		return fmt.Errorf("cannot end the admin API: %w", err)
+	}
+	done := make(chan struct{})
+	go func() {
+		s.reloading.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("cannot end the admin API: a reload is under way: %w", ctx.Err())
+	}
+}
+
+// handle finds what is asked for. A panic ends one answer.
+func (s *Server) handle(c *fasthttp.RequestCtx) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic in the admin API", "path", string(c.Path()), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.Response.Reset()
+			fail(c, fasthttp.StatusInternalServerError, "internal")
+		}
+	}()
+	c.Response.Header.Set("Cache-Control", "no-store")
+	if reason := foreign(c); reason != "" {
+		fail(c, fasthttp.StatusForbidden, reason)
+		return
+	}
+	method := string(c.Method())
+	if method == fasthttp.MethodHead {
+		method = fasthttp.MethodGet // fasthttp leaves the body out
+	}
+	methods := s.methods(string(c.Path()))
+	if methods == nil {
+		fail(c, fasthttp.StatusNotFound, "no such path")
+		return
+	}
+	for _, m := range methods {
+		if m.name == method {
+			m.answer(c)
+			return
+		}
+	}
+	allow := ""
+	for i, m := range methods {
+		if i > 0 {
+			allow += ", "
+		}
+		if allow += m.name; m.name == fasthttp.MethodGet {
+			allow += ", HEAD"
+		}
+	}
+	c.Response.Header.Set("Allow", allow)
+	fail(c, fasthttp.StatusMethodNotAllowed, "allowed: "+allow)
+}
+
+type method struct {
+	name   string
+	answer func(*fasthttp.RequestCtx)
+}
+
+func get(answer func(*fasthttp.RequestCtx)) []method {
+	return []method{{fasthttp.MethodGet, answer}}
+}
+
+func (s *Server) methods(path string) []method {
+	switch path {
+	case "/healthz":
+		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, state{"ok"}) })
+	case "/readyz":
+		return get(s.ready)
+	case "/metrics":
+		return get(s.metrics)
+	case "/status":
+		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, s.source.Status()) })
+	case "/config":
+		return get(func(c *fasthttp.RequestCtx) {
+			c.SetContentType("application/yaml")
+			c.SetBody(s.source.Config())
+		})
+	case "/routes":
+		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Routes())) })
+	case "/upstreams":
+		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Upstreams())) })
+	case "/log-level":
+		return append(get(s.logLevel), method{fasthttp.MethodPut, s.setLogLevel})
+	case "/reload":
+		return []method{{fasthttp.MethodPost, s.begin}}
+	}
+	return nil
+}
+
+func (s *Server) ready(c *fasthttp.RequestCtx) {
+	if err := s.source.Ready(); err != nil {
+		fail(c, fasthttp.StatusServiceUnavailable, err.Error())
+		return
+	}
+	reply(c, fasthttp.StatusOK, state{"ready"})
+}
+
+// metrics gathers before it sends: a slow reader must not keep the gateway's counters waiting.
+func (s *Server) metrics(c *fasthttp.RequestCtx) {
+	var b bytes.Buffer
+	if err := s.source.Metrics(&b); err != nil {
+		fail(c, fasthttp.StatusInternalServerError, err.Error())
+		return
+	}
+	c.SetContentType("text/plain; version=0.0.4; charset=utf-8")
+	c.Response.SetBodyRaw(b.Bytes())
+}
+
+func (s *Server) logLevel(c *fasthttp.RequestCtx) {
+	level, routes := s.source.LogLevel()
+	reply(c, fasthttp.StatusOK, LogLevel{Level: level, Routes: list(routes)})
+}
+
+func (s *Server) setLogLevel(c *fasthttp.RequestCtx) {
+	d := json.NewDecoder(bytes.NewReader(c.PostBody()))
+	d.DisallowUnknownFields()
+	var set SetLogLevel
+	if err := d.Decode(&set); err != nil {
+		fail(c, fasthttp.StatusBadRequest, "cannot read body: "+err.Error())
+		return
+	}
+	if _, err := d.Token(); err != io.EOF {
+		fail(c, fasthttp.StatusBadRequest, "cannot read body: more than one value")
+		return
+	}
+	if err := s.source.SetLogLevel(set.Route, set.Level); err != nil {
+		fail(c, fasthttp.StatusBadRequest, err.Error())
+		return
+	}
+	s.log.Info("log level changed", "level", set.Level, "route", set.Route)
+	s.logLevel(c)
+}
+
+// begin reloads. Who waits is told how it ended, and comes after a reload that is under way; who does not is turned away
+// meanwhile.
+func (s *Server) begin(c *fasthttp.RequestCtx) {
+	if len(c.PostBody()) > 0 {
+		fail(c, fasthttp.StatusBadRequest, "a body is not wanted")
+		return
+	}
+	switch wait := string(c.QueryArgs().Peek("wait")); wait {
+	case "true":
+		s.reload.Lock()
+		defer s.reload.Unlock()
+		if err := s.apply(); err != nil {
+			fail(c, fasthttp.StatusUnprocessableEntity, err.Error())
+			return
+		}
+		reply(c, fasthttp.StatusOK, state{"applied"})
+	case "", "false":
+		if !s.reload.TryLock() {
+			fail(c, fasthttp.StatusConflict, "a reload is under way")
+			return
+		}
+		s.reloading.Add(1)
+		go func() {
+			defer s.reloading.Done()
+			defer s.reload.Unlock()
+			_ = s.apply() // the source logs why it refuses, and /status shows it
+		}()
+		reply(c, fasthttp.StatusAccepted, state{"accepted"})
+	default:
+		fail(c, fasthttp.StatusBadRequest, fmt.Sprintf("wait is %q: true or false", wait))
+	}
+}
+
+// apply reloads. A panic is a refusal: the gateway goes on with what it has.
+func (s *Server) apply() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic in a reload", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = errors.New("internal")
+		}
+	}()
+	return s.source.Reload()
+}
+
+// foreign says why a request is not from whom the API is for. A web page can make its visitor's browser send requests to a
+// loopback address, under a name of its own that resolves there: it cannot do so without giving itself away.
+func foreign(c *fasthttp.RequestCtx) string {
+	h := &c.Request.Header
+	if len(h.Peek("Origin")) > 0 || len(h.Peek("Sec-Fetch-Site")) > 0 {
+		return "web pages may not use the admin API"
+	}
+	if _, tcp := c.LocalAddr().(*net.TCPAddr); !tcp {
+		return ""
+	}
+	host := string(h.Host())
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if a, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !a.IsLoopback()) {
+		return "ask for it by a loopback address or localhost"
+	}
+	return ""
+}
+
+// refuse answers what fasthttp could not read.
+func refuse(c *fasthttp.RequestCtx, err error) {
+	c.Response.Reset()
+	c.SetConnectionClose()
+	switch e := (*fasthttp.ErrSmallBuffer)(nil); {
+	case errors.As(err, &e):
+		fail(c, fasthttp.StatusRequestHeaderFieldsTooLarge, "head too large")
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		fail(c, fasthttp.StatusRequestEntityTooLarge, "body too large")
+	default:
+		var late net.Error
+		if errors.As(err, &late) && late.Timeout() {
+			fail(c, fasthttp.StatusRequestTimeout, "request timeout")
+			return
+		}
+		fail(c, fasthttp.StatusBadRequest, "bad request")
+	}
+}
+
+func fail(c *fasthttp.RequestCtx, status int, text string) { reply(c, status, failure{text}) }
+
+func reply(c *fasthttp.RequestCtx, status int, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		panic("BUG: " + err.Error()) // plain data
+	}
+	c.SetStatusCode(status)
+	c.SetContentType("application/json")
+	c.SetBody(append(b, '\n'))
+}
+
+// list makes an empty list of none, for JSON.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}
+
+// quiet takes what fasthttp logs: trouble with single connections.
+type quiet struct{ log *slog.Logger }
+
+func (q quiet) Printf(format string, args ...any) {
+	q.log.Debug("admin API", "event", fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,312 @@
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Dump returns the configuration as YAML, in one file and with all defaults written. Parse reads it back as the same
+// configuration, but for positions and for what was given by reference, which is shown as "***".
+func (c *Config) Dump() []byte {
+	w := &dumper{}
+	w.line("loops: %d", c.Loops)
+	w.line("drain: %s", formatDuration(c.Drain))
+	w.line("log: { level: %s, format: %s }", c.Log.Level, c.Log.Format)
+	w.line("access_log: { to: %s, sample: %s, queue: %d }", quote(orOff(c.AccessLog.To)), formatShare(c.AccessLog.Sample), c.AccessLog.Queue)
+	w.line("admin: %s", quote(orOff(c.Admin.Bind.String())))
+	w.block("listeners:", func() {
+		for i := range c.Listeners {
+			w.block(quote(c.Listeners[i].Name)+":", func() { w.listener(&c.Listeners[i]) })
+		}
+	})
+	if len(c.Upstreams) > 0 {
+		w.block("upstreams:", func() {
+			for i := range c.Upstreams {
+				w.block(quote(c.Upstreams[i].Name)+":", func() { w.upstream(&c.Upstreams[i]) })
+			}
+		})
+	}
+	if len(c.Routes) > 0 {
+		w.block("routes:", func() {
+			for i := range c.Routes {
+				w.item(func() { w.route(&c.Routes[i]) })
+			}
+		})
+	}
+	return w.out.Bytes()
+}
+
+// String returns the address as it is written; "" for the zero Bind.
+func (b Bind) String() string {
+	switch {
+	case b.Path != "":
+		return "unix:" + b.Path
+	case !b.Addr.IsValid():
+		return ""
+	case b.Addr.Addr() == netip.IPv6Unspecified():
+		return ":" + strconv.Itoa(int(b.Addr.Port()))
+	}
+	return b.Addr.String()
+}
+
+// dumper writes lines at an indentation.
+type dumper struct {
+	out    bytes.Buffer
+	indent int
+	dash   bool // the next line is the first of an item
+}
+
+func (w *dumper) line(format string, args ...any) {
+	indent := w.indent
+	if w.dash {
+		indent -= 2
+	}
+	w.out.WriteString(strings.Repeat(" ", indent))
+	if w.dash {
+		w.out.WriteString("- ")
+		w.dash = false
+	}
+	fmt.Fprintf(&w.out, format, args...)
+	w.out.WriteByte('\n')
+}
+
+func (w *dumper) block(head string, body func()) {
+	w.line("%s", head)
+	w.indent += 2
+	body()
+	w.indent -= 2
+}
+
+func (w *dumper) item(body func()) {
+	w.indent += 2
+	w.dash = true
+	body()
+	w.indent -= 2
+}
+
+func (w *dumper) listener(l *Listener) {
+	binds := make([]string, len(l.Binds))
+	for i, b := range l.Binds {
+		binds[i] = b.String()
+	}
+	w.line("bind: %s", quoteList(binds))
+	t, m, f := &l.Timeouts, &l.Limits, &l.Forward
+	w.line("timeouts: { header: %s, idle: %s, body: %s, write: %s }",
+		formatDuration(t.Header), formatDuration(t.Idle), formatDuration(t.Body), formatDuration(t.Write))
+	w.line("limits: { header_bytes: %s, headers: %d, body_bytes: %s, connections: %d, connections_per_ip: %d }",
+		formatSize(int64(m.HeaderBytes)), m.Headers, formatSize(m.BodyBytes), m.Connections, m.ConnectionsPerIP)
+	if r := l.RealIP; r != nil {
+		w.line("real_ip: { header: %s, trusted: %s, depth: %d }", r.Header, prefixList(r.Trusted), r.Depth)
+	}
+	if p := l.ProxyProtocol; p != nil {
+		w.line("proxy_protocol: %s", prefixList(p.From))
+	}
+	if l.Redirect != "" {
+		w.line("redirect: %s", quote(l.Redirect))
+	}
+	w.line("half_close: %t", l.HalfClose)
+	w.line("merge_slashes: %t", l.MergeSlashes)
+	w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s }",
+		f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)))
+}
+
+func (w *dumper) upstream(u *Upstream) {
+	w.block("endpoints:", func() {
+		for _, e := range u.Endpoints {
+			w.line("- { address: %s, weight: %d }", quote(e.Address), e.Weight)
+		}
+	})
+	p, t := &u.Pool, &u.Timeouts
+	w.line("balance: %s", u.Balance)
+	w.line("pool: { max_connections: %d, max_pending: %d, queue_timeout: %s, idle_per_loop: %d, idle_timeout: %s, requests_per_connection: %d }",
+		p.MaxConnections, p.MaxPending, formatDuration(p.QueueTimeout), p.IdlePerLoop, formatDuration(p.IdleTimeout), p.RequestsPerConnection)
+	w.line("timeouts: { connect: %s, header: %s, idle: %s, total: %s }",
+		formatDuration(t.Connect), formatDuration(t.Header), formatDuration(t.Idle), formatDuration(t.Total))
+	w.line("resolve: %s", formatDuration(u.Resolve))
+	w.line("replay_bytes: %s", formatSize(int64(u.ReplayBytes)))
+}
+
+func (w *dumper) route(r *Route) {
+	w.line("name: %s", quote(r.Name))
+	w.block("match:", func() {
+		for i := range r.Matches {
+			w.item(func() { w.match(&r.Matches[i]) })
+		}
+	})
+	if r.Priority != 0 {
+		w.line("priority: %d", r.Priority)
+	}
+	if len(r.To) > 0 {
+		w.block("to:", func() {
+			for _, t := range r.To {
+				w.line("%s: %d", quote(t.Upstream), t.Weight)
+			}
+		})
+	}
+	if a := r.Respond; a != nil {
+		w.block("respond:", func() { w.respond(a) })
+	}
+	if a := r.Redirect; a != nil {
+		w.line("redirect: { to: %s, status: %d }", quote(a.To), a.Status)
+	}
+	if r.StripPrefix != "" {
+		w.line("strip_prefix: %s", quote(r.StripPrefix))
+	}
+	if a := r.ReplacePrefix; a != nil {
+		w.line("replace_prefix: { prefix: %s, with: %s }", quote(a.Prefix), quote(a.With))
+	}
+	if a := r.Rewrite; a != nil {
+		w.line("rewrite: { pattern: %s, to: %s }", quote(a.Pattern.String()), quote(a.To))
+	}
+	if len(r.To) > 0 {
+		w.line("host: %s", quote(r.Host))
+	}
+	if r.Timeout != time.Duration(0) {
+		w.line("timeout: %s", formatDuration(r.Timeout))
+	}
+	if r.BodyBytes != nil {
+		w.line("body_bytes: %s", formatSize(*r.BodyBytes))
+	}
+	if r.LogSample != nil {
+		w.line("log_sample: %s", formatShare(*r.LogSample))
+	}
+}
+
+func (w *dumper) match(m *Match) {
+	if m.predicates() == 0 || m.predicates() == 1 && len(m.Methods) > 0 {
+		w.line("%s", quote(m.short()))
+		return
+	}
+	w.line("host: %s", quote(m.Host.String()))
+	if m.Path.Kind != PathAny {
+		w.line("path: %s", quote(m.Path.String()))
+	}
+	for _, list := range []struct {
+		key    string
+		values []string
+	}{{"listener", m.Listeners}, {"methods", m.Methods}, {"content_type", m.ContentTypes}} {
+		if len(list.values) > 0 {
+			w.line("%s: %s", list.key, quoteList(list.values))
+		}
+	}
+	if len(m.Clients) > 0 {
+		w.line("client: %s", prefixList(m.Clients))
+	}
+	w.fields("headers", m.Headers)
+	w.fields("query", m.Query)
+	w.fields("cookies", m.Cookies)
+}
+
+func (w *dumper) fields(key string, list []FieldMatch) {
+	if len(list) == 0 {
+		return
+	}
+	w.block(key+":", func() {
+		for _, f := range list {
+			value := quote(f.Value)
+			switch f.Op {
+			case FieldPresent:
+				value = "true"
+			case FieldAbsent:
+				value = "false"
+			case FieldRegex:
+				value = quote("~" + f.Value)
+			}
+			w.line("%s: %s", quote(f.Name), value)
+		}
+	})
+}
+
+func (w *dumper) respond(a *Respond) {
+	w.line("status: %d", a.Status)
+	if body := a.Body.String(); body != "" {
+		w.line("body: %s", quote(body))
+	}
+	if len(a.Headers) == 0 {
+		return
+	}
+	w.block("headers:", func() {
+		for i := 0; i < len(a.Headers); {
+			name := a.Headers[i].Name
+			var values []string
+			for ; i < len(a.Headers) && a.Headers[i].Name == name; i++ {
+				values = append(values, a.Headers[i].Value.String())
+			}
+			w.line("%s: %s", quote(name), quoteList(values))
+		}
+	})
+}
+
+func orOff(s string) string {
+	if s == "" {
+		return "off"
+	}
+	return s
+}
+
+func formatShare(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+
+func prefixList(list []netip.Prefix) string {
+	texts := make([]string, len(list))
+	for i, p := range list {
+		texts[i] = prefixText(p)
+	}
+	return quoteList(texts)
+}
+
+func quoteList(list []string) string {
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = quote(s)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
+// quote writes a YAML string: plain where nobody could take it for anything else, else in double quotes.
+func quote(s string) string {
+	if isPlain(s) {
+		return s
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r == '\t':
+			b.WriteString(`\t`)
+		case r == '\r':
+			b.WriteString(`\r`)
+		case strconv.IsPrint(r) && r != 0xfeff:
+			b.WriteRune(r)
+		case r > 0xffff:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+func isPlain(s string) bool {
+	switch strings.ToLower(s) {
+	case "", "true", "false", "null", "yes", "no", "on", "y", "n":
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || i > 0 && c == '/'
+		if !letter && (i == 0 || !(c >= '0' && c <= '9' || c == '-' || c == '.')) {
+			return false
+		}
+	}
+	return true
+}

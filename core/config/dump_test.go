@@ -1,0 +1,135 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// TestDumpRoundTrip reads testdata/full.yaml, which holds every key of the grammar, and what Dump writes of it.
+func TestDumpRoundTrip(t *testing.T) {
+	text, err := os.ReadFile("testdata/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := mustParse(t, string(text))
+	dump := cfg.Dump()
+	again := mustParse(t, string(dump))
+	if second := again.Dump(); !bytes.Equal(dump, second) {
+		t.Errorf("got\n%s\nand then\n%s", dump, second)
+	}
+	hide := func(c *Config) *Config {
+		for i := range c.Routes {
+			if a := c.Routes[i].Respond; a != nil {
+				a.Body = Literal(a.Body.String())
+				for j := range a.Headers {
+					a.Headers[j].Value = Literal(a.Headers[j].Value.String())
+				}
+			}
+		}
+		return bare(c)
+	}
+	if a, b := hide(cfg), hide(again); !reflect.DeepEqual(a, b) {
+		t.Errorf("got\n%#v\nwant\n%#v", b, a)
+	}
+	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, upstreamKeys, routeKeys}, " ")) {
+		if key != "include" && !strings.Contains(string(text), key+":") {
+			t.Errorf("testdata/full.yaml lacks %s", key)
+		}
+		if key != "include" && !strings.Contains(string(dump), key+":") {
+			t.Errorf("the dump lacks %s", key)
+		}
+	}
+}
+
+// TestKeysAreKnown holds the lists of keys, which serve as hints, against what is read.
+func TestKeysAreKnown(t *testing.T) {
+	f := func(keys, format string) {
+		t.Helper()
+		for key := range strings.FieldsSeq(keys) {
+			_, problems := Parse("sluice.yaml", fmt.Appendf(nil, format, key), Env{})
+			if strings.Contains(problems.String(), "unknown key") {
+				t.Errorf("%s is not known: %s", key, problems)
+			}
+		}
+	}
+	f(documentKeys, "%s: x\n")
+	f(listenerKeys, "listeners: { a: { %s: ~ } }\n")
+	f(upstreamKeys, "upstreams: { a: { %s: ~ } }\n")
+	f(routeKeys, "routes: [{ %s: ~ }]\n")
+	f(matchKeys, "routes: [{ match: { %s: ~ } }]\n")
+}
+
+func TestSecretsStayHidden(t *testing.T) {
+	cfg := mustParse(t, "listeners: { a: { bind: \":80\" } }\nroutes:\n"+
+		"- { match: /, respond: { body: \"env:WORD\", headers: { X-A: \"file:/word\", X-B: plain } } }\n")
+	a := cfg.Routes[0].Respond
+	if a.Body.Reveal() != "s3cret" || a.Headers[0].Value.Reveal() != "s3cret" || a.Headers[1].Value.String() != "plain" {
+		t.Errorf("got %q, %q and %q", a.Body.Reveal(), a.Headers[0].Value.Reveal(), a.Headers[1].Value)
+	}
+	encoded, err := json.Marshal(cfg.Routes[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "body", a.Body, "all", a)
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "body", a.Body, "all", a)
+	for _, shown := range []string{
+		string(cfg.Dump()), string(encoded), log.String(), a.Body.String(), fmt.Sprint(*a, cfg.Routes[0]),
+		fmt.Sprintf("%v %+v %#v %s %q %x", a.Body, *a, *a, a.Body, a.Body, a.Body), fmt.Sprintf(strings.ToLower("%D"), a.Body),
+	} {
+		if strings.Contains(shown, "s3cret") || !strings.Contains(shown, "***") {
+			t.Errorf("got %s", shown)
+		}
+	}
+}
+
+func TestUnits(t *testing.T) {
+	for _, text := range []string{"0", "1ms", "10s", "1m30s", "1h", "24h", "90m", "1.5s", "2h45m", "10us"} {
+		d, hint, ok := parseDuration(text)
+		again, _, _ := parseDuration(formatDuration(d))
+		if !ok || d != again {
+			t.Errorf("%s: %s, %s, %s", text, d, formatDuration(d), hint)
+		}
+	}
+	for _, text := range []string{"0", "1B", "1KiB", "1kB", "1500B", "10MB", "3MiB", "2GiB", "1GB"} {
+		n, hint, ok := parseSize(text)
+		again, _, _ := parseSize(formatSize(n))
+		if !ok || n != again {
+			t.Errorf("%s: %d, %s, %s", text, n, formatSize(n), hint)
+		}
+	}
+	for _, text := range []string{"", "s", "1", "-1s", "+1s", "1 s", "1e3s", "1d", "0s0", ".", "1KiB", "1µs", "99999999999h"} {
+		if d, _, ok := parseDuration(text); ok {
+			t.Errorf("%q is taken for %s", text, d)
+		}
+	}
+	for _, text := range []string{"", "B", "1", "-1B", "1 B", "1.5MiB", "1kib", "0x1B", "1s"} {
+		if n, _, ok := parseSize(text); ok {
+			t.Errorf("%q is taken for %d", text, n)
+		}
+	}
+}
+
+func TestEditDistance(t *testing.T) {
+	f := func(a, b string, want int) {
+		t.Helper()
+		if got := editDistance(a, b); got != want {
+			t.Errorf("%q to %q: got %d, want %d", a, b, got, want)
+		}
+		if got := editDistance(b, a); got != want {
+			t.Errorf("%q to %q: got %d, want %d", b, a, got, want)
+		}
+	}
+	f("", "", 0)
+	f("", "abc", 3)
+	f("endpoint", "endpoints", 1)
+	f("endpionts", "endpoints", 1)
+	f("kitten", "sitting", 3)
+	f("listners", "listeners", 1)
+}

@@ -1,0 +1,97 @@
+// Package listen accepts downstream connections: a SO_REUSEPORT socket for each loop, so that the kernel spreads them;
+// the PROXY protocol before the first byte of HTTP; caps on open connections; the drain that ends it.
+//
+// A listener of the configuration has, for each address it is bound to, one Sockets with one descriptor a loop; one Caps,
+// which all loops share; and on each loop one Port, which accepts. What speaks on a connection is made by a Protocol, so
+// that this package knows no HTTP but for RealIP: the request policy that finds the client behind trusted proxies.
+package listen
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/limits"
+)
+
+// Protocol makes the handler of a connection of p that was just accepted, on its loop. peer is who connected, or whom the
+// PROXY header named; zero for a unix socket. early is what was read from the connection already, valid until Protocol
+// returns: the handler is served at once if there is some, else when the first byte comes.
+//
+// The handler's method Closed(c *loop.Conn), which the loop calls once, must call p.Release(peer).
+type Protocol func(c *loop.Conn, p *Port, peer netip.AddrPort, early []byte) loop.Handler
+
+// Settings are what a Port needs to know of its listener. Immutable; a reload puts others in their place.
+type Settings struct {
+	Listener *core.Listener
+	Proxies  *Networks // peers that must send a PROXY header, while all others are refused; nil: no PROXY protocol
+}
+
+// Reason says why a connection was refused before its protocol saw it.
+type Reason uint8
+
+const (
+	OverConnections      Reason = iota // the listener has as many open as it may
+	OverConnectionsPerIP               // the client has
+	UnknownProxy                       // the peer may not send a PROXY header
+	BadProxyHeader                     // it is malformed
+	LateProxyHeader                    // it was not whole in time
+	NotAdopted                         // the loop could not watch the socket
+	reasonCount
+)
+
+func (r Reason) String() string {
+	return [...]string{"connections", "connections_per_ip", "proxy_unknown", "proxy_malformed", "proxy_timeout", "not_adopted"}[r]
+}
+
+// Reasons are all the reasons, for those who name their counters.
+func Reasons() []Reason {
+	all := make([]Reason, reasonCount)
+	for i := range all {
+		all[i] = Reason(i)
+	}
+	return all
+}
+
+// Counters are a port's; all but Open only grow.
+type Counters struct {
+	Open     int                 // connections now, those still in their PROXY header included
+	Accepted uint64              // taken over from the kernel and not refused at once
+	Refused  [reasonCount]uint64 // by Reason
+	Failures uint64              // accepts that failed for want of descriptors or memory
+}
+
+// clientWords is the capacity of the table of clients: windows stay clear of overflow up to some 80,000 clients at once.
+const clientWords = 1 << 18
+
+// Caps counts the open connections of a listener over all its loops, without locks. It lives as long as the listener's
+// name, over reloads.
+type Caps struct {
+	open    atomic.Int64
+	clients *limits.Connections
+}
+
+// NewCaps gives caps with nothing open.
+func NewCaps() *Caps { return &Caps{clients: limits.NewConnections(clientWords)} }
+
+// Open is the number of open connections on all loops. It may be called from anywhere.
+func (c *Caps) Open() int { return int(c.open.Load()) }
+
+// Untracked is how many connections were admitted without a count per client: see limits.Connections.
+func (c *Caps) Untracked() uint64 { return c.clients.Untracked() }
+
+// enter counts a connection unless most are open; most <= 0: no limit. Exact: no instant sees more than most.
+func (c *Caps) enter(most int) bool {
+	for {
+		n := c.open.Load()
+		if most > 0 && n >= int64(most) {
+			return false
+		}
+		if c.open.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (c *Caps) leave() { c.open.Add(-1) }

@@ -1,0 +1,202 @@
+package listen
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
+)
+
+const (
+	// drainSettle is how long a draining port lets idle connections be, so that a request which was under way when it
+	// stopped to accept, or came with one of the last connections, is still answered.
+	drainSettle = 50 * time.Millisecond
+	// drainAgain is how often it then closes what has become idle since.
+	drainAgain = time.Second
+	// drainBatches bounds the batches taken from a socket's queue before it is closed; a backlog is rarely above 4096.
+	drainBatches = 1024
+)
+
+// Port is a listener's presence on one loop: what accepts its connections there. Its methods are called on that loop.
+type Port struct {
+	loop     *loop.Loop
+	caps     *Caps
+	protocol Protocol
+	settings Settings
+	accepts  []accept
+	counters Counters
+	group    loop.Group // of all its connections
+	drain    *loop.Timer
+	draining bool
+}
+
+// accept is one of a port's sockets.
+type accept struct {
+	sockets  *Sockets
+	acceptor *loop.Acceptor
+}
+
+// NewPort gives a port that accepts nothing yet. Unlike its methods it may be called before the loop has started.
+func NewPort(l *loop.Loop, c *Caps, s Settings, p Protocol) *Port {
+	port := &Port{loop: l, caps: c, settings: s, protocol: p}
+	port.drain = l.NewTimer(port.closeIdle)
+	return port
+}
+
+// Settings are the listener's settings in force.
+func (p *Port) Settings() *core.Listener { return p.settings.Listener }
+
+// Configure puts s in force: for what is accepted from now on, and for the next request of each open connection.
+func (p *Port) Configure(s Settings) { p.settings = s }
+
+// Counters are the port's counts as of now.
+func (p *Port) Counters() Counters {
+	c := p.counters
+	for _, a := range p.accepts {
+		c.Failures += uint64(a.acceptor.Failures)
+	}
+	return c
+}
+
+// Listen starts to accept from s, on the socket of the loop's index. The port owns that socket from then on, also when
+// Listen fails.
+func (p *Port) Listen(s *Sockets) error {
+	fd, err := s.take(p.loop.Index())
+	if err != nil {
+		return err
+	}
+	a, err := p.loop.Accept(fd, s.shared(), p.accepted)
+	if err != nil {
+		_ = unix.Close(fd)
+		return fmt.Errorf("cannot accept on %s: %w", s, err)
+	}
+	p.accepts = append(p.accepts, accept{s, a})
+	return nil
+}
+
+// Leave stops accepting from s, after what is in the kernel's queue has been taken. Open connections stay.
+func (p *Port) Leave(s *Sockets) {
+	for i, a := range p.accepts {
+		if a.sockets == s {
+			p.close(a.acceptor)
+			p.accepts = append(p.accepts[:i], p.accepts[i+1:]...)
+			return
+		}
+	}
+}
+
+// Drain ends the port: it takes what is in the kernel's queues, accepts nothing more, and closes its connections as they
+// become idle. Counters().Open says what is left; to make active connections close after their exchange is their
+// protocol's part.
+func (p *Port) Drain() {
+	if p.draining {
+		return
+	}
+	p.draining = true
+	for _, a := range p.accepts {
+		p.close(a.acceptor)
+	}
+	p.accepts = nil
+	p.drain.At(p.loop.Now() + int64(drainSettle))
+}
+
+func (p *Port) close(a *loop.Acceptor) {
+	for range drainBatches {
+		before := p.handled()
+		if a.Drain(); p.handled() == before {
+			break
+		}
+	}
+	p.counters.Failures += uint64(a.Failures)
+	a.Close()
+}
+
+// handled counts the connections taken from the kernel, refused ones included.
+func (p *Port) handled() uint64 {
+	n := p.counters.Accepted
+	for _, r := range p.counters.Refused {
+		n += r
+	}
+	return n
+}
+
+// closeIdle closes the port's idle connections, again and again until none is open.
+func (p *Port) closeIdle() {
+	p.loop.EachIdle(func(c *loop.Conn) {
+		if c.Group == &p.group {
+			c.Close()
+		}
+	})
+	if p.counters.Open > 0 {
+		p.drain.At(p.loop.Now() + int64(drainAgain))
+	}
+}
+
+// accepted takes a connection from the kernel.
+func (p *Port) accepted(fd int, peer netip.AddrPort) {
+	s := &p.settings
+	if s.Proxies != nil && !s.Proxies.Trusts(peer.Addr()) {
+		p.refuse(fd, UnknownProxy)
+		return
+	}
+	if !p.caps.enter(s.Listener.Connections) {
+		p.refuse(fd, OverConnections)
+		return
+	}
+	// With a PROXY header the client is not known yet, and its count waits for the header.
+	if s.Proxies == nil && !p.caps.clients.Take(peer.Addr(), s.Listener.ConnectionsPerIP) {
+		p.caps.leave()
+		p.refuse(fd, OverConnectionsPerIP)
+		return
+	}
+	c, err := p.loop.Adopt(fd, nil)
+	if err != nil {
+		p.caps.leave()
+		if s.Proxies == nil {
+			p.caps.clients.Release(peer.Addr())
+		}
+		p.counters.Refused[NotAdopted]++
+		return
+	}
+	c.Group = &p.group
+	p.counters.Accepted++
+	p.counters.Open++
+	if s.Proxies != nil {
+		h := &proxyConn{port: p, peer: peer, deadline: p.after(s.Listener.HeaderTimeout)}
+		c.Handle(h)
+		c.Idle(h.deadline)
+		return
+	}
+	c.Handle(p.protocol(c, p, peer, nil))
+	c.Idle(p.after(s.Listener.IdleTimeout))
+}
+
+// after is the instant that lies timeout ahead; 0, never, without a timeout.
+func (p *Port) after(timeout time.Duration) int64 {
+	if timeout <= 0 {
+		return 0
+	}
+	return p.loop.Now() + int64(timeout)
+}
+
+// refuse closes a connection that the loop has not adopted, with a reset: it leaves nothing behind in the kernel.
+func (p *Port) refuse(fd int, r Reason) {
+	p.counters.Refused[r]++
+	_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	_ = unix.Close(fd)
+}
+
+// Release ends the count of a connection that its protocol served.
+func (p *Port) Release(peer netip.AddrPort) {
+	p.caps.clients.Release(peer.Addr())
+	p.leave()
+}
+
+func (p *Port) leave() {
+	p.counters.Open--
+	p.caps.leave()
+}

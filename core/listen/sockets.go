@@ -1,0 +1,221 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// MaxShards bounds the sockets of one address, and with them the loops.
+	MaxShards = 1024
+	// minBacklog is what is asked for at least; the kernel cuts it to net.core.somaxconn.
+	minBacklog  = 4096
+	somaxconn   = "/proc/sys/net/core/somaxconn"
+	unixDefault = 0o666
+)
+
+// Bind is an address to listen on.
+type Bind struct {
+	Addr netip.AddrPort // TCP; [::] takes IPv4 too; port 0: one that is free
+	Path string         // of a unix socket; "": TCP
+	Mode fs.FileMode    // of a unix socket's file; 0: 0666, everybody may connect
+	// Exclusive refuses an address on which somebody else accepts already. Without it another process of the same user
+	// would get a share of the connections, as is wanted while one gateway replaces another.
+	Exclusive bool
+}
+
+func (b Bind) String() string {
+	if b.Path != "" {
+		return "unix:" + b.Path
+	}
+	return b.Addr.String()
+}
+
+// Sockets are the listening sockets of one address: of TCP one for each loop, among which the kernel spreads connections;
+// of a unix socket one, of which each loop has a copy.
+type Sockets struct {
+	bind Bind
+	fds  []int // by shard; -1: a port has it
+	file fileID
+}
+
+// Open listens on b with one descriptor for each of so many loops. Close closes what no port has taken.
+func Open(b Bind, shards int) (*Sockets, error) {
+	if shards < 1 || shards > MaxShards {
+		return nil, fmt.Errorf("cannot listen on %s: %d loops, want 1 to %d", b, shards, MaxShards)
+	}
+	s := &Sockets{bind: b}
+	open := s.openTCP
+	if b.Path != "" {
+		open = s.openUnix
+	}
+	if err := open(shards); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("cannot listen on %s: %w", b, err)
+	}
+	return s, nil
+}
+
+// String is the address, with the port that the kernel chose if it was 0.
+func (s *Sockets) String() string { return s.bind.String() }
+
+// Addr is the TCP address; zero for a unix socket.
+func (s *Sockets) Addr() netip.AddrPort { return s.bind.Addr }
+
+// Shards is the number of descriptors, taken ones included.
+func (s *Sockets) Shards() int { return len(s.fds) }
+
+// Name is what a shard's descriptor is called when another process takes it over: "0.0.0.0:443#3". The addresses of the
+// shards are the same; their names are not.
+func (s *Sockets) Name(shard int) string { return s.String() + "#" + strconv.Itoa(shard) }
+
+// Close closes the descriptors that no port has taken, and removes the file of a unix socket if it is still this one's.
+func (s *Sockets) Close() {
+	for i, fd := range s.fds {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+			s.fds[i] = -1
+		}
+	}
+	s.file.remove(s.bind.Path)
+}
+
+// shared says whether the shards are copies of one socket.
+func (s *Sockets) shared() bool { return s.bind.Path != "" }
+
+// take gives a shard's descriptor away. Different shards may be taken on different loops at once.
+func (s *Sockets) take(shard int) (int, error) {
+	if shard >= len(s.fds) || s.fds[shard] < 0 {
+		return -1, fmt.Errorf("cannot accept on %s: no socket for loop %d", s, shard)
+	}
+	fd := s.fds[shard]
+	s.fds[shard] = -1
+	return fd, nil
+}
+
+func (s *Sockets) openTCP(shards int) error {
+	if !s.bind.Addr.IsValid() {
+		return errors.New("no address")
+	}
+	err := s.openShards(shards)
+	if s.bind.Addr.Addr() == netip.IPv6Unspecified() && withoutIPv6(err) {
+		s.bind.Addr = netip.AddrPortFrom(netip.IPv4Unspecified(), s.bind.Addr.Port())
+		err = s.openShards(shards)
+	}
+	return err
+}
+
+// withoutIPv6 says whether err is that of a host without IPv6.
+func withoutIPv6(err error) bool {
+	return errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EPROTONOSUPPORT)
+}
+
+func (s *Sockets) openShards(shards int) error {
+	if s.bind.Exclusive && s.bind.Addr.Port() != 0 {
+		fd, err := bindTCP(s.bind.Addr, false)
+		if err != nil {
+			return err
+		}
+		_ = unix.Close(fd)
+	}
+	backlog := backlog()
+	for range shards {
+		fd, err := bindTCP(s.bind.Addr, true)
+		if err != nil {
+			return err
+		}
+		s.fds = append(s.fds, fd)
+		if err := unix.Listen(fd, backlog); err != nil {
+			return err
+		}
+		if s.bind.Addr.Port() == 0 {
+			port, err := portOf(fd)
+			if err != nil {
+				return err
+			}
+			s.bind.Addr = netip.AddrPortFrom(s.bind.Addr.Addr(), port)
+		}
+	}
+	return nil
+}
+
+// bindTCP gives a bound socket that does not listen yet.
+func bindTCP(addr netip.AddrPort, share bool) (int, error) {
+	family, sa, err := sockaddr(addr)
+	if err != nil {
+		return -1, err
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return -1, err
+	}
+	only := 1
+	if addr.Addr() == netip.IPv6Unspecified() {
+		only = 0
+	}
+	options := []struct {
+		on                   bool
+		level, option, value int
+	}{
+		{true, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
+		{share, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1},
+		{family == unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only},
+		{true, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, // connections inherit it, which saves a call for each
+	}
+	for _, o := range options {
+		if o.on && err == nil {
+			err = unix.SetsockoptInt(fd, o.level, o.option, o.value)
+		}
+	}
+	if err == nil {
+		err = unix.Bind(fd, sa)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func sockaddr(addr netip.AddrPort) (family int, sa unix.Sockaddr, err error) {
+	ip := addr.Addr().Unmap()
+	if ip.Is4() {
+		return unix.AF_INET, &unix.SockaddrInet4{Addr: ip.As4(), Port: int(addr.Port())}, nil
+	}
+	sa6 := &unix.SockaddrInet6{Addr: ip.As16(), Port: int(addr.Port())}
+	if zone := ip.Zone(); zone != "" {
+		link, err := net.InterfaceByName(zone)
+		if err != nil {
+			return 0, nil, err
+		}
+		sa6.ZoneId = uint32(link.Index)
+	}
+	return unix.AF_INET6, sa6, nil
+}
+
+func portOf(fd int) (uint16, error) {
+	sa, err := unix.Getsockname(fd)
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return uint16(sa.Port), nil
+	case *unix.SockaddrInet6:
+		return uint16(sa.Port), nil
+	}
+	return 0, err
+}
+
+// backlog is how many connections may wait to be accepted: the kernel's bound. Where /proc is hidden it is not known,
+// and the kernel cuts what is asked for.
+func backlog() int {
+	text, _ := os.ReadFile(somaxconn)
+	n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+	return max(n, minBacklog)
+}

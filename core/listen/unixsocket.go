@@ -1,0 +1,108 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxPathBytes is what a sockaddr_un holds beside its zero byte.
+const maxPathBytes = 107
+
+func (s *Sockets) openUnix(shards int) error {
+	path := s.bind.Path
+	if len(path) > maxPathBytes {
+		return fmt.Errorf("the path has %d bytes, want at most %d", len(path), maxPathBytes)
+	}
+	if err := clearStale(path); err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	s.fds = append(s.fds, fd)
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return err
+	}
+	if s.file, err = identify(path); err != nil {
+		return err
+	}
+	mode := s.bind.Mode
+	if mode == 0 {
+		mode = unixDefault
+	}
+	// Before it listens nobody can connect: there is no instant with a wider mode.
+	if err := os.Chmod(path, mode); err != nil {
+		return err
+	}
+	if err := unix.Listen(fd, backlog()); err != nil {
+		return err
+	}
+	for len(s.fds) < shards {
+		copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		s.fds = append(s.fds, copied)
+	}
+	return nil
+}
+
+// clearStale removes a socket's file on which nobody listens any more, and nothing else.
+func clearStale(path string) error {
+	f, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if f.Mode().Type() != fs.ModeSocket {
+		return errors.New("a file that is no socket is in the way")
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	switch err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err {
+	case unix.ECONNREFUSED:
+		return os.Remove(path)
+	case nil, unix.EAGAIN: // EAGAIN: its queue is full
+		return unix.EADDRINUSE
+	default:
+		return err
+	}
+}
+
+// fileID tells a socket's file from a later one with the same path. Its time of creation belongs to it, because file
+// systems give the inode of a removed file to the next. The zero fileID is no file.
+type fileID struct {
+	device, inode uint64
+	made          syscall.Timespec
+}
+
+func identify(path string) (fileID, error) {
+	f, err := os.Lstat(path)
+	if err != nil {
+		return fileID{}, err
+	}
+	st := f.Sys().(*syscall.Stat_t)
+	return fileID{st.Dev, st.Ino, st.Mtim}, nil
+}
+
+// remove unlinks path if it is the file.
+func (f *fileID) remove(path string) {
+	if f.inode == 0 {
+		return
+	}
+	if now, err := identify(path); err == nil && now == *f {
+		_ = os.Remove(path)
+	}
+	*f = fileID{}
+}

@@ -1,0 +1,214 @@
+package observe
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/loop"
+)
+
+const (
+	// batchBytes is how much a loop gathers before it hands it over.
+	batchBytes = 56 << 10
+	// batchAfter is how long a line may wait for others. The writer looks every writerTick: a line is out after both.
+	batchAfter = 100 * time.Millisecond
+	writerTick = 50 * time.Millisecond
+	// batchLines is what a batch is reckoned to hold: a queue of n lines is n/batchLines batches, of batchBytes each.
+	batchLines = 64
+	// keptBatches is how many a loop keeps for later: what a burst took is given back.
+	keptBatches = 16
+	// maxRecycled is the size above which a batch's memory is not used again.
+	maxRecycled = 256 << 10
+	// complainEvery is how often a destination that fails is written about in the error log.
+	complainEvery = time.Minute
+)
+
+// batch is lines on their way to the writer and, empty, back again.
+type batch struct {
+	buf   []byte
+	lines int
+	next  *batch
+}
+
+// AccessLog writes a line for each exchange. Each loop encodes into a batch of its own and hands it over with one atomic
+// operation; one goroutine writes. A loop never waits: when the queue is full it drops lines and counts them.
+type AccessLog struct {
+	lanes []*lane // by loop
+	sink  sink
+	log   *slog.Logger // error log
+
+	reopen  chan chan error
+	stop    chan struct{}
+	stopped chan struct{}
+	once    sync.Once
+
+	written, lost, failures atomic.Uint64 // lines, lines, writes
+	complained              time.Time     // the writer's
+}
+
+// sink is where lines go. Only the writer uses it.
+type sink interface {
+	// write writes whole lines, and says how many it did not.
+	write(lines []byte, count int) (lost int, err error)
+	reopen() error
+	close() error
+}
+
+// OpenAccessLog opens the destination that c names, for as many loops as there are. c.To must not be empty.
+func OpenAccessLog(c config.AccessLog, loops int, log *slog.Logger) (*AccessLog, error) {
+	s, err := openSink(c.To)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open access log %q: %w", c.To, err)
+	}
+	return newAccessLog(s, c, loops, log), nil
+}
+
+func newAccessLog(s sink, c config.AccessLog, loops int, log *slog.Logger) *AccessLog {
+	a := &AccessLog{sink: s, log: log, reopen: make(chan chan error), stop: make(chan struct{}), stopped: make(chan struct{})}
+	queue := max(c.Queue/loops, 1)
+	for i := range loops {
+		a.lanes = append(a.lanes, newLane(c.Sample, queue, uint64(i)))
+	}
+	go a.run()
+	return a
+}
+
+// SetAccessLog puts a in the place of the access log that there was, which is written out and closed. nil: none, as at the
+// end, when the loops have finished or been stopped.
+func (o *Observer) SetAccessLog(a *AccessLog) error {
+	old := o.access.Swap(a)
+	if old == nil {
+		return nil
+	}
+	var done sync.WaitGroup
+	for i, l := range o.loops {
+		done.Add(1)
+		go func() {
+			defer done.Done()
+			err := l.Do(closeTimeout, old.lanes[i].flush) // a loop that is held up keeps its last lines
+			if errors.Is(err, loop.ErrStopped) {
+				old.lanes[i].flush() // the loop is no more: its lines are anybody's
+			}
+		}()
+	}
+	done.Wait()
+	err := old.close()
+	lines, dropped, failures := old.counts()
+	o.closedLines.Add(lines)
+	o.closedDropped.Add(dropped)
+	o.closedErrors.Add(failures)
+	return err
+}
+
+// ReopenAccessLog opens the access log's file anew, after it was moved away. What had been observed before goes into the
+// old file or the new.
+func (o *Observer) ReopenAccessLog() error {
+	if a := o.access.Load(); a != nil {
+		return a.Reopen()
+	}
+	return nil
+}
+
+func (o *Observer) logCounts() (lines, dropped, failures uint64) {
+	lines, dropped, failures = o.closedLines.Load(), o.closedDropped.Load(), o.closedErrors.Load()
+	if a := o.access.Load(); a != nil {
+		l, d, f := a.counts()
+		return lines + l, dropped + d, failures + f
+	}
+	return lines, dropped, failures
+}
+
+func (a *AccessLog) counts() (lines, dropped, failures uint64) {
+	dropped = a.lost.Load()
+	for _, l := range a.lanes {
+		dropped += l.dropped.Load()
+	}
+	return a.written.Load(), dropped, a.failures.Load()
+}
+
+// Reopen opens the destination anew where it is a file. If that fails, the old one is written on.
+func (a *AccessLog) Reopen() error {
+	done := make(chan error, 1)
+	t := time.NewTimer(closeTimeout)
+	defer t.Stop()
+	select {
+	case a.reopen <- done:
+		return <-done
+	case <-a.stopped:
+		return fmt.Errorf("cannot reopen access log: it is closed")
+	case <-t.C:
+		return fmt.Errorf("cannot reopen access log: its destination has taken nothing for %v", closeTimeout)
+	}
+}
+
+// close writes what has been handed over, for at most closeTimeout, and ends the writer.
+func (a *AccessLog) close() error {
+	a.once.Do(func() { close(a.stop) })
+	t := time.NewTimer(closeTimeout)
+	defer t.Stop()
+	select {
+	case <-a.stopped:
+		return nil
+	case <-t.C:
+		return fmt.Errorf("cannot finish access log: its destination has taken nothing for %v", closeTimeout)
+	}
+}
+
+// run is the writer.
+func (a *AccessLog) run() {
+	defer close(a.stopped)
+	ticker := time.NewTicker(writerTick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			a.drain()
+		case done := <-a.reopen:
+			a.drain()
+			done <- a.sink.reopen()
+		case <-a.stop:
+			a.drain()
+			if err := a.sink.close(); err != nil {
+				a.complain(err)
+			}
+			return
+		}
+	}
+}
+
+// drain writes everything that loops have handed over, until there is nothing.
+func (a *AccessLog) drain() {
+	for more := true; more; {
+		more = false
+		for _, l := range a.lanes {
+			for b := l.takeFull(); b != nil; {
+				next := b.next
+				a.write(b)
+				l.giveBack(b)
+				b, more = next, true
+			}
+		}
+	}
+}
+
+func (a *AccessLog) write(b *batch) {
+	lost, err := a.sink.write(b.buf, b.lines)
+	a.written.Add(uint64(b.lines - lost))
+	a.lost.Add(uint64(lost))
+	if err != nil {
+		a.failures.Add(1)
+		a.complain(err)
+	}
+}
+
+func (a *AccessLog) complain(err error) {
+	if now := time.Now(); now.Sub(a.complained) >= complainEvery {
+		a.complained = now
+		a.log.Error("cannot write access log", "error", err, "failures", a.failures.Load())
+	}
+}

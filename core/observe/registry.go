@@ -1,0 +1,169 @@
+package observe
+
+import (
+	"sync"
+	"time"
+)
+
+// Kind is what ids are given to.
+type Kind uint8
+
+const (
+	Listeners Kind = iota
+	Routes
+	Pools
+	Endpoints
+	kinds
+)
+
+// None is the id of what has no name: a request that met no route, an endpoint that nobody registered.
+const None = 0
+
+const (
+	// maxIDs bounds the ids of a kind. What comes after shares None.
+	maxIDs = 1 << 20
+	// grace is how long the counters of a name that is gone are kept: it may come back, and exchanges that it began go on.
+	grace = 10 * time.Minute
+)
+
+// noName is the label of None.
+const noName = "none"
+
+// Registry gives each name a small number, the same as long as the name is in force, over reloads. It may be used from
+// anywhere but a loop.
+type Registry struct {
+	mu     sync.Mutex
+	names  [kinds]names
+	forget func(k Kind, ids []int) // clears the counters of ids
+	now    func() time.Time
+}
+
+// names are those of one kind.
+type names struct {
+	ids     map[name]int
+	entries []entry // by id
+	clear   []int   // ids whose counters are being cleared: free after the next Keep
+	free    []int
+}
+
+// name is a name as its labels show it: that of an endpoint has its pool's before it.
+type name struct{ outer, inner string }
+
+type entry struct {
+	name  name
+	state idState
+	gone  time.Time // when it was retired
+}
+
+type idState uint8
+
+const (
+	idFree idState = iota
+	idLive
+	idRetired
+)
+
+func newRegistry(forget func(Kind, []int)) *Registry {
+	r := &Registry{forget: forget, now: time.Now}
+	for k := range r.names {
+		first := entry{name: name{inner: noName}, state: idLive}
+		if Kind(k) == Endpoints {
+			first.name.outer = noName
+		}
+		r.names[k] = names{ids: map[name]int{first.name: None}, entries: []entry{first}}
+	}
+	return r
+}
+
+// Listener is the id of a listener's counters.
+func (r *Registry) Listener(listener string) int { return r.id(Listeners, name{inner: listener}) }
+
+// Route is the id of a route's counters.
+func (r *Registry) Route(route string) int { return r.id(Routes, name{inner: route}) }
+
+// Pool is the id of an upstream's counters.
+func (r *Registry) Pool(pool string) int { return r.id(Pools, name{inner: pool}) }
+
+// Endpoint is the id of an endpoint's counters.
+func (r *Registry) Endpoint(pool, address string) int {
+	return r.id(Endpoints, name{outer: pool, inner: address})
+}
+
+func (r *Registry) id(k Kind, n name) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ns := &r.names[k]
+	if id, ok := ns.ids[n]; ok {
+		ns.entries[id].state = idLive
+		return id
+	}
+	id := len(ns.entries)
+	switch last := len(ns.free) - 1; {
+	case last >= 0:
+		id, ns.free = ns.free[last], ns.free[:last]
+	case id >= maxIDs:
+		return None
+	default:
+		ns.entries = append(ns.entries, entry{})
+	}
+	ns.ids[n] = id
+	ns.entries[id] = entry{name: n, state: idLive}
+	return id
+}
+
+// Keep says which ids of a kind are in force, all of them: the others are not shown any more, and given to other names
+// after a while. Call it when a configuration has been put in force, or endpoints have been resolved anew.
+func (r *Registry) Keep(k Kind, ids []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ns := &r.names[k]
+	keep := make([]bool, len(ns.entries))
+	keep[None] = true
+	for _, id := range ids {
+		if uint(id) < uint(len(keep)) {
+			keep[id] = true
+		}
+	}
+	// What was cleared at the last Keep has been so on every loop by now, or will be before its next exchange.
+	ns.free = append(ns.free, ns.clear...)
+	ns.clear = nil
+	now := r.now()
+	for id := range ns.entries {
+		switch e := &ns.entries[id]; {
+		case e.state == idFree:
+		case keep[id]:
+			e.state = idLive
+		case e.state == idLive:
+			e.state, e.gone = idRetired, now
+		case now.Sub(e.gone) >= grace:
+			delete(ns.ids, e.name)
+			*e = entry{}
+			ns.clear = append(ns.clear, id)
+		}
+	}
+	if len(ns.clear) > 0 {
+		r.forget(k, ns.clear)
+	}
+}
+
+// Lookup is the id of a route in force.
+func (r *Registry) lookupRoute(route string) (id int, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ns := &r.names[Routes]
+	id, ok = ns.ids[name{inner: route}]
+	return id, ok && id != None && ns.entries[id].state == idLive
+}
+
+// live gives the names of a kind that are in force by their ids; the others are empty.
+func (r *Registry) live(k Kind) []name {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]name, len(r.names[k].entries))
+	for id, e := range r.names[k].entries {
+		if e.state == idLive {
+			out[id] = e.name
+		}
+	}
+	return out
+}

@@ -1,0 +1,114 @@
+package route
+
+import (
+	"bytes"
+
+	"github.com/sluice-gateway/sluice/core"
+)
+
+// inQuery checks the arguments of a query. They are separated by "&", written as forms are: "+" is a space, and a percent
+// sign that begins no triplet stands for itself.
+func (f *Field) inQuery(query []byte) bool {
+	for len(query) > 0 {
+		var arg []byte
+		arg, query, _ = bytes.Cut(query, []byte{'&'})
+		name, value, _ := bytes.Cut(arg, []byte{'='})
+		if !decodesTo(name, f.Name) {
+			continue
+		}
+		switch {
+		case f.Op == FieldPresent || f.Op == FieldAbsent:
+			return f.Op == FieldPresent
+		case f.Op == FieldExact:
+			if decodesTo(value, f.Value) {
+				return true
+			}
+		default:
+			if bytes.IndexByte(value, '%') >= 0 || bytes.IndexByte(value, '+') >= 0 {
+				value = decoded(value)
+			}
+			if f.Regex.Match(value) {
+				return true
+			}
+		}
+	}
+	return f.Op == FieldAbsent
+}
+
+// decodesTo compares a name or value of the query with what it stands for, byte by byte.
+func decodesTo(b []byte, want string) bool {
+	i := 0
+	for len(b) > 0 {
+		c, n := decodeByte(b)
+		if i == len(want) || want[i] != c {
+			return false
+		}
+		i++
+		b = b[n:]
+	}
+	return i == len(want)
+}
+
+func decoded(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		c, n := decodeByte(b)
+		out = append(out, c)
+		b = b[n:]
+	}
+	return out
+}
+
+// decodeByte gives the first byte that b stands for, and how many bytes of b it takes.
+func decodeByte(b []byte) (c byte, n int) {
+	switch {
+	case b[0] == '+':
+		return ' ', 1
+	case isTriplet(b):
+		return hexDigit(b[1])<<4 | hexDigit(b[2]), 3
+	}
+	return b[0], 1
+}
+
+// inCookies checks the cookies of all Cookie lines.
+func (f *Field) inCookies(m *core.Message) bool {
+	found := false
+	m.All(func(id core.FieldID, _, line []byte) bool {
+		found = id == core.FieldCookie && f.inCookieLine(line)
+		return !found
+	})
+	return found != (f.Op == FieldAbsent)
+}
+
+// inCookieLine says whether a line has the cookie, with a value that is asked for (RFC 6265, 4.2.1). What has no "=" is no
+// cookie; quotes around a value are not part of it.
+func (f *Field) inCookieLine(line []byte) bool {
+	for len(line) > 0 {
+		var pair []byte
+		pair, line, _ = bytes.Cut(line, []byte{';'})
+		name, value, is := bytes.Cut(pair, []byte{'='})
+		if !is || string(bytes.Trim(name, " \t")) != f.Name {
+			continue
+		}
+		value = bytes.Trim(value, " \t")
+		if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
+			value = value[1 : n-1]
+		}
+		if f.Op == FieldPresent || f.Op == FieldAbsent || f.equals(value) {
+			return true
+		}
+	}
+	return false
+}
+
+// isTriplet says whether b begins with a percent triplet (RFC 3986, 2.1).
+func isTriplet(b []byte) bool { return len(b) >= 3 && b[0] == '%' && isHex(b[1]) && isHex(b[2]) }
+
+func isHex(c byte) bool { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'f' }
+
+func hexDigit(c byte) byte {
+	if isDigit(c) {
+		return c - '0'
+	}
+	return c | 0x20 - 'a' + 10
+}
