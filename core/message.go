@@ -119,6 +119,8 @@ type Piece struct {
 func (p *Piece) Bytes() []byte { return p.Buf[p.Start:p.End] }
 
 const (
+	// PieceRoom is the room before a piece: the longest framing of a chunk or a DATA frame.
 	PieceRoom = 32
+	// PieceTail is the room after a piece: the end of a chunk, and the last chunk.
 	PieceTail = 8
 )

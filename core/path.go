@@ -15,6 +15,8 @@ type Gateway struct {
 // Observer sees every exchange last, on its loop.
 type Observer interface {
 	Observe(x *Exchange)
+	// Failed sees an attempt that failed and is followed by another.
+	Failed(x *Exchange, err *Error)
 }
 
 // NewGateway gives a gateway that serves s until Switch.

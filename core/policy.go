@@ -37,6 +37,7 @@ type Step struct {
 type Chain []Step
 
 func (c Chain) request(x *Exchange) Verdict {
+	x.reached = 0
 	for i := range c {
 		x.reached = i + 1
 		s, v := &c[i], Continue

@@ -59,6 +59,9 @@ func (w *Worker) Draining() bool { return w.draining }
 // Serve takes x through the gateway.
 func (w *Worker) Serve(x *Exchange) { w.gateway.Serve(x) }
 
+// Failed tells the observer of an attempt that failed and is followed by another.
+func (w *Worker) Failed(x *Exchange, err *Error) { w.gateway.observer.Failed(x, err) }
+
 // Refuse answers a request that no parser could read, for the same reason as Serve: the path is observed whole.
 func (w *Worker) Refuse(x *Exchange, err *Error) { w.gateway.refuse(x, err) }
 

@@ -196,7 +196,7 @@ func (d *decoder) mapping(what string, n ast.Node, valid string, set func(key st
 			d.problem(pair.Key, "", "%q is given twice; first at %s", clip(key), d.at(values[first].Key))
 			continue
 		}
-		if !set(key, pair.Key, pair.Value) {
+		if !set(key, pair.Key, given(pair)) {
 			d.problem(pair.Key, d.nearest(key, valid), "unknown key %q", clip(key))
 		}
 	}
@@ -211,9 +211,26 @@ func (d *decoder) entries(what string, n ast.Node, add func(name string, k, v as
 			return
 		}
 		if name, ok := d.key(pair.Key); ok {
-			add(name, pair.Key, pair.Value)
+			add(name, pair.Key, given(pair))
 		}
 	}
+}
+
+// given returns a pair's value. One that is not there is put where its key is: the parser has no certain place for it.
+func given(pair *ast.MappingValueNode) ast.Node {
+	if null, ok := pair.Value.(*ast.NullNode); ok && null.Token.Type == token.ImplicitNullType {
+		null.Token.Position = pair.Key.GetToken().Position
+	}
+	return pair.Value
+}
+
+// item returns a list's i-th item. One that is not there is put where its dash is.
+func item(seq *ast.SequenceNode, i int) ast.Node {
+	null, ok := seq.Values[i].(*ast.NullNode)
+	if ok && null.Token.Type == token.ImplicitNullType && i < len(seq.Entries) && seq.Entries[i].Start != nil {
+		null.Token.Position = seq.Entries[i].Start.Position
+	}
+	return seq.Values[i]
 }
 
 // pairs returns the keys and values of a map.
@@ -256,11 +273,11 @@ func (d *decoder) list(key string, n ast.Node, each func(v ast.Node)) {
 	if len(seq.Values) == 0 {
 		d.problem(n, "", "%q is an empty list", key)
 	}
-	for _, v := range seq.Values {
+	for i := range seq.Values {
 		if d.exhausted {
 			return
 		}
-		each(v)
+		each(item(seq, i))
 	}
 }
 

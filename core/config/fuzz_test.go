@@ -34,8 +34,8 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(files["sluice.yaml"]))
 	}
 	for _, text := range []string{
-		"routes:\n- match: \"/a\n- b\"\n  respond: {}\n- { match: /c, respond: {} }\n",
-		"routes:\n- { match: [/a,\n- /b], respond: {} }\n",
+		"listeners: { l: { bind: \":80\" } }\nroutes:\n- match: \"/a\n- b\"\n  respond: {}\n- { match: /c, respond: {} }\n",
+		"listeners: { l: { bind: \":80\" } }\nroutes:\n- { match: [/a,\n- /b], respond: {} }\n",
 		"listeners:\n  a: {\n    bind: \":80\"\n  }\n  b:\n    bind: \":81\"\nroutes:\n- match: [\n    /a\n]\n",
 		"upstreams:\n  a:\n  - h:80\n  b:\n  - h:81\n  ? c\n  : [h:82]\n",
 		"upstreams:\n  a: [h:80] # x\n  # y\n\n  'b c': |\n    h:80\n  \"d\": >-\n    h:80\n",
@@ -58,7 +58,7 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("config %v, problems:\n%s", cfg, printed)
 		}
 		again, more := parseChunked("sluice.yaml", text, env, 1)
-		if more.String() != printed {
+		if (again == nil) != (cfg == nil) || cfg != nil && more.String() != printed { // of a syntax error the words may differ
 			t.Errorf("in chunks:\n%s\nelse:\n%s", more, printed)
 		}
 		if cfg == nil || again == nil {

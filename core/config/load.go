@@ -185,7 +185,7 @@ func isDocumentKey(key string) bool {
 
 // document reads keys of the document. follow: the last has no value here, because its items are given to documentKey.
 func (d *decoder) document(n ast.Node, follow bool) {
-	d.broken = d.broken || !d.mapping("the file", n, documentKeys, func(key string, k, v ast.Node) bool {
+	ok := d.mapping("the file", n, documentKeys, func(key string, k, v ast.Node) bool {
 		if !isDocumentKey(key) {
 			return false
 		}
@@ -204,6 +204,7 @@ func (d *decoder) document(n ast.Node, follow bool) {
 		}
 		return true
 	})
+	d.broken = d.broken || !ok
 }
 
 func (d *decoder) documentKey(key string, v ast.Node) {

@@ -176,7 +176,7 @@ func (c *collector) result(sources []*source) Problems {
 	for i := range c.list {
 		p := &c.list[i]
 		if k, ok := order[p.Pos.File]; ok && p.Pos.Line > 0 {
-			p.Source = sources[k].line(p.Pos.Line)
+			p.Source = strings.Clone(sources[k].line(p.Pos.Line)) // so that it does not keep the whole text
 		}
 	}
 	list := c.list

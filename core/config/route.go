@@ -49,11 +49,11 @@ func (d *decoder) routes(n ast.Node) {
 		d.wrongType("routes", n, "a list")
 		return
 	}
-	for _, item := range seq.Values {
+	for i := range seq.Values {
 		if d.exhausted {
 			return
 		}
-		d.route(item)
+		d.route(item(seq, i))
 	}
 }
 

@@ -29,9 +29,10 @@ type segment struct {
 type splitter struct {
 	text       string
 	chunkBytes int
-	start      int // of the segment that is open
-	startLine  int // lines before it
-	items      int // in it
+	start      int  // of the segment that is open
+	startLine  int  // lines before it
+	items      int  // in it
+	filled     bool // it is more than comments
 	of         string
 	itemIndent int
 	awaits     string // the key that stood last, where nothing followed it on its line
@@ -105,6 +106,7 @@ func eachLine(text string, line int, visit func(text string, at, line int) bool)
 // content looks at a line that is neither blank nor a comment, and cuts before it where it may.
 func (p *splitter) content(text string, at, line int) {
 	indent := len(text) - len(strings.TrimLeft(text, " "))
+	defer func() { p.filled = true }() // after a cut before this line
 	if of := p.awaits; of != "" {
 		p.awaits = ""
 		if startsItem(of, text[indent:]) && (indent > 0 || of == "routes") {
@@ -158,12 +160,12 @@ func startsItem(of, text string) bool {
 
 // close ends the open segment before the line that starts at the offset at.
 func (p *splitter) close(at, line int) {
-	if at > p.start {
+	if at > p.start && p.filled {
 		p.segments = append(p.segments, segment{
 			text: p.text[p.start:at], linesBefore: p.startLine, of: p.of, items: p.items, itemIndent: p.itemIndent,
 		})
 	}
-	p.start, p.startLine, p.items = at, line, 0
+	p.start, p.startLine, p.items, p.filled = at, line, 0, false
 }
 
 // isBlank tells whether nothing but a comment stands in the text.

@@ -331,3 +331,16 @@ func (b *builder) hash() {
 		t.below.put(maphash.String(t.seed, e.segment)^spread(e.parent), e.child)
 	}
 }
+
+// ParamNames are the names of the {name} segments of a path.
+func ParamNames(p Path) (names []string) {
+	if p.Kind != PathExact && p.Kind != PathPrefix {
+		return nil
+	}
+	for s := range strings.SplitSeq(p.Value, "/") {
+		if name, is := paramName(s); is {
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -17,6 +17,7 @@ type Proxy struct {
 	targets []*Upstream
 	pickers []lb.Picker   // over targets, by loop; nil: there is but one
 	timeout time.Duration // whole exchange, instead of the upstream's; 0: the upstream's
+	ownHost bool          // the endpoint's name goes into Host
 }
 
 // Target is one upstream of a Proxy. A weight of 0 gets nothing.
@@ -25,9 +26,10 @@ type Target struct {
 	Weight   int
 }
 
-// NewProxy gives an action that spreads exchanges over targets by weight. At least one weight must be above zero.
-func NewProxy(targets []Target, timeout time.Duration, loops int) *Proxy {
-	p := &Proxy{timeout: timeout}
+// NewProxy gives an action that spreads exchanges over targets by weight. At least one weight must be above zero. With
+// ownHost an endpoint gets its configured name as Host, instead of what the client asked for.
+func NewProxy(targets []Target, timeout time.Duration, ownHost bool, loops int) *Proxy {
+	p := &Proxy{timeout: timeout, ownHost: ownHost}
 	var choices []*lb.Endpoint
 	for _, t := range targets {
 		if t.Weight > 0 {
@@ -68,7 +70,7 @@ func (p *Proxy) Answer(x *core.Exchange) {
 	x.Sent.Pool = &s.upstream.Pool
 	forward(x)
 	l.Watch(x.Downstream.Conn())
-	if err := s.try(x, set); err != nil {
+	if err := s.try(x, set, p.ownHost); err != nil {
 		l.Watch(nil)
 		x.Fail(err)
 		return
@@ -79,11 +81,14 @@ func (p *Proxy) Answer(x *core.Exchange) {
 }
 
 // try makes attempts until one is answered or none may follow.
-func (s *share) try(x *core.Exchange, set *Settings) *core.Error {
+func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {
 	fresh := false
 	for n := 1; ; n++ {
 		c, err := s.connect(x, set, fresh)
 		if err == nil {
+			if ownHost || !x.Request.Has(core.FieldHost) {
+				x.Request.Set(core.FieldHost, c.endpoint.host)
+			}
 			if err = c.transport.Do(x, int64(set.Header), int64(set.Idle)); err == nil {
 				x.Upstream = c
 				return nil
@@ -94,6 +99,7 @@ func (s *share) try(x *core.Exchange, set *Settings) *core.Error {
 			return err
 		}
 		fresh = err.Retry == core.RetryIfReused
+		x.Worker.Failed(x, err)
 		x.Sent.Retries++
 	}
 }

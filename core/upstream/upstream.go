@@ -64,6 +64,7 @@ type share struct {
 type Endpoint struct {
 	lb.Endpoint
 	address loop.Address
+	host    []byte          // its name as a Host field
 	open    atomic.Int32    // connections, on all loops
 	shares  []endpointShare // by loop
 }
@@ -109,6 +110,9 @@ type Member struct {
 	Metric  int
 }
 
+// Idle is the number of connections to e that no exchange uses, on the loop of that index; called on that loop.
+func (e *Endpoint) Idle(index int) int { return len(e.shares[index].idle) }
+
 // Assign makes members the endpoints of u. Those whose address stays keep their connections; those that go finish what is
 // under way. It may be called from any goroutine but a loop's, by one at a time; apply runs a function on the loop of each worker,
 // or at once while the loops do not run yet.
@@ -142,6 +146,10 @@ func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())
 
 func (u *Upstream) newEndpoint(m Member) *Endpoint {
 	e := &Endpoint{address: m.Address, shares: make([]endpointShare, len(u.shares))}
+	e.host = []byte(m.Name)
+	if m.Address.Path != "" {
+		e.host = []byte("localhost")
+	}
 	e.Endpoint = lb.Endpoint{Address: m.Address.String(), Name: m.Name, Weight: m.Weight, Metric: m.Metric, State: e}
 	return e
 }

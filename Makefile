@@ -1,0 +1,60 @@
+# Everything that one does with the source. `make` alone lists it.
+
+SHELL       := /bin/bash
+GO          ?= go
+FUZZTIME    ?= 10s
+BENCHFLAGS  ?=
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck
+# The rules of the tree, first among the tests so that a breach is told at once.
+ARCHTESTS   := ^Test(Imports|LoopSide|SizesAndNames|NoMutablePackageVariables|ExportedIsDocumented)$$
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check build fuzz bench bench-deps test-deps fmt lint race clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: build ## start the gateway on a demo configuration, with two upstreams, on 127.0.0.1:8080
+	@demo/run.sh bin/sluice
+
+test: test-deps ## run all tests
+	$(GO) test -timeout 15m ./...
+
+check: test-deps lint build race ## exactly what CI runs: lint, build, all tests with the race detector, short fuzzing
+	@.ci/fuzz 5s
+	@echo "check: all passed"
+
+build: ## make bin/sluice, static and stamped with the version
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/sluice ./cmd/sluice
+
+fuzz: ## run every fuzzer for FUZZTIME (10s)
+	@.ci/fuzz $(FUZZTIME)
+
+bench: build ## compare with nginx and HAProxy; BENCHFLAGS="-rounds 5 -scenario h1-64" chooses
+	$(GO) run ./bench $(BENCHFLAGS)
+
+bench-deps: ## install what the bench needs: nginx, haproxy, wrk, nghttp2-client
+	@.ci/install nginx haproxy wrk h2load:nghttp2-client
+
+test-deps: ## install what some tests need; without a package manager they are skipped
+	@.ci/install -optional redis-server nginx haproxy wrk
+
+fmt: ## format the source
+	gofmt -w .
+
+lint: ## gofmt, vet, staticcheck and the rules of the tree
+	@unformatted=$$(gofmt -l .) && if [ -n "$$unformatted" ]; then printf 'not formatted, run make fmt:\n%s\n' "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(STATICCHECK) ./...
+	$(GO) test -count=1 -run '$(ARCHTESTS)' ./core
+
+# The race detector needs a C compiler. Where there is none the tests run without it, and say so.
+race:
+	@flag=-race; if ! command -v "$$($(GO) env CC)" >/dev/null; then flag=; echo "check: no C compiler, so no race detector" >&2; fi; \
+	set -x; $(GO) test $$flag -shuffle=on -timeout 15m ./...
+
+clean: ## remove what was built
+	rm -rf bin
+	$(GO) clean -testcache

@@ -1,0 +1,132 @@
+// Package compile turns a configuration into a Snapshot, and keeps what outlives one: the upstreams with their
+// connections, and the numbers under which things are counted.
+//
+// Compile builds whole, on the side, and changes nothing that serves; Apply cannot fail. In between a caller may do what
+// can fail, such as opening sockets.
+package compile
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/http1"
+	"github.com/sluice-gateway/sluice/core/listen"
+	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/core/observe"
+	"github.com/sluice-gateway/sluice/core/route"
+	"github.com/sluice-gateway/sluice/core/upstream"
+)
+
+// Registry is the state that outlives snapshots. One goroutine at a time uses it, never a loop.
+type Registry struct {
+	log        *slog.Logger
+	metrics    *observe.Registry
+	workers    []*core.Worker
+	upstreams  map[string]*discovered
+	generation int
+}
+
+// NewRegistry gives an empty registry for the workers of all loops.
+func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
+	return &Registry{log: log, metrics: metrics, workers: workers, upstreams: map[string]*discovered{}}
+}
+
+// Compiled is a configuration that is ready to be put in force.
+type Compiled struct {
+	Config    *config.Config
+	Snapshot  *core.Snapshot
+	Listeners []listen.Settings      // in the order of the configuration
+	Upstreams []*upstream.Upstream   // likewise
+	found     map[string]*discovered // all upstreams, new ones and those in force
+}
+
+// Compile builds cfg. Names of endpoints are resolved; one that does not resolve is logged and asked for again later.
+func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
+	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, found: map[string]*discovered{}}
+	for i := range cfg.Upstreams {
+		u := &cfg.Upstreams[i]
+		d := r.upstreams[u.Name]
+		if d == nil {
+			d = r.discover(u)
+		}
+		c.found[u.Name] = d
+		c.Upstreams = append(c.Upstreams, d.upstream)
+	}
+	for i := range cfg.Listeners {
+		s, err := r.listener(cfg, &cfg.Listeners[i])
+		if err != nil {
+			return nil, fmt.Errorf("cannot compile listener %q: %w", cfg.Listeners[i].Name, err)
+		}
+		c.Listeners = append(c.Listeners, s)
+		c.Snapshot.Listeners = append(c.Snapshot.Listeners, s.Listener)
+	}
+	var rules []route.Rule
+	for i := range cfg.Routes {
+		target, err := r.route(c, &cfg.Routes[i])
+		if err != nil {
+			return nil, fmt.Errorf("%s: cannot compile route %q: %w", cfg.Routes[i].Pos, cfg.Routes[i].Name, err)
+		}
+		c.Snapshot.Routes = append(c.Snapshot.Routes, target)
+		for j := range cfg.Routes[i].Matches {
+			rules = append(rules, rule(&cfg.Routes[i], &cfg.Routes[i].Matches[j], target))
+		}
+	}
+	table, err := route.New(rules)
+	if err != nil {
+		return nil, fmt.Errorf("cannot compile routes: %w", err)
+	}
+	c.Snapshot.Router = table
+	return c, nil
+}
+
+// Apply puts the upstreams of c in force, and takes the others out of it. The snapshot is the caller's to switch to.
+func (r *Registry) Apply(c *Compiled) {
+	r.generation = c.Snapshot.Generation
+	for i := range c.Config.Upstreams {
+		u := &c.Config.Upstreams[i]
+		c.found[u.Name].configure(u)
+	}
+	for name, d := range r.upstreams {
+		if c.found[name] == nil {
+			d.stop()
+			d.upstream.Assign(nil, onLoop)
+		}
+	}
+	r.upstreams = c.found
+	r.Keep(c)
+}
+
+// Keep tells the metrics which names are in force.
+func (r *Registry) Keep(c *Compiled) {
+	var routes, listeners, pools, endpoints []int
+	for _, x := range c.Snapshot.Routes {
+		routes = append(routes, x.Metric)
+	}
+	for _, l := range c.Snapshot.Listeners {
+		listeners = append(listeners, l.Metric)
+	}
+	for _, u := range c.Upstreams {
+		pools = append(pools, u.Metric)
+		for _, e := range u.Endpoints() {
+			endpoints = append(endpoints, e.Metric)
+		}
+	}
+	r.metrics.Keep(observe.Routes, routes)
+	r.metrics.Keep(observe.Listeners, listeners)
+	r.metrics.Keep(observe.Pools, pools)
+	r.metrics.Keep(observe.Endpoints, endpoints)
+}
+
+// Close ends what runs in the background.
+func (r *Registry) Close() {
+	for _, d := range r.upstreams {
+		d.stop()
+	}
+}
+
+// onLoop runs f on the worker's loop, soon.
+func onLoop(w *core.Worker, f func()) { w.Loop.Post(f) }
+
+func speakHTTP1(w *core.Worker, c *loop.Conn) upstream.Transport { return http1.NewClient(w, c) }

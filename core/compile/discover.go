@@ -1,0 +1,182 @@
+package compile
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/core/upstream"
+)
+
+// resolveTimeout bounds the wait for a name's addresses.
+const resolveTimeout = 3 * time.Second
+
+// maxAddresses bounds the endpoints that one name can stand for.
+const maxAddresses = 256
+
+// discovered is an upstream whose endpoints are kept up to date: names are resolved again and again. While one does not
+// resolve its last addresses stay.
+type discovered struct {
+	registry *Registry
+	upstream *upstream.Upstream
+
+	mu    sync.Mutex // configure and the background
+	spec  *config.Upstream
+	known map[string][]netip.Addr // by host name, as last resolved
+	quit  context.CancelFunc      // ends the background; nil: there is none
+	done  sync.WaitGroup
+}
+
+// discover makes a new upstream, with the names of u resolved once.
+func (r *Registry) discover(u *config.Upstream) *discovered {
+	d := &discovered{registry: r, known: map[string][]netip.Addr{}}
+	d.upstream = upstream.New(u.Name, r.metrics.Pool(u.Name), settings(u), speakHTTP1, r.workers)
+	return d
+}
+
+// configure puts u in force: settings, endpoints, and the pace of resolving.
+func (d *discovered) configure(u *config.Upstream) {
+	d.stop()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.spec = u
+	d.upstream.Configure(settings(u))
+	ctx, quit := context.WithCancel(context.Background())
+	names := d.resolve(ctx)
+	d.upstream.Assign(d.members(), onLoop)
+	if !names {
+		quit()
+		return
+	}
+	d.quit = quit
+	d.done.Add(1)
+	go d.run(ctx, u.Resolve)
+}
+
+func (d *discovered) stop() {
+	d.mu.Lock()
+	quit := d.quit
+	d.quit = nil
+	d.mu.Unlock()
+	if quit != nil {
+		quit()
+		d.done.Wait()
+	}
+}
+
+func (d *discovered) run(ctx context.Context, every time.Duration) {
+	defer d.done.Done()
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		d.mu.Lock()
+		before := d.members()
+		d.resolve(ctx)
+		if now := d.members(); ctx.Err() == nil && !slices.Equal(before, now) {
+			d.registry.log.Info("upstream resolves to other addresses", "upstream", d.upstream.Name, "endpoints", len(now))
+			d.upstream.Assign(now, onLoop)
+		}
+		d.mu.Unlock()
+	}
+}
+
+// resolve looks the names up, all at once, and says whether there are any.
+func (d *discovered) resolve(ctx context.Context) bool {
+	hosts := map[string]bool{}
+	for _, e := range d.spec.Endpoints {
+		if host, _, ok := hostPort(e.Address); ok {
+			if _, err := netip.ParseAddr(host); err != nil {
+				hosts[host] = true
+			}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for host := range hosts {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+			if err != nil || len(found) == 0 {
+				d.registry.log.Warn("cannot resolve endpoint: its last addresses stay", "upstream", d.upstream.Name, "host", host, "error", err)
+				return
+			}
+			for i := range found {
+				found[i] = found[i].Unmap()
+			}
+			slices.SortFunc(found, netip.Addr.Compare)
+			found = slices.Compact(found)
+			mu.Lock()
+			d.known[host] = found[:min(len(found), maxAddresses)]
+			mu.Unlock()
+		}()
+	}
+	wg.Wait()
+	return len(hosts) > 0
+}
+
+// members are the endpoints as far as they are known.
+func (d *discovered) members() (out []upstream.Member) {
+	add := func(e *config.Endpoint, a loop.Address) {
+		metric := d.registry.metrics.Endpoint(d.upstream.Name, a.String())
+		out = append(out, upstream.Member{Name: e.Address, Address: a, Weight: e.Weight, Metric: metric})
+	}
+	for i := range d.spec.Endpoints {
+		e := &d.spec.Endpoints[i]
+		if path, ok := strings.CutPrefix(e.Address, "unix:"); ok {
+			add(e, loop.Address{Path: path})
+			continue
+		}
+		host, port, ok := hostPort(e.Address)
+		if !ok {
+			continue // the configuration has been checked
+		}
+		if a, err := netip.ParseAddr(host); err == nil {
+			add(e, loop.Address{AddrPort: netip.AddrPortFrom(a.Unmap(), port)})
+			continue
+		}
+		for _, a := range d.known[host] {
+			add(e, loop.Address{AddrPort: netip.AddrPortFrom(a, port)})
+		}
+	}
+	return out
+}
+
+func hostPort(address string) (host string, port uint16, ok bool) {
+	h, p, err := net.SplitHostPort(address)
+	if err != nil || strings.HasPrefix(address, "unix:") {
+		return "", 0, false
+	}
+	n, err := strconv.ParseUint(p, 10, 16)
+	return h, uint16(n), err == nil
+}
+
+func settings(u *config.Upstream) *upstream.Settings {
+	return &upstream.Settings{
+		Connect:               u.Timeouts.Connect,
+		Header:                u.Timeouts.Header,
+		Idle:                  u.Timeouts.Idle,
+		Total:                 u.Timeouts.Total,
+		MaxConnections:        u.Pool.MaxConnections,
+		MaxPending:            u.Pool.MaxPending,
+		QueueTimeout:          u.Pool.QueueTimeout,
+		IdlePerLoop:           u.Pool.IdlePerLoop,
+		IdleTimeout:           u.Pool.IdleTimeout,
+		RequestsPerConnection: u.Pool.RequestsPerConnection,
+		ReplayBytes:           u.ReplayBytes,
+	}
+}

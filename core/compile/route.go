@@ -1,0 +1,123 @@
+package compile
+
+import (
+	"fmt"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/route"
+	"github.com/sluice-gateway/sluice/core/upstream"
+)
+
+func (r *Registry) route(c *Compiled, spec *config.Route) (*core.Route, error) {
+	out := &core.Route{Name: spec.Name, Metric: r.metrics.Route(spec.Name), BodyLimit: -1, LogSample: -1}
+	if spec.BodyBytes != nil {
+		out.BodyLimit = *spec.BodyBytes
+	}
+	if spec.LogSample != nil {
+		out.LogSample = *spec.LogSample
+	}
+	for i := range spec.Matches {
+		for _, m := range spec.Matches[i].Methods {
+			out.Connect = out.Connect || m == "CONNECT"
+		}
+	}
+	var err error
+	if out.Chain, err = edits(spec); err != nil {
+		return nil, err
+	}
+	out.Action, err = r.action(c, spec)
+	return out, err
+}
+
+func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) {
+	switch {
+	case spec.Respond != nil:
+		s := route.RespondSpec{Status: spec.Respond.Status, ContentType: "text/plain; charset=utf-8", Body: spec.Respond.Body.Reveal()}
+		if s.Body == "" {
+			s.ContentType = ""
+		}
+		for _, h := range spec.Respond.Headers {
+			s.Headers = append(s.Headers, route.HeaderLine{Name: h.Name, Value: h.Value.Reveal()})
+		}
+		return route.NewRespond(s)
+	case spec.Redirect != nil:
+		return route.NewRedirect(spec.Redirect.To, spec.Redirect.Status, commonParams(spec.Matches))
+	}
+	var targets []upstream.Target
+	for _, t := range spec.To {
+		d := c.found[t.Upstream]
+		if d == nil {
+			return nil, fmt.Errorf("there is no upstream %q", t.Upstream)
+		}
+		targets = append(targets, upstream.Target{Upstream: d.upstream, Weight: t.Weight})
+	}
+	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)), nil
+}
+
+// edits are the changes to the request, as the last policies before the action.
+func edits(spec *config.Route) (chain core.Chain, err error) {
+	add := func(name string, p core.RequestPolicy, failure error) {
+		if err == nil {
+			err = failure
+		}
+		chain = append(chain, core.Step{Name: name, Request: p})
+	}
+	if spec.StripPrefix != "" {
+		p, failure := route.NewStripPrefix(spec.StripPrefix)
+		add("strip_prefix", p, failure)
+	}
+	if spec.ReplacePrefix != nil {
+		p, failure := route.NewReplacePrefix(spec.ReplacePrefix.Prefix, spec.ReplacePrefix.With)
+		add("replace_prefix", p, failure)
+	}
+	if spec.Rewrite != nil {
+		p, failure := route.NewRewrite(spec.Rewrite.Pattern, spec.Rewrite.To)
+		add("rewrite", p, failure)
+	}
+	if spec.Host != "preserve" && spec.Host != "upstream" && spec.Host != "" {
+		p, failure := route.NewSetHost(spec.Host)
+		add("host", p, failure)
+	}
+	return chain, err
+}
+
+// rule is one match of a route.
+func rule(spec *config.Route, m *config.Match, target *core.Route) route.Rule {
+	out := route.Rule{
+		Target:       target,
+		Priority:     spec.Priority,
+		Host:         route.Host{Name: m.Host.Name, Wildcard: m.Host.Wildcard},
+		Path:         route.Path{Kind: route.PathKind(m.Path.Kind), Value: m.Path.Value},
+		Listeners:    m.Listeners,
+		Methods:      m.Methods,
+		Headers:      fields(m.Headers),
+		Query:        fields(m.Query),
+		Cookies:      fields(m.Cookies),
+		ContentTypes: m.ContentTypes,
+		Clients:      m.Clients,
+	}
+	return out
+}
+
+func fields(in []config.FieldMatch) (out []route.Field) {
+	for _, f := range in {
+		out = append(out, route.Field{Name: f.Name, Op: route.FieldOp(f.Op), Value: f.Value, Regex: f.Regex})
+	}
+	return out
+}
+
+// commonParams are the names that every match's path has.
+func commonParams(matches []config.Match) (names []string) {
+	counts := map[string]int{}
+	for i := range matches {
+		p := &matches[i].Path
+		for _, name := range route.ParamNames(route.Path{Kind: route.PathKind(p.Kind), Value: p.Value}) {
+			counts[name]++
+			if counts[name] == len(matches) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}

@@ -1,0 +1,61 @@
+// Package core is the path of a request through the gateway, and the vocabulary in which every stage of it speaks:
+// Exchange, Message, Route, Chain, Snapshot, Error. TERMS.md says what the words mean, THREATS.md what the gateway holds
+// out against. Folders below are the stages; they import core and never one another.
+//
+// # The life of a request
+//
+// Loop. At the start, core/server makes one loop.Loop for each processor, and for each a Worker, an http1.Server and, for
+// each listener, a listen.Port. Of all these only their own loop touches them, so that nothing on the path takes a lock.
+//
+// Listen. A loop has its own socket for each TCP address (SO_REUSEPORT: the kernel spreads connections). When a client
+// connects, Port.accepted counts it against the listener's caps, reads the PROXY header where one is required, and asks the
+// listen.Protocol, here http1.Server.NewConn, for the connection's handler. Then the connection is idle: it has
+// neither a coroutine nor a buffer until its first byte comes.
+//
+// Receive. On the first byte the loop runs the handler's Serve in a coroutine: plain code that yields to the loop wherever
+// it waits. receive reads into a buffer borrowed from the loop, ParseRequest reads the head in one pass into a Message and
+// refuses what two parties could read in two ways. exchange.begin takes the buffer over, names the client and removes the
+// fields that end here. A head that is wrong or late goes to Worker.Refuse, every other to Worker.Serve. Both are
+// the Gateway's, so that a refusal is answered and observed like any answer.
+//
+// Admit, route, chain. Gateway.Serve loads the Snapshot, once: a reload while the request is under way is not its
+// business. Exchange.admit checks what no route decides and makes the normal form of the path, which from then on is what
+// is matched and what is forwarded. The listener's steps run (Listener.Before: listen.RealIP, which finds the client behind
+// trusted proxies; the redirect to another listener). Exchange.route asks the Router, a route.Table, for the most specific
+// Route, checks its body limit and gives the request its id. The route's Chain runs: each step continues, or
+// answers in the action's place. One that may block runs in Loop.Await, on a goroutine of its own.
+//
+// Answer. The route's Action leaves an answer in Exchange.Response: route.Respond and route.Redirect make it here,
+// upstream.Proxy asks an endpoint. Proxy.Answer chooses the upstream by weight, sets the deadline, tells the upstream who
+// the client is (forward), and watches the client's connection, so that every wait ends when the client leaves. Then
+// share.try makes attempts: connect takes an idle connection of this loop, the one used last, or dials one, or waits in the
+// queue while all that may be open are in use; the transport's Do, http1.Client.Do, sends the request and waits for the head of
+// the response. What there is of the body leaves with the head, the rest in a task of its own, so that an early answer is
+// heard. An attempt that failed is repeated only as its Error allows: on another endpoint if nothing was sent, on a fresh
+// connection if a kept one broke before a byte came and the request is idempotent and at hand.
+//
+// Respond. Gateway.respond runs the response half of the chain in reverse and hands the exchange to its Downstream, the
+// client's connection: Respond frames the body for this client and draws it piece by piece from Response.Body, as fast
+// as the client takes it. Head and first piece leave in one write; the rest of a long body of known length moves inside
+// the kernel (Loop.Splice). If the upstream breaks off, the client's connection is reset: a truncated answer never looks whole.
+//
+// Tunnel, Finish. After a 101, or a CONNECT that succeeded, Upstream.Tunnel relays bytes both ways until both have ended. Then
+// Upstream.Finish gives the connection back to the pool if the exchange left it clean, else closes it. An idle one that
+// says anything is closed, for its bytes are nobody's answer.
+//
+// Observe. The Observer sees the exchange last: observe.Observer adds to counters of this loop, writes the access log's line
+// into the loop's batch, and tells the story of a route that is being debugged. Worker.End takes the exchange back; nothing
+// may keep it or its bytes. exchange.finish brings the connection to its next request, closes it, or lingers so that the
+// client can read a last answer.
+//
+// # Failing
+//
+// Whatever fails on the way is an *Error, made once at start: it says which status and reason the client is told, whose fault
+// it was, and whether another attempt may follow. Exchange.Fail makes the answer of it. A panic ends one connection.
+//
+// # Change
+//
+// core/config reads the file into plain data or tells every problem in it; core/compile makes a Snapshot of that, while the
+// old one serves; Gateway.Switch puts it in force by one atomic pointer. Upstreams, their connections and all counters
+// live in a registry beside the snapshots, under their names.
+package core

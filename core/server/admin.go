@@ -1,0 +1,200 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core/admin"
+	"github.com/sluice-gateway/sluice/core/config"
+)
+
+var errDraining = errors.New("the gateway is draining")
+
+func isStop(sig os.Signal) bool { return sig == syscall.SIGTERM || sig == syscall.SIGINT }
+
+// adminServer is the admin API on its socket.
+type adminServer struct {
+	bind     config.Bind
+	server   *admin.Server
+	listener net.Listener
+	done     chan struct{}
+}
+
+// setAdmin makes the admin API listen on b, in the place of where it does now.
+func (s *Server) setAdmin(b config.Bind) error {
+	b.Pos = config.Pos{}
+	if s.admin != nil && s.admin.bind == b {
+		return nil
+	}
+	var next *adminServer
+	if b != (config.Bind{}) {
+		l, err := admin.Listen(b)
+		if err != nil {
+			return err
+		}
+		next = &adminServer{bind: b, server: admin.NewServer(s.source(), s.log), listener: l, done: make(chan struct{})}
+		go func() {
+			defer close(next.done)
+			if err := next.server.Serve(l); err != nil {
+				s.log.Error("the admin API ended", "error", err)
+			}
+		}()
+	}
+	go s.admin.close() // it may be answering the request that asked for this
+	s.admin = next
+	return nil
+}
+
+func (a *adminServer) close() {
+	if a == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = a.server.Shutdown(ctx)
+	_ = a.listener.Close()
+	<-a.done
+}
+
+// source is the gateway as the admin API sees it.
+func (s *Server) source() admin.Source {
+	return admin.Source{
+		Status:      s.status,
+		Config:      func() []byte { return s.state.Load().compiled.Config.Dump() },
+		Routes:      s.routeStatus,
+		Upstreams:   s.upstreamStatus,
+		Metrics:     s.observer.WriteMetrics,
+		Ready:       s.ready,
+		LogLevel:    s.observer.LogLevel,
+		SetLogLevel: s.observer.SetLogLevel,
+		Reload:      s.askReload,
+	}
+}
+
+// askReload has the server's goroutine reload.
+func (s *Server) askReload() error {
+	done := make(chan error, 1)
+	select {
+	case s.reloads <- done:
+		return <-done
+	case <-time.After(loopPatience):
+		return errors.New("the gateway is busy")
+	}
+}
+
+func (s *Server) ready() error {
+	switch {
+	case s.state.Load() == nil:
+		return errors.New("starting")
+	case s.draining.Load():
+		return errDraining
+	case s.watchdog.Stalled() > 0:
+		return fmt.Errorf("%d event loops are held up", s.watchdog.Stalled())
+	}
+	return nil
+}
+
+func (s *Server) status() admin.Status {
+	st := admin.Status{
+		State: "serving", Version: s.options.Version, Commit: s.options.Commit, Go: runtime.Version(), PID: os.Getpid(),
+		Started: s.started, ConfigFile: s.options.ConfigFile, Reload: s.lastReload.Load(),
+	}
+	now := s.state.Load()
+	if now == nil {
+		st.State = "starting"
+		return st
+	}
+	if s.draining.Load() {
+		st.State = "draining"
+	}
+	st.Generation = now.compiled.Snapshot.Generation
+	for i, l := range s.loops {
+		one := admin.LoopStatus{Index: i}
+		one.Stalled = l.Do(time.Second, func() { one.Exchanges = s.workers[i].Active() }) != nil
+		if one.Stalled {
+			one = admin.LoopStatus{Index: i, Stalled: true}
+		}
+		st.Loops = append(st.Loops, one)
+	}
+	for _, l := range now.listeners {
+		one := admin.ListenerStatus{Name: l.name, Connections: l.caps.Open()}
+		for _, b := range l.binds {
+			one.Binds = append(one.Binds, b.sockets.String())
+		}
+		accepted := make([]uint64, len(s.loops))
+		for i, loop := range s.loops {
+			count := make(chan uint64, 1)
+			if loop.Do(time.Second, func() { count <- l.ports[i].Counters().Accepted }) == nil {
+				accepted[i] = <-count
+			}
+			one.Accepted += accepted[i]
+		}
+		st.Listeners = append(st.Listeners, one)
+	}
+	return st
+}
+
+func (s *Server) routeStatus() (out []admin.RouteStatus) {
+	now := s.state.Load()
+	if now == nil {
+		return nil
+	}
+	for i := range now.compiled.Config.Routes {
+		r := &now.compiled.Config.Routes[i]
+		one := admin.RouteStatus{Name: r.Name, Action: actionText(r)}
+		for j := range r.Matches {
+			one.Matches = append(one.Matches, r.Matches[j].Text)
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+func actionText(r *config.Route) string {
+	switch {
+	case r.Respond != nil:
+		return "respond " + strconv.Itoa(r.Respond.Status)
+	case r.Redirect != nil:
+		return "redirect " + r.Redirect.To
+	}
+	var names []string
+	for _, t := range r.To {
+		name := t.Upstream
+		if len(r.To) > 1 {
+			name += ": " + strconv.Itoa(t.Weight)
+		}
+		names = append(names, name)
+	}
+	return "to " + strings.Join(names, ", ")
+}
+
+func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
+	now := s.state.Load()
+	if now == nil {
+		return nil
+	}
+	for i, u := range now.compiled.Upstreams {
+		one := admin.UpstreamStatus{Name: u.Name, Balance: now.compiled.Config.Upstreams[i].Balance, Pending: u.Pending()}
+		for _, e := range u.Endpoints() {
+			idle := 0
+			for index, l := range s.loops {
+				count := make(chan int, 1)
+				if l.Do(time.Second, func() { count <- e.Idle(index) }) == nil {
+					idle += <-count
+				}
+			}
+			one.Endpoints = append(one.Endpoints, admin.EndpointStatus{
+				Address: e.Address, Name: e.Name, Weight: e.Weight, Open: e.Open(), Idle: idle})
+		}
+		out = append(out, one)
+	}
+	return out
+}

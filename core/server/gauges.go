@@ -1,0 +1,53 @@
+package server
+
+import (
+	"strconv"
+
+	"github.com/sluice-gateway/sluice/core/listen"
+	"github.com/sluice-gateway/sluice/core/observe"
+)
+
+// collect tells the observer of what is counted elsewhere: connections, exchanges under way, and the states of pools.
+func (s *Server) collect() {
+	s.observer.CollectOnLoops(func(i int, sink *observe.Sink) {
+		sink.Gauge("sluice_exchanges", "Exchanges under way.", float64(s.workers[i].Active()), "loop", strconv.Itoa(i))
+		now := s.state.Load()
+		if now == nil {
+			return
+		}
+		for _, l := range now.listeners {
+			collectPort(l, i, sink)
+		}
+		for _, u := range now.compiled.Upstreams {
+			for _, e := range u.Endpoints() {
+				sink.Gauge("sluice_upstream_idle_connections", "Connections to an endpoint that no exchange uses.",
+					float64(e.Idle(i)), "upstream", u.Name, "endpoint", e.Address)
+			}
+		}
+	})
+	s.observer.Collect(func(sink *observe.Sink) {
+		now := s.state.Load()
+		if now == nil {
+			return
+		}
+		for _, u := range now.compiled.Upstreams {
+			sink.Gauge("sluice_upstream_pending", "Requests that wait for a connection.", float64(u.Pending()), "upstream", u.Name)
+			for _, e := range u.Endpoints() {
+				sink.Gauge("sluice_upstream_connections", "Open connections to an endpoint.",
+					float64(e.Open()), "upstream", u.Name, "endpoint", e.Address)
+			}
+		}
+		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))
+	})
+}
+
+func collectPort(l *listener, i int, sink *observe.Sink) {
+	c := l.ports[i].Counters()
+	sink.Gauge("sluice_connections", "Open downstream connections.", float64(c.Open), "listener", l.name)
+	sink.Counter("sluice_connections_accepted_total", "Connections accepted.", float64(c.Accepted), "listener", l.name)
+	for _, r := range listen.Reasons() {
+		sink.Counter("sluice_connections_rejected_total", "Connections refused before their first request.",
+			float64(c.Refused[r]), "listener", l.name, "reason", r.String())
+	}
+	sink.Counter("sluice_accept_failures_total", "Accepts that failed for want of descriptors or memory.", float64(c.Failures), "listener", l.name)
+}

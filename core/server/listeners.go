@@ -1,0 +1,173 @@
+package server
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core/compile"
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/listen"
+	"github.com/sluice-gateway/sluice/core/loop"
+)
+
+// listener is a listener of the configuration in force: its sockets, and a port on each loop.
+type listener struct {
+	name  string
+	caps  *listen.Caps
+	ports []*listen.Port // by loop
+	binds []bound
+}
+
+type bound struct {
+	bind    listen.Bind
+	sockets *listen.Sockets
+}
+
+// opened is the listeners of a configuration that is not in force yet: those that stay, and new sockets.
+type opened struct {
+	compiled *compile.Compiled
+	binds    [][]bound // by listener; sockets nil: the listener has them already
+	fresh    []*listen.Sockets
+}
+
+// openListeners opens the sockets that c needs and s does not have.
+func (s *Server) openListeners(c *compile.Compiled, first bool) (*opened, error) {
+	o := &opened{compiled: c}
+	for i := range c.Config.Listeners {
+		spec := &c.Config.Listeners[i]
+		have := s.listener(spec.Name)
+		var binds []bound
+		for _, b := range spec.Binds {
+			want := bindOf(b)
+			want.Exclusive = first
+			next := bound{bind: want}
+			if have == nil || have.sockets(want) == nil {
+				sockets, err := listen.Open(want, len(s.loops))
+				if err != nil {
+					o.abandon()
+					return nil, err
+				}
+				next.sockets = sockets
+				o.fresh = append(o.fresh, sockets)
+			}
+			binds = append(binds, next)
+		}
+		o.binds = append(o.binds, binds)
+	}
+	return o, nil
+}
+
+func bindOf(b config.Bind) listen.Bind { return listen.Bind{Addr: b.Addr, Path: b.Path} }
+
+// abandon closes what was opened for nothing.
+func (o *opened) abandon() {
+	for _, s := range o.fresh {
+		s.Close()
+	}
+}
+
+// take makes the listeners of o those of s: settings in force on every loop, new sockets accepting, others left.
+func (o *opened) take(s *Server) (next []*listener) {
+	staying := map[*listener]bool{}
+	for i, settings := range o.compiled.Listeners {
+		l := s.listener(settings.Listener.Name)
+		if l == nil {
+			l = s.newListener(settings)
+		}
+		staying[l] = true
+		next = append(next, l.with(s, settings, o.binds[i]))
+	}
+	for _, l := range s.listeners {
+		if !staying[l] {
+			l.drain(s.loops)
+			l.closeSockets()
+		}
+	}
+	return next
+}
+
+func (s *Server) listener(name string) *listener {
+	for _, l := range s.listeners {
+		if l.name == name {
+			return l
+		}
+	}
+	return nil
+}
+
+func (l *listener) sockets(b listen.Bind) *listen.Sockets {
+	for _, have := range l.binds {
+		if have.bind.Addr == b.Addr && have.bind.Path == b.Path {
+			return have.sockets
+		}
+	}
+	return nil
+}
+
+func (s *Server) newListener(settings listen.Settings) *listener {
+	l := &listener{name: settings.Listener.Name, caps: listen.NewCaps()}
+	for i := range s.loops {
+		server := s.http1[i]
+		speak := func(c *loop.Conn, p *listen.Port, peer netip.AddrPort, early []byte) loop.Handler {
+			return server.NewConn(c, p, peer, early)
+		}
+		l.ports = append(l.ports, listen.NewPort(s.loops[i], l.caps, settings, speak))
+	}
+	return l
+}
+
+// with is l with other settings and binds. l itself stays as it is, for those who look at it.
+func (l *listener) with(s *Server, settings listen.Settings, binds []bound) *listener {
+	next := &listener{name: l.name, caps: l.caps, ports: l.ports}
+	var fresh, gone []*listen.Sockets
+	for _, b := range binds {
+		if b.sockets == nil {
+			b.sockets = l.sockets(b.bind)
+		} else {
+			fresh = append(fresh, b.sockets)
+		}
+		next.binds = append(next.binds, b)
+	}
+	for _, have := range l.binds {
+		if next.sockets(have.bind) == nil {
+			gone = append(gone, have.sockets)
+		}
+	}
+	onEach(s.loops, func(i int) {
+		port := l.ports[i]
+		port.Configure(settings)
+		for _, sockets := range fresh {
+			if err := port.Listen(sockets); err != nil {
+				s.log.Error("cannot accept", "listener", l.name, "loop", i, "error", err)
+			}
+		}
+		for _, sockets := range gone {
+			port.Leave(sockets)
+		}
+	})
+	for _, sockets := range gone {
+		sockets.Close()
+	}
+	return next
+}
+
+// drain makes the listener accept no more, and close its connections as they become idle.
+func (l *listener) drain(loops []*loop.Loop) {
+	onEach(loops, func(i int) { l.ports[i].Drain() })
+}
+
+func (l *listener) closeSockets() {
+	for _, b := range l.binds {
+		b.sockets.Close()
+	}
+}
+
+// loopPatience is how long a loop may take to come to what the server asks of it.
+const loopPatience = 5 * time.Second
+
+// onEach runs f on every loop, one after the other, and waits for it; a loop that is held up runs it later.
+func onEach(loops []*loop.Loop, f func(index int)) {
+	for i, l := range loops {
+		_ = l.Do(loopPatience, func() { f(i) })
+	}
+}

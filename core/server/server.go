@@ -1,0 +1,270 @@
+// Package server puts the gateway together: loops, listeners, configuration, logs and the admin API; and takes it through
+// its life: start, reload, drain.
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/admin"
+	"github.com/sluice-gateway/sluice/core/compile"
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/http1"
+	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/core/observe"
+)
+
+// Options are what the command line says.
+type Options struct {
+	ConfigFile      string
+	Version, Commit string
+	Stderr          io.Writer
+}
+
+// ErrRefused says that the configuration was refused; its problems have been printed.
+var ErrRefused = errors.New("the configuration is refused")
+
+// watchdogInterval is how often the watchdog looks at the loops.
+const watchdogInterval = 250 * time.Millisecond
+
+// Server is a running gateway. Its goroutine is that of Run; others read what is atomic.
+type Server struct {
+	options  Options
+	errorLog *observe.ErrorLog
+	log      *slog.Logger
+	observer *observe.Observer
+	loops    []*loop.Loop
+	workers  []*core.Worker
+	http1    []*http1.Server // by loop
+	gateway  *core.Gateway
+	registry *compile.Registry
+	watchdog *loop.Watchdog
+	started  time.Time
+
+	listeners []*listener
+	accessLog config.AccessLog
+	admin     *adminServer
+
+	state      atomic.Pointer[state]
+	lastReload atomic.Pointer[admin.ReloadStatus]
+	draining   atomic.Bool
+	reloads    chan chan error // asked for by the admin API
+}
+
+// state is what is in force, for those who look from other goroutines. Immutable.
+type state struct {
+	compiled  *compile.Compiled
+	listeners []*listener
+}
+
+// Run serves the configuration file until SIGTERM or SIGINT, and returns when all is drained. SIGHUP reloads, SIGUSR1
+// reopens the access log.
+func Run(o Options) error {
+	cfg, problems := config.Load(o.ConfigFile)
+	if len(problems) > 0 {
+		_, _ = problems.WriteTo(o.Stderr)
+	}
+	if cfg == nil {
+		return ErrRefused
+	}
+	s := &Server{options: o, started: time.Now(), reloads: make(chan chan error)}
+	defer s.close()
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+	if err := s.start(cfg); err != nil {
+		return err
+	}
+	s.log.Info("serving", "config", o.ConfigFile, "loops", len(s.loops), "version", o.Version, "pid", os.Getpid())
+	s.serve(signals)
+	return nil
+}
+
+// serve answers signals and the admin API until the gateway is to stop, and drains it.
+func (s *Server) serve(signals <-chan os.Signal) {
+	for {
+		select {
+		case sig := <-signals:
+			switch sig {
+			case syscall.SIGHUP:
+				_ = s.reload()
+			case syscall.SIGUSR1:
+				if err := s.observer.ReopenAccessLog(); err != nil {
+					s.log.Error("cannot reopen the access log", "error", err)
+				}
+			default:
+				s.drain(signals)
+				return
+			}
+		case done := <-s.reloads:
+			done <- s.reload()
+		}
+	}
+}
+
+// start brings everything up; what fails leaves nothing behind but what close ends.
+func (s *Server) start(cfg *config.Config) (err error) {
+	if s.errorLog, err = observe.NewErrorLog(cfg.Log.Level, cfg.Log.Format, s.options.Stderr); err != nil {
+		return err
+	}
+	s.log = s.errorLog.Logger()
+	if err := s.makeLoops(cfg); err != nil {
+		return err
+	}
+	compiled, err := s.registry.Compile(cfg)
+	if err != nil {
+		return err
+	}
+	if err := s.setAccessLog(cfg.AccessLog); err != nil {
+		return err
+	}
+	next, err := s.openListeners(compiled, true)
+	if err != nil {
+		return err
+	}
+	if err := s.setAdmin(cfg.Admin.Bind); err != nil {
+		next.abandon()
+		return err
+	}
+	for _, l := range s.loops {
+		l.Start()
+	}
+	s.watchdog = loop.Watch(s.loops, watchdogInterval, s.log)
+	s.apply(compiled, next)
+	return nil
+}
+
+// makeLoops makes the loops and what each has of the gateway. Awaited work gets a processor of its own.
+func (s *Server) makeLoops(cfg *config.Config) error {
+	n := cfg.Loops
+	if n == 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	if runtime.GOMAXPROCS(0) < n+1 {
+		runtime.GOMAXPROCS(n + 1)
+	}
+	s.observer = observe.New(observe.Options{Loops: n, Version: s.options.Version, Commit: s.options.Commit, Log: s.errorLog})
+	for i := range n {
+		l, err := loop.New(loop.Options{Index: i, Log: s.log, Late: s.observer.Late(i), Panicked: s.observer.Panicked(i)})
+		if err != nil {
+			return err
+		}
+		s.loops = append(s.loops, l)
+	}
+	s.observer.Attach(s.loops)
+	s.gateway = core.NewGateway(&core.Snapshot{}, s.observer)
+	for _, l := range s.loops {
+		w := s.gateway.NewWorker(l)
+		s.workers = append(s.workers, w)
+		s.http1 = append(s.http1, http1.NewServer(w))
+	}
+	s.registry = compile.NewRegistry(s.workers, s.observer.Registry(), s.log)
+	s.collect()
+	return nil
+}
+
+func (s *Server) setAccessLog(c config.AccessLog) error {
+	if c == s.accessLog {
+		return nil
+	}
+	var a *observe.AccessLog
+	if c.To != "" {
+		var err error
+		if a, err = observe.OpenAccessLog(c, len(s.loops), s.log); err != nil {
+			return err
+		}
+	}
+	s.accessLog = c
+	return s.observer.SetAccessLog(a)
+}
+
+// apply puts a compiled configuration in force. It cannot fail.
+func (s *Server) apply(c *compile.Compiled, next *opened) {
+	s.registry.Apply(c)
+	s.gateway.Switch(c.Snapshot)
+	s.listeners = next.take(s)
+	s.state.Store(&state{compiled: c, listeners: s.listeners})
+}
+
+// close ends what runs, in the reverse of start.
+func (s *Server) close() {
+	if s.registry != nil {
+		s.registry.Close()
+	}
+	if s.watchdog != nil {
+		s.watchdog.Stop()
+	}
+	if s.observer != nil {
+		_ = s.observer.SetAccessLog(nil)
+	}
+	for _, l := range s.loops {
+		if err := l.Stop(); err != nil {
+			s.log.Error("event loop ended", "loop", l.Index(), "error", err)
+		}
+	}
+	s.admin.close()
+	if s.errorLog != nil {
+		_ = s.errorLog.Close()
+	}
+}
+
+// reload puts the configuration file in force, or keeps what is. The error says why it was refused.
+func (s *Server) reload() error {
+	err := s.tryReload()
+	status := &admin.ReloadStatus{At: time.Now(), Applied: err == nil}
+	s.observer.Reloaded(err == nil)
+	if err != nil {
+		status.Error = err.Error()
+		s.log.Error("configuration refused: the old one stays in force", "config", s.options.ConfigFile, "error", err)
+	} else {
+		c := s.state.Load().compiled
+		s.log.Info("configuration applied", "config", s.options.ConfigFile, "generation", c.Snapshot.Generation,
+			"listeners", len(c.Listeners), "routes", len(c.Snapshot.Routes), "upstreams", len(c.Upstreams))
+	}
+	s.lastReload.Store(status)
+	return err
+}
+
+func (s *Server) tryReload() error {
+	cfg, problems := config.Load(s.options.ConfigFile)
+	if cfg == nil {
+		return fmt.Errorf("%d problems:\n%s", len(problems), problems)
+	}
+	for _, p := range problems {
+		s.log.Warn("configuration", "problem", p.String())
+	}
+	if n := cfg.Loops; n != 0 && n != len(s.loops) {
+		s.log.Warn("the number of loops changes with the next start", "now", len(s.loops), "configured", n)
+	}
+	compiled, err := s.registry.Compile(cfg)
+	if err != nil {
+		return err
+	}
+	next, err := s.openListeners(compiled, false)
+	if err != nil {
+		return err
+	}
+	if err := s.setAdmin(cfg.Admin.Bind); err != nil {
+		next.abandon()
+		return err
+	}
+	if err := s.setAccessLog(cfg.AccessLog); err != nil {
+		next.abandon()
+		return err
+	}
+	if err := s.errorLog.SetLevel(cfg.Log.Level); err != nil {
+		next.abandon()
+		return err
+	}
+	s.apply(compiled, next)
+	return nil
+}
