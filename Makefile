@@ -11,6 +11,7 @@ STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck
 ARCHTESTS   := ^Test(Imports|LoopSide|SizesAndNames|NoMutablePackageVariables|ExportedIsDocumented)$$
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help run test check build fuzz bench bench-deps test-deps fmt lint race clean
 
 help: ## list the targets

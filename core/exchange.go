@@ -97,6 +97,8 @@ type Upstream interface {
 	Tunnel(x *Exchange)
 	// Finish ends the attempt: the connection goes back to its pool if the exchange left it clean, else it is closed.
 	Finish(x *Exchange)
+	// Abandon closes the connection of an exchange that ended in a panic.
+	Abandon()
 }
 
 // Pool names the upstream of an attempt for those who observe it.

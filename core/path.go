@@ -118,10 +118,22 @@ func (x *Exchange) identify() {
 		return
 	}
 	if x.Client.Trusted {
-		if id, ok := x.Request.Lookup(name); ok && len(id) > 0 && len(id) <= 128 {
+		if id, ok := x.Request.Lookup(name); ok && isID(id) {
 			x.RequestID = id
 			return
 		}
 	}
 	x.RequestID = x.Worker.newID(&x.idText)
+}
+
+// isID says whether a peer's request id is fit to be kept: short, and of characters that mean nothing in any log.
+func isID(id []byte) bool {
+	for _, c := range id {
+		switch {
+		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', c == '-', c == '_', c == '.', c == ':', c == '/', c == '+', c == '=', c == '@':
+		default:
+			return false
+		}
+	}
+	return len(id) > 0 && len(id) <= 128
 }

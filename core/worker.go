@@ -47,6 +47,14 @@ func (w *Worker) End(x *Exchange) {
 	}
 }
 
+// Abandon ends an exchange in which a panic happened: it is not used again, nor is its upstream connection.
+func (w *Worker) Abandon(x *Exchange) {
+	w.active--
+	if x.Upstream != nil {
+		x.Upstream.Abandon()
+	}
+}
+
 // Active is the number of exchanges under way.
 func (w *Worker) Active() int { return w.active }
 

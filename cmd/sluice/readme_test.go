@@ -2,7 +2,10 @@ package main
 
 import (
 	"bufio"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -31,6 +34,79 @@ func TestDemo(t *testing.T) {
 	if _, problems := config.Load("../../demo/sluice.yaml"); len(problems) > 0 {
 		t.Errorf("%s", problems)
 	}
+}
+
+// TestCitedTestsExist checks that the scripts, tests and files which README and THREATS name are there.
+func TestCitedTestsExist(t *testing.T) {
+	functions := testFunctions(t, "../..")
+	f := func(file, pattern string, exists func(name string) bool) {
+		t.Helper()
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := regexp.MustCompile("`"+pattern+"`").FindAllStringSubmatch(string(text), -1)
+		if len(found) == 0 {
+			t.Errorf("%s names nothing like %s", file, pattern)
+		}
+		for _, match := range found {
+			if !exists(match[1]) {
+				t.Errorf("%s names %s, which does not exist", file, match[1])
+			}
+		}
+	}
+	isFile := func(before, after string) func(string) bool {
+		return func(name string) bool {
+			_, err := os.Stat(before + name + after)
+			return err == nil
+		}
+	}
+	f("../../core/THREATS.md", "((?:Test|Fuzz)[A-Za-z0-9]+)", func(name string) bool { return functions[name] })
+	f("../../core/THREATS.md", "([a-z0-9_]+)\\.txtar", isFile("testdata/script/", ".txtar"))
+	f("../../core/THREATS.md", "([a-z0-9_/]+\\.go)", func(name string) bool {
+		return isFile("../../core/", "")(name) || isFile("../../", "")(name)
+	})
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		columns := strings.Split(strings.TrimSpace(line), "|")
+		if len(columns) != 5 || !strings.Contains(columns[3], "`") {
+			continue
+		}
+		rows++
+		for name := range strings.FieldsSeq(strings.ReplaceAll(columns[3], "`", "")) {
+			if !isFile("testdata/script/", ".txtar")(name) {
+				t.Errorf("README.md names the script %s, which does not exist", name)
+			}
+		}
+	}
+	if rows == 0 {
+		t.Error("README.md has no table of scripts")
+	}
+}
+
+// testFunctions are the names of all tests and fuzzers below root.
+func testFunctions(t *testing.T, root string) map[string]bool {
+	t.Helper()
+	names := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Za-z0-9]+)\(`)
+	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, match := range declared.FindAllStringSubmatch(string(text), -1) {
+			names[match[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
 }
 
 // codeBlock is the text between two fences of Markdown.

@@ -193,7 +193,7 @@ const (
 	PathAny    PathKind = iota
 	PathExact           // /a/{id}/c too: a {name} takes one segment
 	PathPrefix          // /a/* : /a and everything below it
-	PathRegex           // whole path, RE2; Regex is Value as written, with no anchors added
+	PathRegex           // RE2 for the whole path; Regex is Value as written, to which the router adds anchors
 )
 
 // Path is a path condition. It applies to the normalised path.

@@ -58,7 +58,7 @@ func appendResponse(dst []byte, m *core.Message, f framing, connection string) [
 	}
 	dst = m.AppendLines(dst)
 	switch {
-	case f == framingChunked:
+	case f == framingChunked, f == framingNone && m.Chunked: // the latter: what GET would have got (RFC 9112, 6.1)
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
 	case m.ContentLength >= 0 && f != framingClose && !m.Has(core.FieldContentLength):
 		dst = appendLength(dst, m.ContentLength)

@@ -54,8 +54,8 @@ func (e *exchange) serve() bool {
 	done := false
 	defer func() {
 		if !done { // a panic: nothing of the exchange is to be trusted
-			e.body.release()
 			c.Close()
+			w.Abandon(x)
 		}
 	}()
 	c.HalfClose, c.Deadline = x.Listener.HalfClose, 0

@@ -24,6 +24,9 @@ func (e *exchange) Respond(x *core.Exchange) *core.Error {
 	if m.Status == 101 || x.Request.Method == core.MethodConnect && m.Status/100 == 2 {
 		return e.switchProtocols(x)
 	}
+	if x.Request.HTTP10 {
+		m.Chunked = false
+	}
 	f := e.framing(x)
 	e.keep = e.mayKeep(x, f)
 	connection := ""
@@ -58,7 +61,7 @@ func (e *exchange) framing(x *core.Exchange) framing {
 
 func (e *exchange) mayKeep(x *core.Exchange, f framing) bool {
 	m := &x.Request
-	if m.Close || x.Response.Close || f == framingClose || e.err != nil || x.Err != nil && x.Err.Close || m.HTTP10 && !m.KeepAlive {
+	if m.Close || x.Worker.Draining() || x.Upstream == nil && x.Response.Close || f == framingClose || e.err != nil || x.Err != nil && x.Err.Close || m.HTTP10 && !m.KeepAlive {
 		return false
 	}
 	// The rest of a body that nobody asked for is read and thrown away; one that may be long is not waited for, nor one that
@@ -92,7 +95,14 @@ func (e *exchange) sendBody(f framing, connection string) *core.Error {
 	scratch := l.Borrow()
 	head := appendResponse(scratch[:0], m, f, connection)
 	e.x.Sent.ResponseHead += int64(len(head))
-	p, failure := e.next()
+	p, failure := e.next(f)
+	if failure != nil && failure.Status != 0 { // nothing has been sent: the client can still be told
+		l.Return(scratch)
+		e.failed = false
+		e.x.Sent.ResponseHead = 0
+		e.x.Fail(failure)
+		return e.Respond(e.x)
+	}
 	if failure == nil {
 		start, end := frame(f, p, m.Trailer)
 		if len(head) <= start {
@@ -117,7 +127,7 @@ func (e *exchange) relay(f framing) *core.Error {
 		if moved, err := e.splice(f); moved {
 			return err
 		}
-		p, err := e.next()
+		p, err := e.next(f)
 		if err != nil {
 			return err
 		}
@@ -129,22 +139,25 @@ func (e *exchange) relay(f framing) *core.Error {
 }
 
 // next draws a piece of the answer. When the upstream fails, the client must see that the body is cut off.
-func (e *exchange) next() (core.Piece, *core.Error) {
+func (e *exchange) next(f framing) (core.Piece, *core.Error) {
 	p, err := e.x.Response.Body.Next()
 	if err == nil {
 		return p, nil
 	}
-	e.cut()
+	e.cut(f)
 	if failure, ok := err.(*core.Error); ok {
 		return p, failure
 	}
 	return p, core.ErrClientGone
 }
 
-// cut makes the connection end in a way that no client takes for the end of a body.
-func (e *exchange) cut() {
+// cut makes the connection end in a way that no client takes for the end of a body. Where the end of the connection would
+// be taken for it, that must be a reset, which may cost the client what it has not read yet.
+func (e *exchange) cut(f framing) {
 	e.failed = true
-	e.conn.conn.Reset()
+	if f == framingClose {
+		e.conn.conn.Reset()
+	}
 }
 
 // frame puts what f needs around a piece; start and end are the whole in its buffer.
@@ -184,7 +197,7 @@ func (e *exchange) splice(f framing) (moved bool, failure *core.Error) {
 		b.client.seen(e.x)
 		return true, nil
 	}
-	e.cut()
+	e.cut(f)
 	if wrote || err == loop.ErrHangup {
 		return true, clientError(err)
 	}

@@ -97,17 +97,17 @@ func (b *responseBody) finish() {
 func (b *responseBody) more() error {
 	c := b.client.conn
 	l := c.Loop()
-	if b.start == b.end {
-		if !c.Readable() {
-			b.release()
-		}
-		b.start, b.end = headRoom, headRoom
+	if b.start == b.end && !c.Readable() {
+		b.release()
 	}
 	if err := c.WaitRead(); err != nil {
 		return err
 	}
 	if b.buf == nil {
 		b.buf = l.Borrow()
+	}
+	if b.start == b.end {
+		b.start, b.end = headRoom, headRoom
 	}
 	n, err := c.Read(b.buf[b.end : len(b.buf)-core.PieceTail])
 	b.end += n

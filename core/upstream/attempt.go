@@ -86,16 +86,16 @@ func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {
 	for n := 1; ; n++ {
 		c, err := s.connect(x, set, fresh)
 		if err == nil {
+			x.Upstream = c
 			if ownHost || !x.Request.Has(core.FieldHost) {
 				x.Request.Set(core.FieldHost, c.endpoint.host)
 			}
 			if err = c.transport.Do(x, int64(set.Header), int64(set.Idle)); err == nil {
-				x.Upstream = c
 				return nil
 			}
 			c.abort(x)
 		}
-		if n == maxAttempts || !mayRepeat(x, err) {
+		if n == maxAttempts || !s.mayRepeat(x, err) {
 			return err
 		}
 		fresh = err.Retry == core.RetryIfReused
@@ -105,10 +105,10 @@ func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {
 }
 
 // mayRepeat says whether the request may be sent once more after err, and makes it ready for that.
-func mayRepeat(x *core.Exchange, err *core.Error) bool {
+func (s *share) mayRepeat(x *core.Exchange, err *core.Error) bool {
 	switch err.Retry {
 	case core.RetryUnsent:
-		return x.Attempt.Count() < lb.MaxTried
+		return x.Attempt.Count() < min(lb.MaxTried, s.size)
 	case core.RetryIfReused:
 		return x.Request.Method.Idempotent() && x.Request.Protocol == nil && x.Replay()
 	}

@@ -109,8 +109,12 @@ func (c *conn) neededElsewhere() bool {
 	return int(c.share.upstream.pending.Load()) > c.share.queue.len()
 }
 
+// Abandon closes the connection of an exchange that ended in a panic.
+func (c *conn) Abandon() { c.raw.Close() }
+
 // abort closes a connection whose exchange failed.
 func (c *conn) abort(x *core.Exchange) {
+	x.Upstream = nil
 	c.transport.Finish(x)
 	c.raw.Close()
 }

@@ -1,0 +1,180 @@
+package server
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+const (
+	// allocsPerRequest is what a proxied request may allocate. It is not quite 0 because the count is the whole process's:
+	// the runtime allocates now and then on its own account (timers, the poller, a thread for the watchdog), the watchdog
+	// and the access log's writer have their tickers. One allocation in a hundred requests is far below one a request.
+	allocsPerRequest = 0.01
+	warmRequests     = 3000
+	countedRequests  = 20000
+)
+
+// allocCase is a kind of request: what the client sends and the upstream answers, each known by its end.
+type allocCase struct {
+	name    string
+	config  string // UPSTREAM is the upstream's address
+	request []string
+	answer  string
+	// How the request ends for the upstream and the answer for the client; "": both end with `end`.
+	requestEnds, answerEnds string
+	each                    func() // for each request, in the upstream
+}
+
+const plainConfig = `
+loops: 2
+access_log: { to: off }
+log: { level: error }
+listeners: { http: { bind: "127.0.0.1:0" } }
+upstreams: { a: { endpoints: ["UPSTREAM"] } }
+routes: [{ match: "/*", to: a }]
+`
+
+const routedConfig = `
+loops: 2
+access_log: { to: off }
+log: { level: error }
+listeners:
+  http:
+    bind: "127.0.0.1:0"
+    merge_slashes: true
+    real_ip: { header: X-Forwarded-For, trusted: [127.0.0.0/8] }
+    forward: { forwarded: true, via: edge }
+upstreams:
+  a: { endpoints: ["UPSTREAM"] }
+  b: { endpoints: ["UPSTREAM"] }
+routes:
+  - { match: "other.example/*", respond: { status: 404 } }
+  - { match: "GET api.example.com/v2/*", to: b }
+  - match: { host: "*.example.com", path: "/v1/users/*", headers: { X-Tenant: red } }
+    rewrite: { pattern: "^/v1/users/([0-9]+)/(.*)$", to: "/people/$1/$2" }
+    host: inner.example
+    to: { a: 3, b: 1 }
+  - { match: "*.example.com/v1/*", strip_prefix: /v1, to: a }
+  - { match: "/*", respond: { status: 404 } }
+`
+
+const get = "GET / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
+
+func answerOf(body string) string {
+	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+}
+
+func chunkedAnswer(chunks ...string) string {
+	var b strings.Builder
+	b.WriteString("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+	for _, c := range chunks {
+		fmt.Fprintf(&b, "%x\r\n%s\r\n", len(c), c)
+	}
+	b.WriteString("0\r\n\r\n")
+	return b.String()
+}
+
+func post(body string) string {
+	return fmt.Sprintf("POST /upload HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+}
+
+func allocCases() []allocCase {
+	small, kib, upload := answerOf(end), answerOf(bodyOf(1<<10)), post(bodyOf(16<<10))
+	half := len(upload) / 2
+	routed := func(path string) string {
+		return "GET " + path + " HTTP/1.1\r\nHost: api.example.com\r\nX-Tenant: red\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
+	}
+	logged := strings.Replace(plainConfig, `to: off`, `to: "FOLDER/access.log"`, 1)
+	return []allocCase{
+		{name: "get", config: plainConfig, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "large answer", config: plainConfig, request: []string{get}, answer: answerOf(bodyOf(200 << 10)), requestEnds: "\r\n\r\n"},
+		{name: "post", config: plainConfig, request: []string{upload}, answer: small},
+		{name: "post in pieces", config: plainConfig, request: []string{upload[:half], upload[half:]}, answer: small},
+		{name: "large post", config: plainConfig, request: []string{post(bodyOf(200 << 10))}, answer: small},
+		{name: "chunked post", config: plainConfig, answer: small, requestEnds: "0\r\n\r\n",
+			request: []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n" + end + "\r\n0\r\n\r\n"}},
+		{name: "chunked answer", config: plainConfig, request: []string{get}, requestEnds: "\r\n\r\n", answerEnds: "0\r\n\r\n",
+			answer: chunkedAnswer(bodyOf(700), bodyOf(5000), end)},
+		{name: "routes and rewritten path", config: routedConfig, request: []string{routed("/v1//users/42/x?y=z")}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "routes and stripped prefix", config: routedConfig, request: []string{routed("/v1/orders/%41")}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+	}
+}
+
+// TestNoAllocations shows that a proxied request on kept connections costs no allocation, with metrics on.
+func TestNoAllocations(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
+	for _, c := range allocCases() {
+		t.Run(c.name, func(t *testing.T) {
+			if per := allocations(t, &c, countedRequests); per >= allocsPerRequest {
+				t.Errorf("%.4f allocations a request, want less than %v", per, allocsPerRequest)
+			}
+		})
+	}
+}
+
+// TestAllocationsAreSeen is the proof that TestNoAllocations can fail: one allocation a request, anywhere in the process, is
+// counted.
+func TestAllocationsAreSeen(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector allocates")
+	}
+	var kept atomic.Pointer[[]byte]
+	c := allocCases()[0]
+	c.each = func() {
+		b := make([]byte, 64)
+		kept.Store(&b)
+	}
+	if per := allocations(t, &c, countedRequests/10); per < 1 {
+		t.Errorf("%.4f allocations a request were counted where one or more are made", per)
+	}
+}
+
+// allocations gives the allocations of the process for each of n requests, after the gateway is warm.
+func allocations(t *testing.T, c *allocCase, n int) float64 {
+	orEnd := func(s string) string {
+		if s == "" {
+			return end
+		}
+		return s
+	}
+	u := newFixedUpstream(t, c.answer, c.each, orEnd(c.requestEnds))
+	g := run(t, strings.ReplaceAll(c.config, "UPSTREAM", u.addr()))
+	client := newFixedClient(t, g.addr, orEnd(c.answerEnds), c.request...)
+	if err := client.exchange(warmRequests); err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // what a collection allocates is not the gateway's
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	err := client.exchange(n)
+	runtime.ReadMemStats(&after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics, err := g.admin.Metrics()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprint(warmRequests + n); !strings.Contains(string(metrics), " "+want+"\n") {
+		t.Errorf("the metrics do not tell of %s requests", want)
+	}
+	if path := filepath.Join(g.folder, "access.log"); strings.Contains(c.config, "FOLDER/access.log") {
+		_ = client.conn.Close()
+		g.stop() // the log is written out
+		text, err := os.ReadFile(path)
+		if lines := strings.Count(string(text), "\n"); err != nil || lines != warmRequests+n {
+			t.Errorf("%d lines in the access log, want %d: %v", lines, warmRequests+n, err)
+		}
+	}
+	return float64(after.Mallocs-before.Mallocs) / float64(n)
+}

@@ -1,0 +1,182 @@
+package server
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core/admin"
+)
+
+// patience is how long a test waits for what must happen; only a failing test waits so long.
+const patience = 20 * time.Second
+
+// TestMain fails the run when a test leaves goroutines or descriptors behind.
+func TestMain(m *testing.M) {
+	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		_ = ln.Close() // Go's netpoller and signals keep what they opened first
+	}
+	before := countDescriptors()
+	code := m.Run()
+	if left := leftOver(before); left != "" {
+		fmt.Println("FAIL: the tests left", left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// countDescriptors is the number of open descriptors of the process.
+func countDescriptors() int {
+	d, _ := os.ReadDir("/proc/self/fd")
+	return len(d)
+}
+
+// leftOver waits until no more descriptors are open than before, and no goroutine runs anything of the gateway but the one
+// that asks; it gives what is left if that does not come to pass. Goroutines of the libraries themselves, such as the
+// clock of fasthttp, outlive every server by design.
+func leftOver(descriptors int) string {
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		runtime.GC() // connections that tests have dropped
+		goroutines := ownGoroutines()
+		if countDescriptors() <= descriptors && len(goroutines) == 0 {
+			return ""
+		}
+		if time.Now().After(deadline) {
+			return fmt.Sprintf("%d descriptors, before %d, and %d goroutines:\n%s",
+				countDescriptors(), descriptors, len(goroutines), strings.Join(goroutines, "\n\n"))
+		}
+		time.Sleep(10 * time.Millisecond) // between two looks
+	}
+}
+
+// ownGoroutines gives the stacks of the goroutines that run something of this module, tests that wait apart.
+func ownGoroutines() (own []string) {
+	b := make([]byte, 4<<20)
+	for i, stack := range strings.Split(string(b[:runtime.Stack(b, true)]), "\n\n") {
+		if i > 0 && strings.Contains(stack, "sluice-gateway/sluice/") && !strings.Contains(stack, "testing.(*T).Run(") {
+			own = append(own, stack)
+		}
+	}
+	return own
+}
+
+// journal is the standard error of a gateway.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// running is a gateway in this process. Signals are the process's: there is but one at a time.
+type running struct {
+	t      testing.TB
+	config string // the file
+	addr   string // of the listener named http
+	admin  admin.Client
+	log    *journal
+	folder string
+	ended  chan error
+	over   bool
+}
+
+// run starts a gateway on a configuration, in which FOLDER is a folder of the test's own. The admin API is added.
+func run(t testing.TB, config string) *running {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "sluice") // t.TempDir's names are too long for a unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &running{t: t, folder: folder, config: filepath.Join(folder, "sluice.yaml"), log: &journal{}, ended: make(chan error, 1)}
+	t.Cleanup(func() {
+		g.stop()
+		_ = os.RemoveAll(folder)
+	})
+	g.write(config)
+	g.admin.Address = "unix:" + filepath.Join(folder, "admin.sock")
+	go func() { g.ended <- Run(Options{ConfigFile: g.config, Version: "test", Stderr: g.log}) }()
+	for deadline := time.Now().Add(patience); g.admin.Ready() != nil; time.Sleep(5 * time.Millisecond) {
+		select {
+		case err := <-g.ended:
+			g.over = true
+			t.Fatalf("the gateway did not start: %v\n%s", err, g.log)
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the gateway is not ready\n%s", g.log)
+		}
+	}
+	for _, l := range g.status().Listeners {
+		if l.Name == "http" {
+			g.addr = l.Binds[0]
+		}
+	}
+	return g
+}
+
+// write replaces the configuration file.
+func (g *running) write(config string) {
+	g.t.Helper()
+	config = strings.ReplaceAll(config, "FOLDER", g.folder) +
+		"\nadmin: { bind: \"unix:" + filepath.Join(g.folder, "admin.sock") + "\" }\n"
+	next := g.config + ".next"
+	if err := os.WriteFile(next, []byte(config), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+	if err := os.Rename(next, g.config); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *running) status() admin.Status {
+	g.t.Helper()
+	s, err := g.admin.Status()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return s
+}
+
+// stop ends the gateway as an operator does, and waits until it has drained.
+func (g *running) stop() {
+	g.t.Helper()
+	if g.over {
+		return
+	}
+	g.over = true
+	select {
+	case err := <-g.ended: // nobody would take the signal
+		g.t.Errorf("the gateway ended by itself: %v\n%s", err, g.log)
+		return
+	default:
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		g.t.Fatal(err)
+	}
+	select {
+	case err := <-g.ended:
+		if err != nil {
+			g.t.Errorf("the gateway ended with %v\n%s", err, g.log)
+		}
+	case <-time.After(2 * patience):
+		g.t.Fatalf("the gateway does not end\n%s", g.log)
+	}
+}
