@@ -99,7 +99,7 @@ func (x *Exchange) route() Verdict {
 		x.Fail(ErrNotFound)
 		return Respond
 	}
-	x.Route = r
+	x.Route, x.reached = r, 0
 	if r.BodyLimit >= 0 {
 		x.BodyLimit = r.BodyLimit
 	}

@@ -40,18 +40,24 @@ func (c Chain) request(x *Exchange) Verdict {
 	x.reached = 0
 	for i := range c {
 		x.reached = i + 1
-		s, v := &c[i], Continue
-		switch {
+		v := Continue
+		switch s := &c[i]; {
 		case s.Request != nil:
 			v = s.Request.OnRequest(x)
 		case s.Blocking != nil:
-			x.Worker.Loop.Await(func() { v = s.Blocking.OnRequestBlocking(x) })
+			v = await(s.Blocking, x)
 		}
 		if v != Continue {
 			return v
 		}
 	}
 	return Continue
+}
+
+// await runs a policy that may block while the loop serves others.
+func await(p BlockingPolicy, x *Exchange) (v Verdict) {
+	x.Worker.Loop.Await(func() { v = p.OnRequestBlocking(x) })
+	return v
 }
 
 func (c Chain) response(x *Exchange) {

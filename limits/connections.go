@@ -12,8 +12,9 @@ const (
 	windowWords = 8
 	countBits   = 24
 	countMax    = 1<<countBits - 1
-	// MinConnections and MaxConnections bound the capacity of a Connections table.
+	// MinConnections is the least capacity of a Connections table.
 	MinConnections = 64
+	// MaxConnections is the greatest.
 	MaxConnections = 1 << 24
 )
 

@@ -18,8 +18,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/sluice-gateway/sluice/core/config"
 )
 
 // TestMain fails if a test leaves a goroutine behind, the one that fasthttp keeps for its clock aside.
@@ -102,7 +100,7 @@ func (g *gateway) source() Source {
 }
 
 // serve serves g on b until the test ends.
-func (g *gateway) serve(t *testing.T, b config.Bind) net.Listener {
+func (g *gateway) serve(t *testing.T, b Bind) net.Listener {
 	t.Helper()
 	l, err := Listen(b)
 	if err != nil {
@@ -124,11 +122,11 @@ func (g *gateway) serve(t *testing.T, b config.Bind) net.Listener {
 	return l
 }
 
-func socket(t *testing.T) config.Bind {
-	return config.Bind{Path: filepath.Join(t.TempDir(), "admin.sock")}
+func socket(t *testing.T) Bind {
+	return Bind{Path: filepath.Join(t.TempDir(), "admin.sock")}
 }
 
-func loopback() config.Bind { return config.Bind{Addr: netip.MustParseAddrPort("127.0.0.1:0")} }
+func loopback() Bind { return Bind{Addr: netip.MustParseAddrPort("127.0.0.1:0")} }
 
 // raw sends a request as it is and gives the whole answer.
 func raw(t *testing.T, l net.Listener, request string) string {
@@ -149,7 +147,7 @@ func raw(t *testing.T, l net.Listener, request string) string {
 }
 
 func TestAPI(t *testing.T) {
-	for name, bind := range map[string]config.Bind{"unix": socket(t), "tcp": loopback()} {
+	for name, bind := range map[string]Bind{"unix": socket(t), "tcp": loopback()} {
 		t.Run(name, func(t *testing.T) {
 			g := &gateway{level: "info"}
 			l := g.serve(t, bind)
@@ -353,7 +351,7 @@ func TestListenUnix(t *testing.T) {
 
 func TestListenOnLoopbackOnly(t *testing.T) {
 	for _, a := range []string{"0.0.0.0:0", "[::]:0", "192.0.2.1:80"} {
-		if l, err := Listen(config.Bind{Addr: netip.MustParseAddrPort(a)}); err == nil {
+		if l, err := Listen(Bind{Addr: netip.MustParseAddrPort(a)}); err == nil {
 			t.Errorf("listens on %s", a)
 			l.Close() //nolint:errcheck // it should not be
 		} else if !strings.Contains(err.Error(), "authentication") {

@@ -6,21 +6,26 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/sluice-gateway/sluice/core/config"
 )
 
 // socketMode lets the owner of the process alone speak to it.
 const socketMode = 0o600
 
+// Bind is where the API listens: TCP, or with Path a unix socket.
+type Bind struct {
+	Addr netip.AddrPort
+	Path string
+}
+
 // Listen opens the API's address. Loopback alone is allowed over TCP, since nothing asks for a password. The file of a unix
 // socket on which nobody listens any more is replaced, no other; it is removed when the listener is closed.
-func Listen(b config.Bind) (net.Listener, error) {
+func Listen(b Bind) (net.Listener, error) {
 	if b.Path != "" {
 		l, err := listenUnix(b.Path)
 		if err != nil {

@@ -91,7 +91,7 @@ func (r *Registry) Apply(c *Compiled) {
 	for name, d := range r.upstreams {
 		if c.found[name] == nil {
 			d.stop()
-			d.upstream.Assign(nil, onLoop)
+			d.upstream.Retire(onLoop)
 		}
 	}
 	r.upstreams = c.found

@@ -27,7 +27,7 @@ type Client struct {
 func NewClient(w *core.Worker, c *loop.Conn) *Client {
 	u := &Client{conn: c, worker: w}
 	u.body.client = u
-	u.upload.client = u
+	u.upload.client, u.upload.task = u, u.upload.run
 	return u
 }
 

@@ -9,9 +9,10 @@ import (
 // upstream may answer before it has read all, and must not be kept from it.
 type upload struct {
 	client  *Client
+	task    func() // run, bound once
 	x       *core.Exchange
 	owner   loop.Task
-	task    loop.Task
+	self    loop.Task
 	running bool
 	halted  bool
 	whole   bool        // the body has been sent to its end
@@ -23,7 +24,7 @@ func (u *upload) start(x *core.Exchange) {
 	u.x, u.owner = x, l.Self()
 	u.running, u.halted, u.whole, u.failure = true, false, false, nil
 	x.Uploading = true
-	u.task = l.Go(u.run)
+	u.self = l.Go(u.task)
 }
 
 func (u *upload) run() {
@@ -73,7 +74,7 @@ func (u *upload) relay() *core.Error {
 func (u *upload) stop() {
 	u.halted = true
 	for u.running {
-		u.task.Interrupt(loop.ErrInterrupted)
+		u.self.Interrupt(loop.ErrInterrupted)
 		u.client.worker.Loop.Yield()
 	}
 }

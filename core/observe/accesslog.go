@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/loop"
 )
 
@@ -33,6 +32,13 @@ type batch struct {
 	buf   []byte
 	lines int
 	next  *batch
+}
+
+// LogSpec says where the lines of an access log go, and which.
+type LogSpec struct {
+	To     string  // "stdout", "stderr", a file's absolute path, "syslog:unix:PATH" or "syslog:udp:ADDRESS"
+	Sample float64 // share of the exchanges with a status below 500 that is written, 0..1
+	Queue  int     // lines that wait for the writer before lines are dropped and counted
 }
 
 // AccessLog writes a line for each exchange. Each loop encodes into a batch of its own and hands it over with one atomic
@@ -60,7 +66,7 @@ type sink interface {
 }
 
 // OpenAccessLog opens the destination that c names, for as many loops as there are. c.To must not be empty.
-func OpenAccessLog(c config.AccessLog, loops int, log *slog.Logger) (*AccessLog, error) {
+func OpenAccessLog(c LogSpec, loops int, log *slog.Logger) (*AccessLog, error) {
 	s, err := openSink(c.To)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open access log %q: %w", c.To, err)
@@ -68,7 +74,7 @@ func OpenAccessLog(c config.AccessLog, loops int, log *slog.Logger) (*AccessLog,
 	return newAccessLog(s, c, loops, log), nil
 }
 
-func newAccessLog(s sink, c config.AccessLog, loops int, log *slog.Logger) *AccessLog {
+func newAccessLog(s sink, c LogSpec, loops int, log *slog.Logger) *AccessLog {
 	a := &AccessLog{sink: s, log: log, reopen: make(chan chan error), stop: make(chan struct{}), stopped: make(chan struct{})}
 	queue := max(c.Queue/loops, 1)
 	for i := range loops {

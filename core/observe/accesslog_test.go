@@ -16,13 +16,12 @@ import (
 	"unicode/utf8"
 
 	"github.com/sluice-gateway/sluice/core"
-	"github.com/sluice-gateway/sluice/core/config"
 )
 
 // openLog sets an access log that goes to a file, and gives its path.
-func (s *site) openLog(t testing.TB, change func(*config.AccessLog)) string {
+func (s *site) openLog(t testing.TB, change func(*LogSpec)) string {
 	t.Helper()
-	c := config.AccessLog{To: filepath.Join(t.TempDir(), "access.log"), Sample: 1, Queue: 65536}
+	c := LogSpec{To: filepath.Join(t.TempDir(), "access.log"), Sample: 1, Queue: 65536}
 	if change != nil {
 		change(&c)
 	}
@@ -130,7 +129,7 @@ func TestAccessLogSamples(t *testing.T) {
 	s := newSite(t, 1)
 	f := func(name string, sample, route float64, status int, err *core.Error, low, high int) {
 		t.Helper()
-		path := s.openLog(t, func(c *config.AccessLog) { c.Sample = sample })
+		path := s.openLog(t, func(c *LogSpec) { c.Sample = sample })
 		s.on(t, 0, func(x *core.Exchange) {
 			x.Route = &core.Route{Name: "r", LogSample: route}
 			x.Response.Status, x.Err = status, err
@@ -174,7 +173,7 @@ func TestAccessLogDropsRatherThanWaits(t *testing.T) {
 	sink := &stuckSink{}
 	sink.mu.Lock()
 	const queue, total = 1000, 20000
-	a := newAccessLog(sink, config.AccessLog{Sample: 1, Queue: queue}, 2, s.log.Logger())
+	a := newAccessLog(sink, LogSpec{Sample: 1, Queue: queue}, 2, s.log.Logger())
 	if err := s.SetAccessLog(a); err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +227,7 @@ func TestAccessLogReopens(t *testing.T) {
 
 func TestAccessLogSurvivesAFullDisk(t *testing.T) {
 	s := newSite(t, 1)
-	s.openLog(t, func(c *config.AccessLog) { c.To = "/dev/full" })
+	s.openLog(t, func(c *LogSpec) { c.To = "/dev/full" })
 	for range 3 {
 		s.on(t, 0, func(x *core.Exchange) { s.Observe(x); s.Observe(x) })
 		eventually(t, "the failure", 5*time.Second, func() bool { _, d, _ := s.logCounts(); return d%2 == 0 && d > 0 })
@@ -286,7 +285,7 @@ func TestAccessLogToSyslog(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close() //nolint:errcheck // the test is over
-			s.openLog(t, func(l *config.AccessLog) {
+			s.openLog(t, func(l *LogSpec) {
 				l.To = map[string]string{"unixgram": "syslog:unix:", "udp": "syslog:udp:"}[to.network] + c.LocalAddr().String()
 			})
 			s.on(t, 0, func(x *core.Exchange) { s.Observe(x); s.Observe(x) })
@@ -341,7 +340,7 @@ func TestSyslogReceiverComesBack(t *testing.T) {
 
 func TestAccessLogDestinations(t *testing.T) {
 	for _, to := range []string{"relative.log", "syslog:tcp:1.2.3.4:5", filepath.Join(t.TempDir(), "none", "x.log"), "syslog:unix:/nonexistent/log"} {
-		if a, err := OpenAccessLog(config.AccessLog{To: to, Queue: 1}, 1, nil); err == nil {
+		if a, err := OpenAccessLog(LogSpec{To: to, Queue: 1}, 1, nil); err == nil {
 			t.Errorf("opened %q", to)
 			a.close() //nolint:errcheck // it should not be
 		} else if !strings.HasPrefix(err.Error(), "cannot open access log ") {

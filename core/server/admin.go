@@ -22,20 +22,20 @@ func isStop(sig os.Signal) bool { return sig == syscall.SIGTERM || sig == syscal
 
 // adminServer is the admin API on its socket.
 type adminServer struct {
-	bind     config.Bind
+	bind     admin.Bind
 	server   *admin.Server
 	listener net.Listener
 	done     chan struct{}
 }
 
 // setAdmin makes the admin API listen on b, in the place of where it does now.
-func (s *Server) setAdmin(b config.Bind) error {
-	b.Pos = config.Pos{}
+func (s *Server) setAdmin(spec config.Bind) error {
+	b := admin.Bind{Addr: spec.Addr, Path: spec.Path}
 	if s.admin != nil && s.admin.bind == b {
 		return nil
 	}
 	var next *adminServer
-	if b != (config.Bind{}) {
+	if b != (admin.Bind{}) {
 		l, err := admin.Listen(b)
 		if err != nil {
 			return err

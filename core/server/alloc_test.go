@@ -28,7 +28,8 @@ type allocCase struct {
 	answer  string
 	// How the request ends for the upstream and the answer for the client; "": both end with `end`.
 	requestEnds, answerEnds string
-	each                    func() // for each request, in the upstream
+	each                    func()  // for each request, in the upstream
+	inherent                float64 // allocations a request that no code of ours can avoid
 }
 
 const plainConfig = `
@@ -59,7 +60,9 @@ routes:
   - match: { host: "*.example.com", path: "/v1/users/*", headers: { X-Tenant: red } }
     rewrite: { pattern: "^/v1/users/([0-9]+)/(.*)$", to: "/people/$1/$2" }
     host: inner.example
-    to: { a: 3, b: 1 }
+    to: a
+  - { match: api.example.com/both, to: { a: 3, b: 1 } }
+  - { match: "/shop/*", replace_prefix: { prefix: /shop, with: /v2/shop }, to: b }
   - { match: "*.example.com/v1/*", strip_prefix: /v1, to: a }
   - { match: "/*", respond: { status: 404 } }
 `
@@ -101,8 +104,14 @@ func allocCases() []allocCase {
 			request: []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n" + end + "\r\n0\r\n\r\n"}},
 		{name: "chunked answer", config: plainConfig, request: []string{get}, requestEnds: "\r\n\r\n", answerEnds: "0\r\n\r\n",
 			answer: chunkedAnswer(bodyOf(700), bodyOf(5000), end)},
-		{name: "routes and rewritten path", config: routedConfig, request: []string{routed("/v1//users/42/x?y=z")}, answer: kib, requestEnds: "\r\n\r\n"},
-		{name: "routes and stripped prefix", config: routedConfig, request: []string{routed("/v1/orders/%41")}, answer: kib, requestEnds: "\r\n\r\n"},
+		// Package regexp gives what it has found in a fresh slice.
+		{name: "routes and a pattern", config: routedConfig, inherent: 1, request: []string{routed("/v1//users/42/x?y=z")},
+			answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "routes and a stripped prefix", config: routedConfig, request: []string{routed("/v1/orders/%41")},
+			answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "routes and a replaced prefix", config: routedConfig, request: []string{routed("/shop/orders?x")},
+			answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "two upstreams", config: routedConfig, request: []string{routed("/both")}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 	}
 }
@@ -114,8 +123,8 @@ func TestNoAllocations(t *testing.T) {
 	}
 	for _, c := range allocCases() {
 		t.Run(c.name, func(t *testing.T) {
-			if per := allocations(t, &c, countedRequests); per >= allocsPerRequest {
-				t.Errorf("%.4f allocations a request, want less than %v", per, allocsPerRequest)
+			if per := allocations(t, &c, countedRequests); per >= c.inherent+allocsPerRequest {
+				t.Errorf("%.4f allocations a request, want less than %v", per, c.inherent+allocsPerRequest)
 			}
 		})
 	}

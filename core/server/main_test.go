@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
 		_ = ln.Close() // Go's netpoller and signals keep what they opened first
 	}
-	before := countDescriptors()
+	before := countHeld()
 	code := m.Run()
 	if left := leftOver(before); left != "" {
 		fmt.Println("FAIL: the tests left", left)
@@ -33,25 +33,25 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// countDescriptors is the number of open descriptors of the process.
-func countDescriptors() int {
+// held is what a process has that a gateway takes and must give back. Of goroutines it is those that run something of this
+// module: those of libraries, such as the clock of fasthttp, outlive every server by design.
+type held struct{ descriptors, goroutines int }
+
+func countHeld() held {
 	d, _ := os.ReadDir("/proc/self/fd")
-	return len(d)
+	return held{len(d), len(ownGoroutines())}
 }
 
-// leftOver waits until no more descriptors are open than before, and no goroutine runs anything of the gateway but the one
-// that asks; it gives what is left if that does not come to pass. Goroutines of the libraries themselves, such as the
-// clock of fasthttp, outlive every server by design.
-func leftOver(descriptors int) string {
+// leftOver waits until no more is held than before; it says what is if that does not come to pass.
+func leftOver(before held) string {
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		runtime.GC() // connections that tests have dropped
-		goroutines := ownGoroutines()
-		if countDescriptors() <= descriptors && len(goroutines) == 0 {
+		now := countHeld()
+		if now.descriptors <= before.descriptors && now.goroutines <= before.goroutines {
 			return ""
 		}
 		if time.Now().After(deadline) {
-			return fmt.Sprintf("%d descriptors, before %d, and %d goroutines:\n%s",
-				countDescriptors(), descriptors, len(goroutines), strings.Join(goroutines, "\n\n"))
+			return fmt.Sprintf("%+v, before %+v\n%s", now, before, strings.Join(ownGoroutines(), "\n\n"))
 		}
 		time.Sleep(10 * time.Millisecond) // between two looks
 	}

@@ -179,7 +179,7 @@ func (s *Server) setAccessLog(c config.AccessLog) error {
 	var a *observe.AccessLog
 	if c.To != "" {
 		var err error
-		if a, err = observe.OpenAccessLog(c, len(s.loops), s.log); err != nil {
+		if a, err = observe.OpenAccessLog(observe.LogSpec(c), len(s.loops), s.log); err != nil {
 			return err
 		}
 	}

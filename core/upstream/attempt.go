@@ -18,6 +18,7 @@ type Proxy struct {
 	pickers []lb.Picker   // over targets, by loop; nil: there is but one
 	timeout time.Duration // whole exchange, instead of the upstream's; 0: the upstream's
 	ownHost bool          // the endpoint's name goes into Host
+	untried lb.Attempt    // never changed
 }
 
 // Target is one upstream of a Proxy. A weight of 0 gets nothing.
@@ -50,8 +51,7 @@ func (p *Proxy) choose(index int) *Upstream {
 	if p.pickers == nil {
 		return p.targets[0]
 	}
-	var none lb.Attempt
-	return p.pickers[index].Pick(&none).State.(*Upstream)
+	return p.pickers[index].Pick(&p.untried).State.(*Upstream)
 }
 
 // Answer leaves an endpoint's answer in x, or fails x.

@@ -144,6 +144,18 @@ func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())
 	}
 }
 
+// Retire makes u keep no idle connections. What still comes, by a configuration that is no longer in force, is served. apply is
+// as for Assign.
+func (u *Upstream) Retire(apply func(w *core.Worker, f func())) {
+	for i, s := range u.shares {
+		apply(s.worker, func() {
+			for _, e := range u.Endpoints() {
+				e.retire(i)
+			}
+		})
+	}
+}
+
 func (u *Upstream) newEndpoint(m Member) *Endpoint {
 	e := &Endpoint{address: m.Address, shares: make([]endpointShare, len(u.shares))}
 	e.host = []byte(m.Name)

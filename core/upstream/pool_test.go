@@ -1,0 +1,273 @@
+package upstream
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+)
+
+// idleOf gives the idle connections to a member, on all loops.
+func (h *host) idleOf(m Member) (n int) {
+	for _, e := range h.upstream.Endpoints() {
+		if e.address == m.Address {
+			for i := range h.loops {
+				h.on(i, func() { n += e.Idle(i) })
+			}
+		}
+	}
+	return n
+}
+
+func TestAssignKeepsTheConnectionsOfWhatStays(t *testing.T) {
+	a, b, c := newEndpoint(t), newEndpoint(t), newEndpoint(t)
+	for _, e := range []*endpoint{a, b, c} {
+		close(e.release)
+	}
+	h := newHost(t, 1, defaults(), a.member, b.member)
+	one := h.dial(0)
+	for range 2 {
+		one.get("/x")
+		one.answer(200)
+	}
+	if a.next(t) != "/x" || b.next(t) != "/x" {
+		t.Fatal("the endpoints have not had a request each")
+	}
+	h.eventually("a connection to each is kept", func() bool { return h.idleOf(a.member) == 1 && h.idleOf(b.member) == 1 })
+
+	h.assign(c.member, b.member) // a goes, c comes, the order changes
+	if path := a.next(t); path != "" {
+		t.Fatalf("%q came to the endpoint that went", path)
+	}
+	if n := h.idleOf(b.member); n != 1 {
+		t.Errorf("%d idle connections to the endpoint that stayed, want 1", n)
+	}
+	for range 2 {
+		one.get("/y")
+		one.answer(200)
+	}
+	if b.next(t) != "/y" || c.next(t) != "/y" {
+		t.Error("requests went elsewhere")
+	}
+	a.quiet(t)
+	b.quiet(t) // its connection did not end
+	for _, e := range h.upstream.Endpoints() {
+		if e.Open() != 1 {
+			t.Errorf("%d connections to %s", e.Open(), e.Address)
+		}
+	}
+}
+
+func TestAssignLetsWhatIsUnderWayFinish(t *testing.T) {
+	a, b := newEndpoint(t), newEndpoint(t)
+	h := newHost(t, 1, defaults(), a.member)
+	one := h.dial(0)
+	one.get("/held")
+	a.next(t)
+	h.assign(b.member)
+	a.quiet(t)
+	a.release <- struct{}{}
+	if got := one.answer(200); got != "/held" {
+		t.Errorf("got %q", got)
+	}
+	if path := a.next(t); path != "" { // then its connection ends
+		t.Errorf("%q came to the endpoint that went", path)
+	}
+}
+
+func TestWithoutEndpoints(t *testing.T) {
+	h := newHost(t, 1, defaults())
+	one := h.dial(0)
+	one.get("/")
+	if got := one.answer(503); got != "{\"error\":\"no_endpoint\",\"status\":503}\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestQueueServesTheOldestFirst(t *testing.T) {
+	const waiting = 8
+	a := newEndpoint(t)
+	set := defaults()
+	set.MaxConnections = 1
+	h := newHost(t, 1, set, a.member)
+	var clients []*client
+	for i := range waiting + 1 {
+		c := h.dial(0)
+		c.get(fmt.Sprint("/", i))
+		h.eventually("the request waits", func() bool { return h.upstream.Pending() == i })
+		if i == 0 {
+			a.next(t)
+		}
+		clients = append(clients, c)
+	}
+	for i, c := range clients {
+		a.quiet(t)
+		a.release <- struct{}{}
+		if got := c.answer(200); got != fmt.Sprint("/", i) {
+			t.Errorf("got %q", got)
+		}
+		if i < waiting {
+			if got, want := a.next(t), fmt.Sprint("/", i+1); got != want {
+				t.Errorf("%s was served where %s is the oldest", got, want)
+			}
+		}
+	}
+	if n := h.upstream.Endpoints()[0].Open(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func TestQueueIsLeftByWhoGoes(t *testing.T) {
+	a := newEndpoint(t)
+	set := defaults()
+	set.MaxConnections = 1
+	h := newHost(t, 1, set, a.member)
+	first, second, third := h.dial(0), h.dial(0), h.dial(0)
+	first.get("/1")
+	a.next(t)
+	second.get("/2")
+	h.eventually("one waits", func() bool { return h.upstream.Pending() == 1 })
+	third.get("/3")
+	h.eventually("two wait", func() bool { return h.upstream.Pending() == 2 })
+	_ = second.conn.Close()
+	h.eventually("one has left", func() bool { return h.upstream.Pending() == 1 })
+	a.release <- struct{}{}
+	if got := a.next(t); got != "/3" {
+		t.Errorf("%q came to the endpoint", got)
+	}
+	a.release <- struct{}{}
+	first.answer(200)
+	third.answer(200)
+}
+
+// A connection that is freed on one loop is of use to a request that waits on another.
+func TestConnectionsAreSharedOverLoops(t *testing.T) {
+	a := newEndpoint(t)
+	set := defaults()
+	set.MaxConnections = 1
+	h := newHost(t, 2, set, a.member)
+	first, second := h.dial(0), h.dial(1)
+	first.get("/1")
+	a.next(t)
+	second.get("/2")
+	h.eventually("the second waits", func() bool { return h.upstream.Pending() == 1 })
+	a.quiet(t)
+	a.release <- struct{}{}
+	first.answer(200)
+	if path := a.next(t); path != "" {
+		t.Fatalf("%q came over a second connection while one is allowed", path)
+	}
+	if path := a.next(t); path != "/2" {
+		t.Fatalf("%q came to the endpoint", path)
+	}
+	a.release <- struct{}{}
+	second.answer(200)
+}
+
+// Idle connections on one loop do not keep those of another from the endpoint.
+func TestIdleConnectionsAreGivenUpForOtherLoops(t *testing.T) {
+	a := newEndpoint(t)
+	close(a.release)
+	set := defaults()
+	set.MaxConnections, set.QueueTimeout = 1, 2*time.Second
+	h := newHost(t, 2, set, a.member)
+	first, second := h.dial(0), h.dial(1)
+	for range 3 {
+		first.get("/1")
+		first.answer(200)
+		second.get("/2")
+		second.answer(200)
+	}
+}
+
+// Many clients on two loops with few connections: every one is served, and never are there more connections than allowed.
+func TestQueueUnderLoad(t *testing.T) {
+	const clients, each, most = 12, 100, 3
+	a := newEndpoint(t)
+	close(a.release)
+	a.arrived = make(chan string, clients*each*2)
+	set := defaults()
+	set.MaxConnections = most
+	h := newHost(t, 2, set, a.member)
+	done := make(chan error, clients)
+	for i := range clients {
+		c := h.dial(i % 2)
+		go func() {
+			for n := range each {
+				path := fmt.Sprintf("/%d/%d", i, n)
+				if err := c.ask(path); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for left := clients; left > 0; {
+		select {
+		case err := <-done:
+			left--
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Millisecond):
+			if n := h.upstream.Endpoints()[0].Open(); n > most+2 { // a loop counts before it looks, so each may be one over
+				t.Fatalf("%d connections", n)
+			}
+		}
+	}
+}
+
+func TestMayRepeat(t *testing.T) {
+	h := newHost(t, 1, defaults())
+	body := func(n int) core.Piece {
+		b := make([]byte, n)
+		return core.Piece{Buf: b, End: n, Last: true}
+	}
+	f := func(retry core.Retry, method core.Method, change func(x *core.Exchange), want bool) {
+		t.Helper()
+		h.on(0, func() {
+			x := h.workers[0].Begin()
+			defer h.workers[0].End(x)
+			x.Request.Method, x.ReplayLimit = method, 100
+			if change != nil {
+				change(x)
+			}
+			if got := mayRepeat(x, &core.Error{Retry: retry}); got != want {
+				t.Errorf("retry %d, method %d: got %v", retry, method, got)
+			}
+		})
+	}
+	with := func(size int, kept bool) func(x *core.Exchange) {
+		return func(x *core.Exchange) {
+			x.Request.Body = unreadable{}
+			if kept {
+				x.KeepForReplay(body(size))
+			}
+		}
+	}
+	upgrade := func(x *core.Exchange) { x.Request.Protocol = []byte("websocket") }
+	for _, idempotent := range []core.Method{core.MethodGet, core.MethodHead, core.MethodPut, core.MethodDelete, core.MethodOptions} {
+		f(core.RetryNever, idempotent, nil, false)
+		f(core.RetryUnsent, idempotent, nil, true)
+		f(core.RetryIfReused, idempotent, nil, true)
+		f(core.RetryIfReused, idempotent, upgrade, false)
+	}
+	for _, other := range []core.Method{core.MethodPost, core.MethodPatch, core.MethodConnect} {
+		f(core.RetryNever, other, nil, false)
+		f(core.RetryUnsent, other, nil, true)
+		f(core.RetryUnsent, other, with(10, false), true) // nothing of it was sent
+		f(core.RetryIfReused, other, nil, false)
+	}
+	f(core.RetryIfReused, core.MethodPut, with(10, true), true)
+	f(core.RetryIfReused, core.MethodPut, with(100, true), true)
+	f(core.RetryIfReused, core.MethodPut, with(101, true), false) // more than is kept
+	f(core.RetryIfReused, core.MethodPut, with(10, false), false)
+}
+
+// unreadable is a body that nobody may read.
+type unreadable struct{}
+
+func (unreadable) Ready() bool               { return true }
+func (unreadable) Next() (core.Piece, error) { panic("the body was read") }
