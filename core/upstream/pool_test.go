@@ -220,7 +220,7 @@ func TestQueueUnderLoad(t *testing.T) {
 }
 
 func TestMayRepeat(t *testing.T) {
-	h := newHost(t, 1, defaults())
+	h := newHost(t, 1, defaults(), newEndpoint(t).member, newEndpoint(t).member)
 	body := func(n int) core.Piece {
 		b := make([]byte, n)
 		return core.Piece{Buf: b, End: n, Last: true}
@@ -234,7 +234,7 @@ func TestMayRepeat(t *testing.T) {
 			if change != nil {
 				change(x)
 			}
-			if got := mayRepeat(x, &core.Error{Retry: retry}); got != want {
+			if got := h.upstream.shares[0].mayRepeat(x, &core.Error{Retry: retry}); got != want {
 				t.Errorf("retry %d, method %d: got %v", retry, method, got)
 			}
 		})
@@ -247,6 +247,15 @@ func TestMayRepeat(t *testing.T) {
 			}
 		}
 	}
+	tried := func(n int) func(x *core.Exchange) {
+		return func(x *core.Exchange) {
+			for _, e := range h.upstream.Endpoints()[:n] {
+				x.Attempt.Tried(&e.Endpoint)
+			}
+		}
+	}
+	f(core.RetryUnsent, core.MethodPost, tried(1), true)
+	f(core.RetryUnsent, core.MethodPost, tried(2), false) // there is no other
 	upgrade := func(x *core.Exchange) { x.Request.Protocol = []byte("websocket") }
 	for _, idempotent := range []core.Method{core.MethodGet, core.MethodHead, core.MethodPut, core.MethodDelete, core.MethodOptions} {
 		f(core.RetryNever, idempotent, nil, false)
