@@ -17,12 +17,10 @@ package loop
 import (
 	"fmt"
 	"log/slog"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -50,16 +48,13 @@ type Loop struct {
 	log     *slog.Logger
 
 	epoll   int
-	parking syscall.RawConn // the epoll instance, seen by Go's netpoller: parking holds no thread
-	file    *os.File
+	gate    *gate               // where the loop waits for epoll
 	conns   []*Conn             // by fd
 	accepts map[int32]*Acceptor // by fd
 	events  [maxEvents]unix.EpollEvent
 	event   int // the next event of this turn
 	count   int // events of this turn
 	serial  int32
-
-	takeEvents func(uintptr) bool
 
 	now    int64 // nanoseconds on the monotonic clock, read once a turn and after each task
 	turned int64 // now as of the start of the turn
@@ -95,10 +90,6 @@ func New(o Options) (*Loop, error) {
 	if l.log == nil {
 		l.log = slog.Default()
 	}
-	l.takeEvents = func(uintptr) bool {
-		l.count = epollWait(l.epoll, l.events[:])
-		return l.count > 0
-	}
 	if err := l.open(); err != nil {
 		l.closeFDs()
 		return nil, fmt.Errorf("cannot make event loop: %w", err)
@@ -109,9 +100,6 @@ func New(o Options) (*Loop, error) {
 func (l *Loop) open() (err error) {
 	l.epoll, l.timerFD, l.wakeFD = -1, -1, -1
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return err
-	}
-	if err = unix.SetNonblock(l.epoll, true); err != nil {
 		return err
 	}
 	if l.timerFD, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
@@ -125,8 +113,7 @@ func (l *Loop) open() (err error) {
 			return err
 		}
 	}
-	l.file = os.NewFile(uintptr(l.epoll), "epoll")
-	l.parking, err = l.file.SyscallConn()
+	l.gate, err = openGate(l.epoll)
 	return err
 }
 
@@ -253,28 +240,26 @@ func (l *Loop) runReady() {
 
 // poll takes the next events, waiting for them if nothing is ready.
 func (l *Loop) poll() {
-	l.event, l.count = 0, 0
-	busy := !l.ready.empty() || !l.noisy.empty()
-	if busy {
-		l.takeEvents(0)
-	} else {
+	l.event, l.count = 0, epollWait(l.epoll, l.events[:])
+	parks := l.count == 0 && l.ready.empty() && l.noisy.empty()
+	if parks {
 		err := l.arm()
 		l.busySince.Store(0)
 		if err == nil {
-			err = l.parking.Read(l.takeEvents)
+			err = l.gate.wait()
 		}
 		if err != nil {
-			l.count = 0
 			l.failure = fmt.Errorf("cannot wait for events: %w", err)
 			l.halt()
 		}
+		l.count = epollWait(l.epoll, l.events[:])
 	}
 	l.now = l.Clock()
 	l.turned = l.now
 	l.busySince.Store(l.now)
 	if l.wheel.timers == 0 {
 		l.wheel.tick = l.now >> tickBits
-	} else if busy { // the kernel's timer is set only before parking
+	} else if !parks { // the kernel's timer is set only before parking
 		l.wheel.advance(l.now)
 	}
 }
@@ -340,9 +325,10 @@ func (l *Loop) closeFDs() {
 			_ = unix.Close(fd)
 		}
 	}
-	if l.file != nil {
-		_ = l.file.Close()
-	} else if l.epoll >= 0 {
+	if l.gate != nil {
+		l.gate.close()
+	}
+	if l.epoll >= 0 {
 		_ = unix.Close(l.epoll)
 	}
 }

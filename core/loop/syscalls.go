@@ -37,6 +37,11 @@ func epollWait(fd int, events []unix.EpollEvent) int {
 	return int(n)
 }
 
+func epollModify(epoll, fd int, e *unix.EpollEvent) syscall.Errno {
+	_, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epoll), unix.EPOLL_CTL_MOD, uintptr(fd), uintptr(unsafe.Pointer(e)), 0, 0)
+	return errno
+}
+
 func closeFD(fd int) { _, _, _ = syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0) }
 
 func splice(from, to int, n int) (int, syscall.Errno) {

@@ -1,0 +1,125 @@
+package compile
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/core/observe"
+)
+
+// patience is how long a test waits for what must happen; only a failing test waits so long.
+const patience = 10 * time.Second
+
+// TestMain fails the run when a test leaves a goroutine of this module or a descriptor behind.
+func TestMain(m *testing.M) {
+	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+		_ = ln.Close() // Go's netpoller keeps descriptors of its own from its first use on
+	}
+	descriptors := countDescriptors()
+	code := m.Run()
+	for deadline := time.Now().Add(5 * time.Second); countDescriptors() > descriptors || ownGoroutines() != ""; {
+		if time.Now().After(deadline) {
+			fmt.Printf("FAIL: the tests left %d descriptors and these goroutines:\n%s\n", countDescriptors()-descriptors, ownGoroutines())
+			code = 1
+			break
+		}
+		runtime.GC()
+		time.Sleep(5 * time.Millisecond) // between two looks
+	}
+	os.Exit(code)
+}
+
+func countDescriptors() int {
+	d, _ := os.ReadDir("/proc/self/fd")
+	return len(d)
+}
+
+func ownGoroutines() (own string) {
+	b := make([]byte, 1<<20)
+	for i, stack := range strings.Split(string(b[:runtime.Stack(b, true)]), "\n\n") {
+		if i > 0 && strings.Contains(stack, "sluice-gateway/sluice/") {
+			own += stack + "\n\n"
+		}
+	}
+	return own
+}
+
+// bench is a registry with two running loops.
+type bench struct {
+	t        *testing.T
+	registry *Registry
+	loops    []*loop.Loop
+	log      strings.Builder
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{t: t}
+	log := slog.New(slog.NewTextHandler(&b.log, nil))
+	observer := observe.New(observe.Options{Loops: 2})
+	gateway := core.NewGateway(&core.Snapshot{}, observer)
+	var workers []*core.Worker
+	for i := range 2 {
+		l, err := loop.New(loop.Options{Index: i, Log: log})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.loops = append(b.loops, l)
+		workers = append(workers, gateway.NewWorker(l))
+	}
+	observer.Attach(b.loops)
+	b.registry = NewRegistry(workers, observer.Registry(), log)
+	for _, l := range b.loops {
+		l.Start()
+	}
+	t.Cleanup(func() {
+		b.registry.Close()
+		for _, l := range b.loops {
+			if err := l.Stop(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return b
+}
+
+// compile compiles a configuration of the given upstreams.
+func (b *bench) compile(upstreams string) (*Compiled, error) {
+	b.t.Helper()
+	file := filepath.Join(b.t.TempDir(), "sluice.yaml")
+	text := "listeners: { http: { bind: \"127.0.0.1:8080\" } }\nadmin: off\n" + upstreams
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	cfg, problems := config.Load(file)
+	if cfg == nil {
+		b.t.Fatalf("%s", problems)
+	}
+	return b.registry.Compile(cfg)
+}
+
+// apply puts a configuration in force, and returns when all loops know.
+func (b *bench) apply(upstreams string) *Compiled {
+	b.t.Helper()
+	c, err := b.compile(upstreams)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.registry.Apply(c)
+	for _, l := range b.loops {
+		if err := l.Do(patience, func() {}); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	return c
+}
