@@ -17,11 +17,14 @@ type gate struct {
 	fd    int
 	file  *os.File
 	conn  syscall.RawConn
-	woken func(uintptr) bool
+	ask   func(uintptr) bool
 	asked bool
+	err   error
 }
 
-func openGate(inner int) (*gate, error) {
+// openGate makes a gate before inner. ready, which takes what events there are and says whether there are any, is called
+// before the loop is parked and after it was woken.
+func openGate(inner int, ready func() bool) (*gate, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, err
@@ -40,21 +43,28 @@ func openGate(inner int) (*gate, error) {
 		_ = g.file.Close()
 		return nil, err
 	}
-	g.woken = func(uintptr) bool { // first asked before the wait, then after it
-		g.asked = !g.asked
-		return !g.asked
+	// The netpoller forgets what it saw before a wait begins, and asks then. The order matters: first open, then look. What
+	// comes after the look opens the gate with an edge; what was there before may not.
+	g.ask = func(uintptr) bool {
+		if !g.asked {
+			g.asked = true
+			g.err = g.watch(unix.EPOLLIN)
+			return g.err != nil || ready()
+		}
+		ready()
+		return true
 	}
 	return g, nil
 }
 
-// wait returns when the loop's epoll instance has events, or for no reason.
+// wait returns when ready has taken events, or for no reason.
 func (g *gate) wait() error {
-	if err := g.watch(unix.EPOLLIN); err != nil {
+	g.asked = false
+	if err := g.conn.Read(g.ask); err != nil {
 		return err
 	}
-	g.asked = false
-	if err := g.conn.Read(g.woken); err != nil {
-		return err
+	if g.err != nil {
+		return g.err
 	}
 	return g.watch(0)
 }

@@ -113,7 +113,7 @@ func (l *Loop) open() (err error) {
 			return err
 		}
 	}
-	l.gate, err = openGate(l.epoll)
+	l.gate, err = openGate(l.epoll, l.takeEvents)
 	return err
 }
 
@@ -240,8 +240,8 @@ func (l *Loop) runReady() {
 
 // poll takes the next events, waiting for them if nothing is ready.
 func (l *Loop) poll() {
-	l.event, l.count = 0, epollWait(l.epoll, l.events[:])
-	parks := l.count == 0 && l.ready.empty() && l.noisy.empty()
+	l.event = 0
+	parks := !l.takeEvents() && l.ready.empty() && l.noisy.empty()
 	if parks {
 		err := l.arm()
 		l.busySince.Store(0)
@@ -252,7 +252,6 @@ func (l *Loop) poll() {
 			l.failure = fmt.Errorf("cannot wait for events: %w", err)
 			l.halt()
 		}
-		l.count = epollWait(l.epoll, l.events[:])
 	}
 	l.now = l.Clock()
 	l.turned = l.now
@@ -262,6 +261,11 @@ func (l *Loop) poll() {
 	} else if !parks { // the kernel's timer is set only before parking
 		l.wheel.advance(l.now)
 	}
+}
+
+func (l *Loop) takeEvents() bool {
+	l.count = epollWait(l.epoll, l.events[:])
+	return l.count > 0
 }
 
 func (l *Loop) register(fd int, events uint32, serial int32) error {
