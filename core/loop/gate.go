@@ -1,7 +1,6 @@
 package loop
 
 import (
-	"fmt"
 	"os"
 	"syscall"
 
@@ -72,7 +71,7 @@ func (g *gate) wait() error {
 func (g *gate) watch(events uint32) error {
 	e := unix.EpollEvent{Events: events, Fd: int32(g.inner)}
 	if errno := epollModify(g.fd, g.inner, &e); errno != 0 {
-		return fmt.Errorf("cannot watch epoll instance: %w", errno)
+		return errno
 	}
 	return nil
 }

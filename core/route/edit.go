@@ -204,7 +204,8 @@ func (p *Rewrite) OnRequest(x *core.Exchange) core.Verdict {
 	if groups == nil {
 		return core.Continue
 	}
-	var room [512]byte
+	room := x.Worker.Loop.Borrow()
+	defer x.Worker.Loop.Return(room)
 	out := append(room[:0], path[:groups[0]]...)
 	for _, t := range p.to {
 		if t.group == 0 && !t.whole {

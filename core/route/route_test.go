@@ -9,12 +9,13 @@ import (
 	"testing"
 
 	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
 )
 
 // request makes an exchange as the path would: "POST example.com/a?b=c", then header lines.
 func request(t testing.TB, text string, lines ...string) *core.Exchange {
 	t.Helper()
-	x := &core.Exchange{Listener: &core.Listener{Name: "main", Scheme: "http"}}
+	x := &core.Exchange{Worker: &core.Worker{Loop: &loop.Loop{}}, Listener: &core.Listener{Name: "main", Scheme: "http"}}
 	receive(t, x, text, lines...)
 	return x
 }

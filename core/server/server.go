@@ -190,6 +190,7 @@ func (s *Server) setAccessLog(c config.AccessLog) error {
 // apply puts a compiled configuration in force. It cannot fail.
 func (s *Server) apply(c *compile.Compiled, next *opened) {
 	s.registry.Apply(c)
+	onEach(s.loops, func(int) {}) // every loop has its endpoints before a request can ask for them
 	s.gateway.Switch(c.Snapshot)
 	s.listeners = next.take(s)
 	s.state.Store(&state{compiled: c, listeners: s.listeners})

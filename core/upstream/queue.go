@@ -30,6 +30,7 @@ func (s *share) wait(x *core.Exchange, set *Settings, from int64) *core.Error {
 	if x.Deadline != 0 && x.Deadline < deadline {
 		deadline = x.Deadline
 	}
+	s.recall()
 	t := l.Self()
 	s.queue.waiting = append(s.queue.waiting, t)
 	err := l.Park(deadline)
@@ -44,6 +45,23 @@ func (s *share) wait(x *core.Exchange, set *Settings, from int64) *core.Error {
 		return core.ErrClientGone
 	}
 	return core.ErrStopping
+}
+
+// recall makes other loops close a connection that they keep idle: it counts against the limit that this exchange waits for.
+func (s *share) recall() {
+	for i, other := range s.upstream.shares {
+		if other == s {
+			continue
+		}
+		other.worker.Loop.Post(func() {
+			for _, e := range s.upstream.Endpoints() {
+				if sh := &e.shares[i]; len(sh.idle) > 0 {
+					sh.idle[0].raw.Close() // the one that was used longest ago
+					return
+				}
+			}
+		})
+	}
 }
 
 // wake lets the first that waits try again: here if any does, else on the loops where some do.
