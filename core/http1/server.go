@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"net/netip"
 	"time"
 
@@ -145,14 +146,7 @@ func (s *serverConn) rest(err error) {
 	s.conn.Close()
 }
 
-func hasNewline(b []byte) bool {
-	for i := len(b) - 1; i >= 0; i-- {
-		if b[i] == '\n' {
-			return true
-		}
-	}
-	return false
-}
+func hasNewline(b []byte) bool { return bytes.IndexByte(b, '\n') >= 0 }
 
 // take gives an exchange for a request of s.
 func (s *Server) take(c *serverConn, settings *core.Listener) *exchange {
