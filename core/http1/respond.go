@@ -5,10 +5,6 @@ import (
 	"github.com/sluice-gateway/sluice/core/loop"
 )
 
-// spliceBytes is the rest of a body from which on it is moved inside the kernel: below, two copies are cheaper than the
-// system calls.
-const spliceBytes = 256 << 10
-
 // Interim sends a 1xx answer, which only HTTP/1.1 knows.
 func (e *exchange) Interim(x *core.Exchange) *core.Error {
 	if x.Request.HTTP10 {
@@ -124,9 +120,6 @@ func (e *exchange) sendBody(f framing, connection string) *core.Error {
 // relay sends the body piece by piece, as fast as the client takes it.
 func (e *exchange) relay(f framing) *core.Error {
 	for {
-		if moved, err := e.splice(f); moved {
-			return err
-		}
 		p, err := e.next(f)
 		if err != nil {
 			return err
@@ -179,29 +172,6 @@ func (e *exchange) sendPiece(f framing, p core.Piece, start, end int) *core.Erro
 		return e.send(appendTrailer(nil, trailer))
 	}
 	return nil
-}
-
-// splice moves the rest of a long body of known length inside the kernel. moved is false where that is not to be had.
-func (e *exchange) splice(f framing) (moved bool, failure *core.Error) {
-	b, ok := e.x.Response.Body.(*responseBody)
-	if !ok || f != framingLength || b.left < spliceBytes || b.start < b.end {
-		return false, nil
-	}
-	c, u := e.conn.conn, b.client.conn
-	b.release()
-	n, wrote, err := c.Loop().Splice(c, u, b.left)
-	e.x.Sent.ResponseBody += n
-	b.left -= n
-	if err == nil {
-		b.done = true
-		b.client.seen(e.x)
-		return true, nil
-	}
-	e.cut(f)
-	if wrote || err == loop.ErrHangup {
-		return true, clientError(err)
-	}
-	return true, upstreamError(err)
 }
 
 func (e *exchange) send(p []byte) *core.Error {

@@ -1,8 +1,9 @@
 package loop
 
 const (
-	// BufferBytes is the size of the loop's buffers: what one connection may hold of a slow reader's data.
-	BufferBytes = 64 << 10
+	// BufferBytes is the size of the loop's buffers, and what one connection may hold of a slow reader's data: 64 KiB, a head,
+	// and the room to write another head before it.
+	BufferBytes = 68 << 10
 	// maxBuffers bounds the buffers that a loop keeps for later.
 	maxBuffers = 32
 )
