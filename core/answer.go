@@ -67,6 +67,9 @@ func (b *localBody) Next() (Piece, error) {
 // Ready is true: it stands in memory.
 func (b *localBody) Ready() bool { return true }
 
+// Release leaves the buffer for the next piece.
+func (b *localBody) Release() {}
+
 // release gives the buffer back when the answer has been sent or given up.
 func (b *localBody) release() {
 	if b.buf != nil {

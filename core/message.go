@@ -104,6 +104,8 @@ type Body interface {
 	Next() (Piece, error)
 	// Ready says that Next has something at hand and will not wait.
 	Ready() bool
+	// Release gives back the memory of the last piece, which its taker has done with. Without it the next Next does.
+	Release()
 }
 
 // Piece is a run of body bytes inside a larger buffer. Who got the piece may write over Buf[:Start] and Buf[End:],

@@ -49,6 +49,9 @@ func (b *replayBody) Next() (Piece, error) {
 	return Piece{Buf: b.buf, Start: headRoom, End: headRoom + n, Last: true}, nil
 }
 
+// Release gives the buffer back.
+func (b *replayBody) Release() { b.release(b.x) }
+
 func (b *replayBody) release(x *Exchange) {
 	if b.buf != nil {
 		x.Worker.Loop.Return(b.buf)

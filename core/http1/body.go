@@ -44,6 +44,13 @@ func (b *requestBody) holdRest() {
 	b.end = b.start
 }
 
+// Release gives the buffer back if all in it has been taken: none is held while the upstream thinks.
+func (b *requestBody) Release() {
+	if b.start == b.end {
+		b.release()
+	}
+}
+
 func (b *requestBody) release() {
 	if b.buf != nil {
 		b.e.conn.server.worker.Loop.Return(b.buf)

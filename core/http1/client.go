@@ -80,8 +80,10 @@ func (u *Client) send(x *core.Exchange) *core.Error {
 	} else if err := u.write(head); err != nil {
 		return err
 	}
-	if err := u.write(p.Buf[start:end]); err != nil {
-		return err
+	failure := u.write(p.Buf[start:end])
+	m.Body.Release()
+	if failure != nil {
+		return failure
 	}
 	if !p.Last {
 		u.upload.start(x)

@@ -114,6 +114,13 @@ func (b *responseBody) more() error {
 	return err
 }
 
+// Release gives the buffer back if all in it has been taken.
+func (b *responseBody) Release() {
+	if b.start == b.end {
+		b.release()
+	}
+}
+
 func (b *responseBody) release() {
 	if b.buf != nil {
 		b.client.worker.Loop.Return(b.buf)

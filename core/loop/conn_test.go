@@ -28,7 +28,7 @@ func awaitEvents(fd int32, events int16) error {
 // Some clients do not read what their tasks write without end: each task waits, the loop's memory stays at one buffer a
 // connection, and when they read at last, every byte is right.
 func TestSlowReadersHoldOneBufferEach(t *testing.T) {
-	const readers, size = 6, 8 << 20
+	const readers, size = 6, 120 * BufferBytes
 	l, _ := start(t, Options{})
 	var borrowed, most, written atomic.Int64
 	peers := make([]*net.TCPConn, readers)

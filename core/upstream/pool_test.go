@@ -279,6 +279,8 @@ func TestMayRepeat(t *testing.T) {
 // unreadable is a body that nobody may read.
 type unreadable struct{}
 
+func (unreadable) Release() {}
+
 func (unreadable) Ready() bool               { return true }
 func (unreadable) Next() (core.Piece, error) { panic("the body was read") }
 
