@@ -36,10 +36,11 @@
 //
 // Respond. Gateway.respond runs the response half of the chain in reverse and hands the exchange to its Downstream, the
 // client's connection: Respond frames the body for this client and draws it piece by piece from Response.Body, as fast
-// as the client takes it. Head and first piece leave in one write; the rest of a long body of known length moves inside
-// the kernel (Loop.Splice). If the upstream breaks off, the client's connection is reset: a truncated answer never looks whole.
+// as the client takes it. Head and first piece leave in one write. If the upstream breaks off before anything
+// was sent the client is told; later its connection ends short of the announced end, so that a truncated answer never looks whole.
 //
-// Tunnel, Finish. After a 101, or a CONNECT that succeeded, Upstream.Tunnel relays bytes both ways until both have ended. Then
+// Tunnel, Finish. After a 101, or a CONNECT that succeeded, Upstream.Tunnel relays bytes both ways until both have ended, those of
+// a bulk transfer inside the kernel (Loop.Splice). Then
 // Upstream.Finish gives the connection back to the pool if the exchange left it clean, else closes it. An idle one that
 // says anything is closed, for its bytes are nobody's answer.
 //
