@@ -17,7 +17,7 @@ func (e *exchange) Interim(x *core.Exchange) *core.Error {
 func (e *exchange) Respond(x *core.Exchange) *core.Error {
 	m := &x.Response
 	e.answered = true
-	if m.Status == 101 || x.Request.Method == core.MethodConnect && m.Status/100 == 2 {
+	if x.OpensTunnel() {
 		return e.switchProtocols(x)
 	}
 	if x.Request.HTTP10 {
@@ -138,10 +138,7 @@ func (e *exchange) next(f framing) (core.Piece, *core.Error) {
 		return p, nil
 	}
 	e.cut(f)
-	if failure, ok := err.(*core.Error); ok {
-		return p, failure
-	}
-	return p, core.ErrClientGone
+	return p, bodyError(err)
 }
 
 // cut makes the connection end in a way that no client takes for the end of a body. Where the end of the connection would
