@@ -226,7 +226,7 @@ func (c *Conn) ReadNow(p []byte) (int, error) {
 		return 0, nil
 	}
 	for c.readable {
-		n, e := read(int(c.fd), p)
+		n, e := receive(int(c.fd), p)
 		switch {
 		case n > 0:
 			// A short read leaves nothing behind, unless an end was merged with the data.
@@ -269,7 +269,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		if err := c.WaitWrite(); err != nil {
 			return n, err
 		}
-		k, e := write(int(c.fd), p[n:])
+		k, e := send(int(c.fd), p[n:])
 		switch {
 		case e == 0:
 			if n += k; n == len(p) {
