@@ -87,14 +87,14 @@ func (b *requestBody) Ready() bool { return b.start < b.end }
 // fill waits for bytes and reads them.
 func (b *requestBody) fill() error {
 	c := b.e.conn.conn
-	if !c.Readable() {
+	if !c.Readable() || b.long() {
 		b.release()
 		if err := c.WaitRead(); err != nil {
 			return b.failure(err)
 		}
 	}
 	if b.buf == nil {
-		b.buf = c.Loop().Borrow()
+		b.buf = borrow(c.Loop(), b.long())
 	}
 	n, err := c.Read(b.buf[headRoom : len(b.buf)-core.PieceTail])
 	if err != nil {
@@ -102,6 +102,11 @@ func (b *requestBody) fill() error {
 	}
 	b.start, b.end = headRoom, headRoom+n
 	return nil
+}
+
+// long says whether much of the body is still to come; without a length the past stands for the future.
+func (b *requestBody) long() bool {
+	return b.left >= longBytes || b.chunked && b.e.x.Sent.RequestBody >= longBytes
 }
 
 func (b *requestBody) failure(err error) error {
@@ -161,4 +166,15 @@ func (b *requestBody) discard() bool {
 		}
 	}
 	return true
+}
+
+// longBytes is where a transfer counts as long.
+const longBytes = loop.BufferBytes
+
+// borrow gives the buffer for the next read of a body.
+func borrow(l *loop.Loop, long bool) []byte {
+	if long {
+		return l.BorrowLong()
+	}
+	return l.Borrow()
 }

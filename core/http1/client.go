@@ -147,7 +147,7 @@ func (u *Client) head(x *core.Exchange, timeout int64) *core.Error {
 		}
 		tried = b.end - b.start
 		u.awaiting = true
-		err := b.more()
+		err := b.more(false)
 		u.awaiting = false
 		switch {
 		case err == nil:

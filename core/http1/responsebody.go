@@ -52,7 +52,7 @@ func (b *responseBody) Next() (core.Piece, error) {
 		return core.Piece{}, io.EOF
 	}
 	if b.start == b.end {
-		err := b.more()
+		err := b.more(b.long())
 		if err == io.EOF && b.kind == framingClose {
 			b.finish()
 			return core.Piece{Buf: b.buf, Start: headRoom, End: headRoom, Last: true}, nil
@@ -94,17 +94,16 @@ func (b *responseBody) finish() {
 }
 
 // more reads behind what is there, and waits for it; without bytes at hand no buffer is held meanwhile.
-func (b *responseBody) more() error {
+func (b *responseBody) more(long bool) error {
 	c := b.client.conn
-	l := c.Loop()
-	if b.start == b.end && !c.Readable() {
+	if b.start == b.end && (!c.Readable() || long) {
 		b.release()
 	}
 	if err := c.WaitRead(); err != nil {
 		return err
 	}
 	if b.buf == nil {
-		b.buf = l.Borrow()
+		b.buf = borrow(c.Loop(), long)
 	}
 	if b.start == b.end {
 		b.start, b.end = headRoom, headRoom
@@ -112,6 +111,11 @@ func (b *responseBody) more() error {
 	n, err := c.Read(b.buf[b.end : len(b.buf)-core.PieceTail])
 	b.end += n
 	return err
+}
+
+// long says whether much of the body is still to come; without a length the past stands for the future.
+func (b *responseBody) long() bool {
+	return b.left >= longBytes || b.kind != framingLength && b.x.Sent.ResponseBody >= longBytes
 }
 
 // Release gives the buffer back if all in it has been taken.

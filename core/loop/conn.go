@@ -226,7 +226,7 @@ func (c *Conn) ReadNow(p []byte) (int, error) {
 		return 0, nil
 	}
 	for c.readable {
-		n, e := receive(int(c.fd), p)
+		n, e := recv(int(c.fd), p)
 		switch {
 		case n > 0:
 			// A short read leaves nothing behind, unless an end was merged with the data.

@@ -9,9 +9,9 @@ import (
 
 // The calls of the hot path are raw: they never block, so Go's scheduler need not be told of them (0.1 us each).
 
-// receive and send are recv(2) and send(2): read(2) and write(2) on a socket do the same after 0.1 us of checks that
+// recv and send are recv(2) and send(2): read(2) and write(2) on a socket do the same after 0.1 us of checks that
 // files need, and a write to a connection that is gone costs a signal.
-func receive(fd int, p []byte) (int, syscall.Errno) { return transfer(unix.SYS_RECVFROM, fd, p, 0) }
+func recv(fd int, p []byte) (int, syscall.Errno) { return transfer(unix.SYS_RECVFROM, fd, p, 0) }
 
 func send(fd int, p []byte) (int, syscall.Errno) {
 	return transfer(unix.SYS_SENDTO, fd, p, unix.MSG_NOSIGNAL)
