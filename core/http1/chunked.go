@@ -150,7 +150,7 @@ func (d *ChunkDecoder) extension(c byte) fault {
 	if d.extensions++; d.extensions > maxExtensionBytes {
 		return faultChunkExtensions
 	}
-	token := tokenClass[c] != 0
+	token := core.TokenClass(c) != 0
 	switch s := d.state; {
 	case s == chunkExtensionQuote:
 		switch {

@@ -22,7 +22,7 @@ func (p *parser) fields(i int) (int, fault) {
 		for start < len(b) && isBlank(b[start]) {
 			start++
 		}
-		end := scanText(b, start)
+		end := core.ScanText(b, start)
 		if i, f = endOfLine(b, end, faultValue); f != faultNone {
 			return 0, f
 		}
@@ -60,7 +60,7 @@ const lookAlike core.FieldID = 255
 func scanName(b []byte, i int) (colon int, id core.FieldID, f fault) {
 	start, classes := i, uint8(0)
 	for i < len(b) {
-		class := tokenClass[b[i]]
+		class := core.TokenClass(b[i])
 		if class == 0 {
 			break
 		}
@@ -72,7 +72,7 @@ func scanName(b []byte, i int) (colon int, id core.FieldID, f fault) {
 		return 0, 0, faultMore
 	case b[i] != ':' || i == start:
 		return 0, 0, nameFault(b, start, i)
-	case classes&tokenOdd != 0:
+	case classes&core.TokenOdd != 0:
 		return i, lookAlike, faultNone
 	}
 	return i, core.LookupField(b[start:i]), faultNone
@@ -127,7 +127,7 @@ func looksLike(name []byte, known string) bool {
 	}
 	for i, c := range name {
 		if k := known[i]; k == '-' {
-			if tokenClass[c] != tokenOdd && c != '-' {
+			if core.TokenClass(c) != core.TokenOdd && c != '-' {
 				return false
 			}
 		} else if c|0x20 != k|0x20 {

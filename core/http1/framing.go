@@ -23,7 +23,7 @@ func (p *parser) field(id core.FieldID, start, end int) fault {
 			return faultHosts
 		}
 		m.HostSpan = span(start, end)
-		if len(value) > 0 && !validAuthority(value) { // an empty one is judged at the end
+		if len(value) > 0 && !core.ValidAuthority(value) { // an empty one is judged at the end
 			return faultHost
 		}
 	case core.FieldContentLength:
@@ -88,7 +88,7 @@ func transferCoding(value []byte) fault {
 				break
 			}
 		}
-		if !isToken(name) {
+		if !core.ValidToken(name) {
 			return faultCoding
 		}
 		if core.EqualFold(name, "chunked") && (more || len(name) != len(element)) {
@@ -141,7 +141,7 @@ func mayUpgrade(value []byte) bool {
 				break
 			}
 		}
-		if !isToken(protocol) || core.EqualFold(protocol, "h2c") || core.EqualFold(protocol, "h2") ||
+		if !core.ValidToken(protocol) || core.EqualFold(protocol, "h2c") || core.EqualFold(protocol, "h2") ||
 			core.EqualFold(protocol, "http") || core.EqualFold(protocol, "tls") {
 			return false
 		}
@@ -159,7 +159,7 @@ func (p *parser) finishRequest() fault {
 			return faultNoHost
 		}
 	case m.Authority.End > m.Authority.Start:
-		if !agrees(p.b[m.Authority.Start:m.Authority.End], host, p.port) {
+		if !core.AuthorityAgrees(p.b[m.Authority.Start:m.Authority.End], host, p.port) {
 			return faultHostDisagrees
 		}
 	case len(host) == 0 && !m.HTTP10 && p.b[m.Target.Start] != '*':

@@ -37,7 +37,7 @@ func checkHead(t *testing.T, parse parseFunc, in []byte) {
 		t.Fatalf("%q: %d fields", in, m.Count())
 	}
 	m.All(func(id core.FieldID, name, value []byte) bool {
-		if !isToken(name) || id != core.LookupField(name) || !bytes.Equal(trim(value), value) {
+		if !core.ValidToken(name) || id != core.LookupField(name) || !bytes.Equal(trim(value), value) {
 			t.Fatalf("%q: field %q: %q", in, name, value)
 		}
 		for _, c := range value {

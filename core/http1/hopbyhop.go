@@ -31,7 +31,9 @@ func removeNamed(m *core.Message) {
 			if len(option) == 0 || core.EqualFold(option, "close") || core.LookupField(option) != core.FieldOther {
 				continue
 			}
-			m.RemoveIf(func(id core.FieldID, name []byte) bool { return id == core.FieldOther && equalFold(name, option) })
+			m.RemoveIf(func(id core.FieldID, name []byte) bool {
+				return id == core.FieldOther && core.EqualFoldBytes(name, option)
+			})
 		}
 		return true
 	})

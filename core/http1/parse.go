@@ -29,7 +29,7 @@ func (p *parser) requestLine() (int, fault) {
 		i = 2
 	}
 	start := i
-	for i < len(b) && tokenClass[b[i]] != 0 {
+	for i < len(b) && core.TokenClass(b[i]) != 0 {
 		i++
 	}
 	if i == len(b) {
@@ -43,7 +43,7 @@ func (p *parser) requestLine() (int, fault) {
 	m.Method = core.LookupMethod(b[start:i])
 	i++
 	start = i
-	i = scanTarget(b, i)
+	i = core.ScanTarget(b, i)
 	if i == len(b) {
 		return 0, faultMore
 	}
@@ -121,7 +121,7 @@ func (p *parser) targetForm() fault {
 	t := p.b[m.Target.Start:m.Target.End]
 	switch {
 	case m.Method == core.MethodConnect:
-		if !validAuthority(t) || !hasPort(t) {
+		if !core.ValidAuthority(t) || !core.HasPort(t) {
 			return faultTargetForm
 		}
 		m.Authority = m.Target
@@ -150,7 +150,7 @@ func (p *parser) absoluteForm(t []byte) fault {
 	for end < len(t) && t[end] != '/' && t[end] != '?' {
 		end++
 	}
-	if !validAuthority(t[start:end]) {
+	if !core.ValidAuthority(t[start:end]) {
 		return faultAuthority
 	}
 	first := int(p.m.Target.Start)
@@ -187,7 +187,7 @@ func (p *parser) statusLine() (int, fault) {
 		return 0, faultStatusLine
 	}
 	start := i
-	i = scanText(b, i)
+	i = core.ScanText(b, i)
 	m.Reason = span(start, i)
 	return endOfLine(b, i, faultStatusLine)
 }

@@ -63,7 +63,7 @@ const untrailed = asserted | 1<<core.FieldAge | 1<<core.FieldCacheControl | 1<<c
 func judgeTrailer(line []byte) (keep bool, f fault) {
 	colon, id, f := scanName(line, 0)
 	if f == faultNone {
-		_, f = endOfLine(line, scanText(line, colon+1), faultValue)
+		_, f = endOfLine(line, core.ScanText(line, colon+1), faultValue)
 	}
 	if f != faultNone {
 		return false, faultTrailer

@@ -1,12 +1,12 @@
-package http1
+package core
 
 const maxHost = 255 // bytes of a domain name (RFC 1035, 2.3.4)
 
-// validAuthority checks a host with an optional port, as in Host and in targets (RFC 9110, 7.2). A name consists of
+// ValidAuthority checks a host with an optional port, as in Host and in targets (RFC 9110, 7.2). A name consists of
 // unreserved bytes in labels that are not empty; a dot may end it. What RFC 3986 allows beyond that, percent triplets
 // and sub-delimiters, no resolver knows, and recipients disagree about it. Neither may user information be there, nor
 // an empty port.
-func validAuthority(b []byte) bool {
+func ValidAuthority(b []byte) bool {
 	if len(b) == 0 {
 		return false
 	}
@@ -28,7 +28,7 @@ func validAuthority(b []byte) bool {
 			dot = true
 			continue
 		}
-		if tokenClass[c] != tokenPlain && c != '_' && c != '~' {
+		if tokenClass[c] != TokenPlain && c != '_' && c != '~' {
 			return false
 		}
 		dot = false
@@ -129,17 +129,18 @@ func splitPort(b []byte) (host, port []byte) {
 	return b, nil
 }
 
-func hasPort(b []byte) bool {
+// HasPort says whether a valid authority names a port.
+func HasPort(b []byte) bool {
 	_, port := splitPort(b)
 	return port != nil
 }
 
-// agrees compares the authority of a target with Host, in any case. A port that one of them leaves out is the scheme's;
+// AuthorityAgrees compares the authority of a target with Host, in any case. A port that one of them leaves out is the scheme's;
 // for CONNECT, which has no scheme, it is the target's.
-func agrees(authority, host []byte, port string) bool {
+func AuthorityAgrees(authority, host []byte, port string) bool {
 	h1, p1 := splitPort(authority)
 	h2, p2 := splitPort(host)
-	if !equalFold(h1, h2) {
+	if !EqualFoldBytes(h1, h2) {
 		return false
 	}
 	switch {

@@ -1,4 +1,4 @@
-package http1
+package core
 
 import "testing"
 
@@ -16,11 +16,11 @@ func TestScan(t *testing.T) {
 			for wantTarget < len(b) && target(b[wantTarget]) {
 				wantTarget++
 			}
-			if got := scanText(b, from); got != wantText {
-				t.Fatalf("scanText(%q, %d) = %d, want %d", b, from, got, wantText)
+			if got := ScanText(b, from); got != wantText {
+				t.Fatalf("ScanText(%q, %d) = %d, want %d", b, from, got, wantText)
 			}
-			if got := scanTarget(b, from); got != wantTarget {
-				t.Fatalf("scanTarget(%q, %d) = %d, want %d", b, from, got, wantTarget)
+			if got := ScanTarget(b, from); got != wantTarget {
+				t.Fatalf("ScanTarget(%q, %d) = %d, want %d", b, from, got, wantTarget)
 			}
 		}
 	}

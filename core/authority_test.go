@@ -1,4 +1,4 @@
-package http1
+package core
 
 import (
 	"net/netip"
@@ -9,8 +9,8 @@ import (
 func TestValidAuthority(t *testing.T) {
 	f := func(in string, want bool) {
 		t.Helper()
-		if got := validAuthority([]byte(in)); got != want {
-			t.Errorf("validAuthority(%q) = %v", in, got)
+		if got := ValidAuthority([]byte(in)); got != want {
+			t.Errorf("ValidAuthority(%q) = %v", in, got)
 		}
 	}
 	for _, in := range []string{
@@ -45,11 +45,11 @@ func TestValidIPv6(t *testing.T) {
 	}
 }
 
-func TestAgrees(t *testing.T) {
+func TestAuthorityAgrees(t *testing.T) {
 	f := func(authority, host, port string, want bool) {
 		t.Helper()
-		if got := agrees([]byte(authority), []byte(host), port); got != want {
-			t.Errorf("agrees(%q, %q, %q) = %v", authority, host, port, got)
+		if got := AuthorityAgrees([]byte(authority), []byte(host), port); got != want {
+			t.Errorf("AuthorityAgrees(%q, %q, %q) = %v", authority, host, port, got)
 		}
 	}
 	f("a", "A", "80", true)

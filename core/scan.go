@@ -1,29 +1,28 @@
-package http1
+package core
 
 import (
 	"encoding/binary"
 	"math/bits"
-
-	"github.com/sluice-gateway/sluice/core"
 )
 
-// Classes of bytes in a token (RFC 9110, 5.6.2); 0 is no token byte.
+// Classes of bytes in a token (RFC 9110, 5.6.2).
 const (
-	tokenPlain = 1 // letters, digits and "-"
-	tokenOdd   = 2 // the rest: some recipients fold these into "-" or "_"
+	TokenNone  = 0 // no token byte
+	TokenPlain = 1 // letters, digits and "-"
+	TokenOdd   = 2 // the rest: some recipients fold these into "-" or "_"
 )
 
 var tokenClass = func() (t [256]uint8) {
 	for c := '0'; c <= '9'; c++ {
-		t[c] = tokenPlain
+		t[c] = TokenPlain
 	}
 	for c := 'a'; c <= 'z'; c++ {
-		t[c], t[c-'a'+'A'] = tokenPlain, tokenPlain
+		t[c], t[c-'a'+'A'] = TokenPlain, TokenPlain
 	}
 	for _, c := range "!#$%&'*+.^_`|~" {
-		t[c] = tokenOdd
+		t[c] = TokenOdd
 	}
-	t['-'] = tokenPlain
+	t['-'] = TokenPlain
 	return t
 }()
 
@@ -33,10 +32,10 @@ const (
 	words = 8
 )
 
-// scanText finds the first control byte other than HTAB from i on: the end of a field value or a reason phrase if it is
+// ScanText finds the first control byte other than HTAB from i on: the end of a field value or a reason phrase if it is
 // the CR of CRLF, a fault otherwise. It is len(b) when there is none. Eight bytes are looked at together: in each
 // term the lowest mark is exact, those above it may be carried over.
-func scanText(b []byte, i int) int {
+func ScanText(b []byte, i int) int {
 	for {
 		for i+words <= len(b) {
 			w := binary.LittleEndian.Uint64(b[i:])
@@ -57,8 +56,8 @@ func scanText(b []byte, i int) int {
 	}
 }
 
-// scanTarget finds the first byte from i on that cannot be in a request target: SP, controls, "#", DEL, and above.
-func scanTarget(b []byte, i int) int {
+// ScanTarget finds the first byte from i on that cannot be in a request target: SP, controls, "#", DEL, and above.
+func ScanTarget(b []byte, i int) int {
 	for i+words <= len(b) {
 		w := binary.LittleEndian.Uint64(b[i:])
 		del, hash := w^0x7f*ones, w^'#'*ones
@@ -74,8 +73,8 @@ func scanTarget(b []byte, i int) int {
 	return i
 }
 
-// isToken says whether b is a token.
-func isToken(b []byte) bool {
+// ValidToken says whether b is a token.
+func ValidToken(b []byte) bool {
 	for _, c := range b {
 		if tokenClass[c] == 0 {
 			return false
@@ -84,8 +83,14 @@ func isToken(b []byte) bool {
 	return len(b) > 0
 }
 
-// equalFold is core.EqualFold for two runs of received bytes.
-func equalFold(a, b []byte) bool {
+// TokenClass gives the class of a byte.
+func TokenClass(c byte) uint8 { return tokenClass[c] }
+
+// ValidValue says whether b can be a field value: no control byte but HTAB (RFC 9110, 5.5).
+func ValidValue(b []byte) bool { return ScanText(b, 0) == len(b) }
+
+// EqualFoldBytes is EqualFold for two runs of received bytes.
+func EqualFoldBytes(a, b []byte) bool {
 	if len(a) != len(b) {
 		return false
 	}
@@ -96,28 +101,3 @@ func equalFold(a, b []byte) bool {
 	}
 	return true
 }
-
-// trim takes optional white space off both ends (RFC 9110, 5.6.3).
-func trim(b []byte) []byte {
-	for len(b) > 0 && isBlank(b[0]) {
-		b = b[1:]
-	}
-	for len(b) > 0 && isBlank(b[len(b)-1]) {
-		b = b[:len(b)-1]
-	}
-	return b
-}
-
-func isBlank(c byte) bool { return c == ' ' || c == '\t' }
-
-// nextElement cuts the first element off a comma-separated list; it may be empty.
-func nextElement(list []byte) (element, rest []byte) {
-	for i, c := range list {
-		if c == ',' {
-			return trim(list[:i]), list[i+1:]
-		}
-	}
-	return trim(list), nil
-}
-
-func span(start, end int) core.Span { return core.Span{Start: uint32(start), End: uint32(end)} }
