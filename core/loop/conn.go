@@ -38,10 +38,12 @@ type Conn struct {
 	writer  *coroutine
 	watcher *coroutine
 	timer   timer // ends an idle connection
+	secure  *secure
 	fd      int32
 	serial  int32
 
 	readable bool // the kernel may have bytes, or an end: a read may not be in vain
+	buffered bool // bytes of the peer may wait in secure
 	writable bool
 	ended    bool // the peer has closed its side, or all: read up to the end, then hang-up
 	broken   bool // both sides are over
@@ -85,7 +87,7 @@ func (c *Conn) Handle(h Handler) { c.handler = h }
 // EachIdle calls f for every connection of l that nobody uses at the moment. f may close it.
 func (l *Loop) EachIdle(f func(c *Conn)) {
 	for _, c := range l.conns {
-		if c != nil && c.idle && !c.readable {
+		if c != nil && c.idle && !c.Readable() {
 			f(c)
 		}
 	}
@@ -98,7 +100,7 @@ func (c *Conn) Closed() bool { return c.closed }
 func (c *Conn) Ended() bool { return c.ended }
 
 // Readable says whether bytes or an end may be there: the kernel has said so, and no read has shown otherwise.
-func (c *Conn) Readable() bool { return c.readable }
+func (c *Conn) Readable() bool { return c.readable || c.buffered }
 
 // gone says whether the peer has hung up as far as a watcher is concerned.
 func (c *Conn) gone() bool { return c.broken || c.ended && !c.HalfClose }
@@ -115,7 +117,7 @@ func (c *Conn) Idle(deadline int64) {
 	}
 	c.idle = true
 	c.loop.wheel.set(&c.timer, deadline)
-	if c.readable {
+	if c.Readable() {
 		c.loop.noisy.add(c)
 	}
 }
@@ -179,7 +181,7 @@ func (c *Conn) deadline(timeout int64) int64 {
 
 // WaitRead waits until a read may find something. No buffer need be held for it.
 func (c *Conn) WaitRead() error {
-	for c.closed || !c.readable {
+	for c.closed || !c.Readable() {
 		if c.closed {
 			return ErrClosed
 		}
@@ -225,6 +227,14 @@ func (c *Conn) ReadNow(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	if c.secure != nil {
+		return c.secure.read(p)
+	}
+	return c.readRaw(p)
+}
+
+// readRaw is ReadNow on the socket.
+func (c *Conn) readRaw(p []byte) (int, error) {
 	for c.readable {
 		n, e := recv(int(c.fd), p)
 		switch {
@@ -265,6 +275,13 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if err := c.loop.spend(); err != nil {
 		return 0, err
 	}
+	if c.secure != nil {
+		return c.secure.write(p)
+	}
+	return c.writeRaw(p)
+}
+
+func (c *Conn) writeRaw(p []byte) (int, error) {
 	for n := 0; ; {
 		if err := c.WaitWrite(); err != nil {
 			return n, err
@@ -299,6 +316,9 @@ func (c *Conn) fail(e syscall.Errno) error {
 // CloseWrite tells the peer that nothing more will come.
 func (c *Conn) CloseWrite() {
 	if !c.closed {
+		if c.secure != nil {
+			c.secure.end()
+		}
 		_ = unix.Shutdown(int(c.fd), unix.SHUT_WR)
 	}
 }
@@ -314,6 +334,9 @@ func (c *Conn) Reset() {
 func (c *Conn) Close() {
 	if c.closed {
 		return
+	}
+	if c.secure != nil {
+		c.secure.close()
 	}
 	c.closed = true
 	l := c.loop

@@ -231,7 +231,7 @@ func (l *Loop) runReady() {
 	}
 	l.noisy.begin()
 	for c, ok := l.noisy.next(); ok; c, ok = l.noisy.next() {
-		if c.idle && c.readable && !c.closed {
+		if c.idle && c.Readable() && !c.closed {
 			c.Use()
 			l.serve(c)
 		}
