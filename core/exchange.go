@@ -56,7 +56,7 @@ type Client struct {
 	Text    []byte         // Addr as text
 	Via     []byte         // the peer's address as text
 	Trusted bool           // the peer is a proxy whose forwarding headers are believed
-	TLS     bool
+	TLS     *TLS           // nil: the connection is not encrypted
 }
 
 // Times are instants of an exchange on the loop's clock, in nanoseconds; 0: not reached. What lies between Sent and Head

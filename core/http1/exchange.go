@@ -45,6 +45,7 @@ func (s *serverConn) identify(x *core.Exchange) {
 		s.text = s.peer.Addr().AppendTo(nil)
 	}
 	x.Client.Peer, x.Client.Addr, x.Client.Text, x.Client.Via = s.peer, s.peer.Addr(), s.text, s.text
+	x.Client.TLS = s.tls
 }
 
 // serve takes the exchange through the gateway and then says whether the connection goes on; if not, it is closed.

@@ -40,8 +40,8 @@ type Server struct {
 func NewServer(w *core.Worker) *Server { return &Server{worker: w} }
 
 // NewConn gives the handler of a connection just accepted. early is what was already read from it.
-func (s *Server) NewConn(c *loop.Conn, p Port, peer netip.AddrPort, early []byte) loop.Handler {
-	return &serverConn{server: s, conn: c, port: p, peer: peer, held: append([]byte(nil), early...)}
+func (s *Server) NewConn(c *loop.Conn, p Port, peer netip.AddrPort, tls *core.TLS, early []byte) loop.Handler {
+	return &serverConn{server: s, conn: c, port: p, peer: peer, tls: tls, held: append([]byte(nil), early...)}
 }
 
 // serverConn is one client's connection. While it is idle this and the loop.Conn are all that it costs.
@@ -50,6 +50,7 @@ type serverConn struct {
 	conn   *loop.Conn
 	port   Port
 	peer   netip.AddrPort
+	tls    *core.TLS
 	held   []byte // received and not yet used: the start of the next request
 	text   []byte // the peer's address
 }

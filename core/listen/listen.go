@@ -7,25 +7,41 @@
 package listen
 
 import (
+	cryptotls "crypto/tls"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/limits"
 )
 
-// Protocol makes the handler of a connection of p that was just accepted, on its loop. peer is who connected, or whom the
-// PROXY header named; zero for a unix socket. early is what was read from the connection already, valid until Protocol
-// returns: the handler is served at once if there is some, else when the first byte comes.
-//
-// The handler's method Closed(c *loop.Conn), which the loop calls once, must call p.Release(peer).
-type Protocol func(c *loop.Conn, p *Port, peer netip.AddrPort, early []byte) loop.Handler
+// Protocol makes the handler of a connection of p, on its loop. The handler is served at once if there is something to read,
+// else when the first byte comes. Its method Closed(c *loop.Conn), which the loop calls once, must call p.Release(a.Peer).
+type Protocol func(c *loop.Conn, p *Port, a Accepted) loop.Handler
+
+// Accepted is a connection that is ready for its protocol.
+type Accepted struct {
+	Peer  netip.AddrPort // who connected, or whom the PROXY header named; zero for a unix socket
+	TLS   *core.TLS      // nil: not encrypted
+	HTTP2 bool           // agreed on in the handshake, or begun with
+	Early []byte         // what was read from the connection already; valid until Protocol returns
+}
 
 // Settings are what a Port needs to know of its listener. Immutable; a reload puts others in their place.
 type Settings struct {
 	Listener *core.Listener
 	Proxies  *Networks // peers that must send a PROXY header, while all others are refused; nil: no PROXY protocol
+	TLS      *TLS      // nil: not encrypted
+	H2C      bool      // a client may begin with HTTP/2 by prior knowledge
+}
+
+// TLS is how connections of a listener are encrypted.
+type TLS struct {
+	Config     *cryptotls.Config
+	Timeout    time.Duration // for the whole handshake; 0: none
+	Handshakes int           // at once on one loop, silent ones included; what comes beyond is refused
 }
 
 // Reason says why a connection was refused before its protocol saw it.
@@ -37,12 +53,15 @@ const (
 	UnknownProxy                       // the peer may not send a PROXY header
 	BadProxyHeader                     // it is malformed
 	LateProxyHeader                    // it was not whole in time
+	OverHandshakes                     // the loop has as many in their handshake as it may
+	BadHandshake                       // it failed
+	LateHandshake                      // it was not over in time
 	NotAdopted                         // the loop could not watch the socket
 	reasonCount
 )
 
 func (r Reason) String() string {
-	return [...]string{"connections", "connections_per_ip", "proxy_unknown", "proxy_malformed", "proxy_timeout", "not_adopted"}[r]
+	return [...]string{"connections", "connections_per_ip", "proxy_unknown", "proxy_malformed", "proxy_timeout", "tls_handshakes", "tls_failed", "tls_timeout", "not_adopted"}[r]
 }
 
 // Reasons are all the reasons, for those who name their counters.
@@ -59,7 +78,10 @@ type Counters struct {
 	Open     int                 // connections now, those still in their PROXY header included
 	Accepted uint64              // taken over from the kernel and not refused at once
 	Refused  [reasonCount]uint64 // by Reason
-	Failures uint64              // accepts that failed for want of descriptors or memory
+	// Of TLS: in their handshake now, and handshakes that succeeded; Resumed of them by a ticket.
+	Handshaking         int
+	Handshakes, Resumed uint64
+	Failures            uint64 // accepts that failed for want of descriptors or memory
 }
 
 // clientWords is the capacity of the table of clients: windows stay clear of overflow up to some 80,000 clients at once.

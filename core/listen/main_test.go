@@ -127,6 +127,9 @@ func (h *host) counters() (sum Counters, each []Counters) {
 			each = append(each, c)
 			sum.Open += c.Open
 			sum.Accepted += c.Accepted
+			sum.Handshaking += c.Handshaking
+			sum.Handshakes += c.Handshakes
+			sum.Resumed += c.Resumed
 			for r := range c.Refused {
 				sum.Refused[r] += c.Refused[r]
 			}
@@ -148,13 +151,13 @@ func (h *host) await(what string, ok func(c Counters) bool) {
 	h.t.Fatalf("%s: %+v", what, c)
 }
 
-func (h *host) protocol(c *loop.Conn, p *Port, peer netip.AddrPort, early []byte) loop.Handler {
+func (h *host) protocol(c *loop.Conn, p *Port, a Accepted) loop.Handler {
 	h.born.Add(1)
-	h.peers.Store(&peer)
+	h.peers.Store(&a.Peer)
 	if c.Deadline != 0 {
 		h.t.Error("the protocol got a connection with a deadline")
 	}
-	return &echo{host: h, port: p, peer: peer, early: append([]byte(nil), early...)}
+	return &echo{host: h, port: p, peer: a.Peer, early: append([]byte(nil), a.Early...)}
 }
 
 // echo sends back what it gets.

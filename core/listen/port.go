@@ -143,6 +143,10 @@ func (p *Port) accepted(fd int, peer netip.AddrPort) {
 		p.refuse(fd, UnknownProxy)
 		return
 	}
+	if s.TLS != nil && s.TLS.Handshakes > 0 && p.counters.Handshaking >= s.TLS.Handshakes {
+		p.refuse(fd, OverHandshakes)
+		return
+	}
 	if !p.caps.enter(s.Listener.Connections) {
 		p.refuse(fd, OverConnections)
 		return
@@ -171,8 +175,25 @@ func (p *Port) accepted(fd int, peer netip.AddrPort) {
 		c.Idle(h.deadline)
 		return
 	}
-	c.Handle(p.protocol(c, p, peer, nil))
-	c.Idle(p.after(s.Listener.IdleTimeout))
+	c.Idle(p.begin(c, peer, nil))
+}
+
+// begin gives a connection the handler of what comes next, and says when its patience ends. early is what has come already.
+func (p *Port) begin(c *loop.Conn, peer netip.AddrPort, early []byte) (deadline int64) {
+	s := &p.settings
+	switch {
+	case s.TLS != nil:
+		deadline = p.after(s.TLS.Timeout)
+		p.counters.Handshaking++
+		c.Handle(&tlsConn{port: p, peer: peer, early: append([]byte(nil), early...), deadline: deadline})
+	case s.H2C:
+		deadline = p.after(s.Listener.IdleTimeout)
+		c.Handle(&prefaceConn{port: p, peer: peer, held: append([]byte(nil), early...)})
+	default:
+		deadline = p.after(s.Listener.IdleTimeout)
+		c.Handle(p.protocol(c, p, Accepted{Peer: peer, Early: early}))
+	}
+	return deadline
 }
 
 // after is the instant that lies timeout ahead; 0, never, without a timeout.

@@ -85,12 +85,11 @@ func (h *proxyConn) handOver(c *loop.Conn, source netip.AddrPort, early []byte) 
 		return nil
 	}
 	c.Deadline = 0
-	next := p.protocol(c, p, client, early)
-	c.Handle(next)
+	deadline := p.begin(c, client, early)
 	if len(early) > 0 || c.Readable() {
-		return next
+		return c.Handler()
 	}
-	c.Idle(p.after(p.settings.Listener.IdleTimeout))
+	c.Idle(deadline)
 	return nil
 }
 

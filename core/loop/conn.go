@@ -84,6 +84,9 @@ func (c *Conn) Loop() *Loop { return c.loop }
 // Handle gives the connection to another handler.
 func (c *Conn) Handle(h Handler) { c.handler = h }
 
+// Handler is who serves c.
+func (c *Conn) Handler() Handler { return c.handler }
+
 // EachIdle calls f for every connection of l that nobody uses at the moment. f may close it.
 func (l *Loop) EachIdle(f func(c *Conn)) {
 	for _, c := range l.conns {

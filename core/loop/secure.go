@@ -29,9 +29,9 @@ type secure struct {
 }
 
 // SecureServer makes the server's handshake and gives what it came to; from then on c reads and writes through TLS. It waits
-// as Read and Write do.
-func (c *Conn) SecureServer(config *tls.Config) (tls.ConnectionState, error) {
-	s := &secure{conn: c}
+// as Read and Write do. early is what was read of c already; it is c's from then on.
+func (c *Conn) SecureServer(config *tls.Config, early []byte) (tls.ConnectionState, error) {
+	s := &secure{conn: c, in: early}
 	s.tls = tls.Server(socket{s}, config)
 	return s.handshake(true)
 }

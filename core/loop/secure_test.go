@@ -45,7 +45,7 @@ func secured(t testing.TB, config *tls.Config, h serve) serve {
 		done[c] = true
 		mu.Unlock()
 		if !shaken {
-			state, err := c.SecureServer(config)
+			state, err := c.SecureServer(config, nil)
 			if err != nil {
 				return
 			}
@@ -232,7 +232,7 @@ func TestSecureHandshakeFails(t *testing.T) {
 	failures := make(chan error, 3)
 	at := accepting(t, l, serve(func(c *Conn) {
 		c.ReadTimeout = int64(100 * time.Millisecond)
-		_, err := c.SecureServer(config)
+		_, err := c.SecureServer(config, nil)
 		failures <- err
 	}))
 	for _, start := range []string{"GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x02\x00\x01\x00", "\x16"} {

@@ -251,7 +251,7 @@ func (r *Redirect) location(dst []byte, x *core.Exchange) ([]byte, *core.Error) 
 }
 
 func scheme(x *core.Exchange) string {
-	if x.Client.TLS {
+	if x.Client.TLS != nil {
 		return "https"
 	}
 	return x.Listener.Scheme

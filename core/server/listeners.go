@@ -1,7 +1,6 @@
 package server
 
 import (
-	"net/netip"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/compile"
@@ -108,8 +107,8 @@ func (s *Server) newListener(settings listen.Settings) *listener {
 	l := &listener{name: settings.Listener.Name, caps: listen.NewCaps()}
 	for i := range s.loops {
 		server := s.http1[i]
-		speak := func(c *loop.Conn, p *listen.Port, peer netip.AddrPort, early []byte) loop.Handler {
-			return server.NewConn(c, p, peer, early)
+		speak := func(c *loop.Conn, p *listen.Port, a listen.Accepted) loop.Handler {
+			return server.NewConn(c, p, a.Peer, a.TLS, a.Early)
 		}
 		l.ports = append(l.ports, listen.NewPort(s.loops[i], l.caps, settings, speak))
 	}

@@ -160,7 +160,7 @@ func (h *host) listen(i int) {
 	h.on(i, func() {
 		_, err := h.loops[i].Accept(fd, false, func(fd int, peer netip.AddrPort) {
 			if c, err := h.loops[i].Adopt(fd, nil); err == nil {
-				c.Handle(server.NewConn(c, h, peer, nil))
+				c.Handle(server.NewConn(c, h, peer, nil, nil))
 				c.Idle(0)
 			}
 		})

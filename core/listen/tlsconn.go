@@ -1,0 +1,75 @@
+package listen
+
+import (
+	cryptotls "crypto/tls"
+	"net/netip"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
+)
+
+// tlsConn shakes hands on a connection and then gives it to the protocol that was agreed on.
+type tlsConn struct {
+	port     *Port
+	peer     netip.AddrPort
+	early    []byte // what was read before the handshake
+	deadline int64  // for the whole handshake; 0: none
+	began    bool
+	failed   bool // and counted
+}
+
+func (h *tlsConn) String() string { return "TLS handshake of " + h.peer.String() }
+
+// Closed ends the count of a connection that never came to its protocol.
+func (h *tlsConn) Closed(c *loop.Conn) {
+	if !h.failed && !h.began && h.deadline != 0 && c.Loop().Now() >= h.deadline {
+		h.port.counters.Refused[LateHandshake]++
+	}
+	h.port.counters.Handshaking--
+	h.port.Release(h.peer)
+}
+
+// Serve shakes hands. The connection is its protocol's from then on.
+func (h *tlsConn) Serve(c *loop.Conn) {
+	p := h.port
+	h.began = true
+	c.Deadline = h.deadline
+	state, err := c.SecureServer(p.settings.TLS.Config, h.early)
+	if err != nil {
+		h.fail(c, err)
+		return
+	}
+	c.Deadline = 0
+	h.early = nil
+	p.counters.Handshakes++
+	if state.DidResume {
+		p.counters.Resumed++
+	}
+	p.counters.Handshaking--
+	next := p.protocol(c, p, Accepted{Peer: h.peer, TLS: securedBy(&state), HTTP2: state.NegotiatedProtocol == "h2"})
+	c.Handle(next)
+	if c.Readable() {
+		next.Serve(c)
+		return
+	}
+	c.Idle(p.after(p.settings.Listener.IdleTimeout))
+}
+
+func securedBy(s *cryptotls.ConnectionState) *core.TLS {
+	return &core.TLS{
+		Version: s.Version, Cipher: s.CipherSuite, Resumed: s.DidResume,
+		ServerName: strings.TrimSuffix(strings.ToLower(s.ServerName), "."), Protocol: s.NegotiatedProtocol,
+	}
+}
+
+// fail counts a handshake that came to nothing, by whose patience ended.
+func (h *tlsConn) fail(c *loop.Conn, err error) {
+	h.failed = true
+	r := BadHandshake
+	if c.Loop().Now() >= h.deadline && h.deadline != 0 {
+		r = LateHandshake
+	}
+	h.port.counters.Refused[r]++
+	c.Loop().Log().Debug("TLS handshake failed", "peer", h.peer, "reason", r, "error", err)
+}

@@ -1,0 +1,147 @@
+package listen
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	cryptotls "crypto/tls"
+	"crypto/x509"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+func encrypted(t *testing.T, timeout time.Duration, handshakes int) Settings {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"test"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &cryptotls.Config{Certificates: []cryptotls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{"h2", "http/1.1"}}
+	s := settings(nil)
+	s.TLS = &TLS{Config: config, Timeout: timeout, Handshakes: handshakes}
+	return s
+}
+
+func trusting() *cryptotls.Config {
+	return &cryptotls.Config{ServerName: "test", InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}
+}
+
+// A client that shakes hands gets to the protocol, with and without a PROXY header before, in one packet with it or not.
+func TestTLSToTheProtocol(t *testing.T) {
+	for _, proxied := range []bool{false, true} {
+		s := encrypted(t, 5*time.Second, 0)
+		if proxied {
+			s.Proxies = NewNetworks([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+		}
+		h := newHost(t, 1, s)
+		at := h.listen(Bind{Addr: netip.MustParseAddrPort("127.0.0.1:0")}).Addr()
+		for range 2 {
+			raw, err := net.Dial("tcp", at.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn := raw
+			if proxied {
+				conn = &withHeader{Conn: raw, header: []byte("PROXY TCP4 192.0.2.7 192.0.2.8 1000 443\r\n")}
+			}
+			c := cryptotls.Client(conn, trusting())
+			want := bytes.Repeat([]byte("0123456789"), 5000)
+			go c.Write(want)
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("echo through TLS: %v", err)
+			}
+			if p := h.peers.Load(); proxied != (p.Addr() == netip.MustParseAddr("192.0.2.7")) {
+				t.Errorf("the protocol was told of %v", p)
+			}
+			c.Close()
+		}
+		h.await("two handshakes, none open", func(c Counters) bool { return c.Handshakes == 2 && c.Handshaking == 0 && c.Open == 0 })
+	}
+}
+
+// withHeader sends a header in the packet of the first write.
+type withHeader struct {
+	net.Conn
+	header []byte
+}
+
+func (w *withHeader) Write(p []byte) (int, error) {
+	if w.header == nil {
+		return w.Conn.Write(p)
+	}
+	_, err := w.Conn.Write(append(w.header, p...))
+	w.header = nil
+	return len(p), err
+}
+
+// Those who are silent, slow or wrong are counted by reason, and do not keep others out for longer than their time.
+func TestTLSRefusals(t *testing.T) {
+	h := newHost(t, 1, encrypted(t, 300*time.Millisecond, 3))
+	at := h.listen(Bind{Addr: netip.MustParseAddrPort("127.0.0.1:0")}).Addr()
+	var conns []net.Conn
+	for range 3 { // silent, in the middle, and still more than may be
+		c, err := net.Dial("tcp", at.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, c)
+	}
+	conns[1].Write([]byte("\x16\x03\x01\x02\x00\x01"))
+	h.await("three in their handshake", func(c Counters) bool { return c.Handshaking == 3 })
+	fourth, err := net.Dial("tcp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.await("a fourth is refused", func(c Counters) bool { return c.Refused[OverHandshakes] == 1 })
+	fourth.Close()
+	h.await("all three are too late", func(c Counters) bool { return c.Refused[LateHandshake] == 3 && c.Open == 0 && c.Handshaking == 0 })
+	plain, err := net.Dial("tcp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain.Write([]byte("GET / HTTP/1.1\r\nHost: test\r\n\r\n"))
+	h.await("what is no handshake is refused", func(c Counters) bool { return c.Refused[BadHandshake] == 1 && c.Open == 0 })
+	for _, c := range append(conns, plain) {
+		c.Close()
+	}
+}
+
+// The protocol of a plain connection is what its first bytes say, however they come.
+func TestPreface(t *testing.T) {
+	for in, want := range map[string]string{
+		"GET / HTTP/1.1\r\n\r\n": "decided", "P": "", "PR": "", "PO": "decided", "PRI * HTTP/2.0\r\n": "", Preface: "http2", Preface + "x": "http2",
+		"PRI * HTTP/1.1\r\n": "decided", "": "",
+	} {
+		http2, decided := prefaceOf([]byte(in))
+		if decided != (want != "") || http2 != (want == "http2") {
+			t.Errorf("%q: HTTP/2 %v, decided %v", in, http2, decided)
+		}
+	}
+	s := settings(nil)
+	s.H2C = true
+	h := newHost(t, 1, s)
+	at := h.listen(Bind{Addr: netip.MustParseAddrPort("127.0.0.1:0")}).Addr()
+	c, err := net.Dial("tcp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i := range len(Preface) {
+		c.Write([]byte(Preface[i : i+1]))
+	}
+	got := make([]byte, len(Preface))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != Preface {
+		t.Fatalf("%q, %v", got, err)
+	}
+}
