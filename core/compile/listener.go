@@ -28,7 +28,7 @@ func (r *Registry) listener(cfg *config.Config, spec *config.Listener) (listen.S
 		MergeSlashes:     spec.MergeSlashes,
 		Forward:          core.Forward(spec.Forward),
 	}
-	s := listen.Settings{Listener: l}
+	s := listen.Settings{Listener: l, H1: spec.Protocols.H1, H2C: spec.Protocols.H2C}
 	if spec.ProxyProtocol != nil {
 		s.Proxies = listen.NewNetworks(spec.ProxyProtocol.From)
 	}

@@ -76,7 +76,9 @@ func (d *decoder) respond(key string, n ast.Node, r *Route) {
 			d.secret(key, v, maxRespondBytes, &a.Body)
 		case "headers":
 			d.mapping(key, v, "", func(name string, k, v ast.Node) bool {
-				if d.fieldName(key, k, name) {
+				if strings.EqualFold(name, "date") {
+					d.problem(k, "", "the gateway writes header %q by itself", name)
+				} else if d.fieldName(key, k, name) {
 					d.list(name, v, func(v ast.Node) { d.header(name, v, a) })
 				}
 				return true
@@ -185,7 +187,7 @@ func (d *decoder) redirect(key string, n ast.Node, r *Route, parts *routeParts) 
 // redirectTemplate checks a Location: an absolute path or URL, in which every {name} is known.
 func (d *decoder) redirectTemplate(n ast.Node, r *Route) {
 	to := r.Redirect.To
-	absolute := strings.HasPrefix(to, "/") || strings.HasPrefix(to, "https://") || strings.HasPrefix(to, "http://") ||
+	absolute := strings.HasPrefix(to, "/") && !strings.HasPrefix(to, "//") || strings.HasPrefix(to, "https://") || strings.HasPrefix(to, "http://") ||
 		strings.HasPrefix(to, "{scheme}://") || strings.HasPrefix(to, "{path}")
 	if !absolute || len(to) > maxPathBytes {
 		d.problem(n, `write "https://{host}{path}"`, "%q is neither a path nor a URL", clip(to))
@@ -306,9 +308,11 @@ func (d *decoder) replacePrefix(key string, n ast.Node, r *Route) {
 func (d *decoder) rewrite(key string, n ast.Node, r *Route) {
 	a := &Rewrite{}
 	var to ast.Node
+	hasPattern := false
 	ok := d.mapping(key, n, "pattern to", func(key string, _, v ast.Node) bool {
 		switch key {
 		case "pattern":
+			hasPattern = true
 			var s string
 			if d.text(key, v, &s) {
 				a.Pattern = d.pattern(d.resolve(v), s, 0)
@@ -321,7 +325,7 @@ func (d *decoder) rewrite(key string, n ast.Node, r *Route) {
 		}
 		return true
 	})
-	if ok && to == nil {
+	if ok && (to == nil || !hasPattern) {
 		d.problem(n, "", "%q needs both %q and %q", key, "pattern", "to")
 	}
 	if a.Pattern != nil && to != nil {
@@ -358,7 +362,7 @@ func (d *decoder) rewriteTemplate(n ast.Node, a *Rewrite) {
 		}
 		closed := !braced || strings.HasPrefix(name[end:], "}")
 		name = name[:end]
-		if !closed || !hasGroup(a.Pattern, name) {
+		if !closed || !braced && !isDigits(name) || !hasGroup(a.Pattern, name) {
 			d.problemAt(d.src.inside(d.at(n), a.To, at), "write ${name}, $1, ${1}x, or $$ for a dollar sign",
 				"the pattern has no group %q", clip(name))
 			return

@@ -128,8 +128,8 @@ func parsePort(s string, low uint64) (uint16, bool) {
 func hostProblem(host string) string {
 	if inner, ok := strings.CutPrefix(host, "["); ok {
 		inner, closed := strings.CutSuffix(inner, "]")
-		if addr, err := netip.ParseAddr(inner); !closed || err != nil || !addr.Is6() {
-			return "an IPv6 address is written as [::1]"
+		if addr, err := netip.ParseAddr(inner); !closed || err != nil || !addr.Is6() || addr.Zone() != "" {
+			return "an IPv6 address is written as [::1], without a zone"
 		}
 		return ""
 	}

@@ -134,7 +134,7 @@ func (l *loader) checkBinds() {
 	}
 	l.checkBind(admin, ports, paths)
 	if admin.Addr.IsValid() && !admin.Addr.Addr().IsLoopback() {
-		l.warnAt(admin.Pos, "bind it to 127.0.0.1 or to a unix socket", "the admin API asks for no password, and other hosts can reach it here")
+		l.problemAt(admin.Pos, "bind it to 127.0.0.1 or to a unix socket", "the admin API asks for no password, and other hosts could reach it here")
 	}
 }
 

@@ -66,6 +66,15 @@ type Listener struct {
 	HalfClose     bool           // a client that closes its sending side is still there: the upstream work goes on
 	MergeSlashes  bool           // "//" in a path is read and forwarded as "/"
 	Forward       Forward
+	Protocols     Protocols
+	TLS           *TLS // nil: not encrypted
+}
+
+// Protocols are what a listener's clients may speak.
+type Protocols struct {
+	H1  bool // HTTP/1.1 and 1.0; true
+	H2  bool // HTTP/2, agreed on in the TLS handshake; true with tls
+	H2C bool // HTTP/2 without TLS, by prior knowledge
 }
 
 // ListenerTimeouts bound how long a client may take.

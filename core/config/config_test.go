@@ -31,6 +31,15 @@ func bare(cfg *Config) *Config {
 		for j := range l.Binds {
 			clear(&l.Binds[j].Pos)
 		}
+		if t := l.TLS; t != nil {
+			clear(&t.Pos)
+			for j := range t.Certificates {
+				clear(&t.Certificates[j].Pos)
+			}
+			if t.ClientAuth != nil {
+				clear(&t.ClientAuth.Pos)
+			}
+		}
 	}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
@@ -72,6 +81,8 @@ func TestDefaults(t *testing.T) {
 			Limits:   ListenerLimits{HeaderBytes: 32768, Headers: 100},
 			RealIP:   &RealIP{Header: "X-Forwarded-For", Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 			Forward:  Forward{XForwarded: true, RequestID: "X-Request-ID"},
+
+			Protocols: Protocols{H1: true},
 		}},
 		Upstreams: []Upstream{{
 			Name:        "a",

@@ -112,6 +112,56 @@ func (w *dumper) listener(l *Listener) {
 	w.line("merge_slashes: %t", l.MergeSlashes)
 	w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s }",
 		f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)))
+	w.line("protocols: [%s]", strings.Join(l.Protocols.names(), ", "))
+	if l.TLS != nil {
+		w.block("tls:", func() { w.tls(l.TLS) })
+	}
+}
+
+func (p Protocols) names() (names []string) {
+	for _, known := range []struct {
+		on   bool
+		name string
+	}{{p.H1, "h1"}, {p.H2, "h2"}, {p.H2C, "h2c"}} {
+		if known.on {
+			names = append(names, known.name)
+		}
+	}
+	return names
+}
+
+func (w *dumper) tls(t *TLS) {
+	w.block("certificates:", func() {
+		for _, c := range t.Certificates {
+			cert := c.Cert
+			if c.Inline {
+				cert = redacted
+			}
+			if c.Key.Reveal() == "" {
+				w.line("- %s", quote(cert))
+			} else {
+				w.line("- { cert: %s, key: %s }", quote(cert), quote(c.Key.String()))
+			}
+		}
+	})
+	if t.Default != "" {
+		w.line("default: %s", quote(t.Default))
+	}
+	w.line("unknown: %s", t.Unknown)
+	w.line("min_version: %s", quote(t.MinVersion))
+	if a := t.ClientAuth; a != nil {
+		w.line("client_auth: { mode: %s, ca: %s, crl: %s }", a.Mode, quote(a.CA), quoteList(a.CRL))
+	}
+	w.line("handshakes: %d", t.Handshakes)
+	w.line("timeout: %s", formatDuration(t.Timeout))
+	switch k := &t.Tickets; {
+	case k.Off:
+		w.line("tickets: false")
+	case k.Secret.Reveal() != "":
+		w.line("tickets: { secret: %s, rotate: %s }", quote(k.Secret.String()), formatDuration(k.Rotate))
+	default:
+		w.line("tickets: { rotate: %s }", formatDuration(k.Rotate))
+	}
 }
 
 func (w *dumper) upstream(u *Upstream) {

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	listenerKeys  = "bind timeouts limits real_ip proxy_protocol redirect half_close merge_slashes forward"
+	listenerKeys  = "bind timeouts limits real_ip proxy_protocol redirect half_close merge_slashes forward protocols tls"
 	realIPHeaders = "X-Forwarded-For Forwarded X-Real-IP"
 	maxBodyBytes  = 1 << 50
 	maxCount      = 10_000_000 // of connections, and of whatever else is only counted
@@ -33,6 +33,7 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 	}
 	l := defaultListener(name, d.at(k))
 	hasBind := false
+	var protocols ast.Node
 	ok := d.mapping(name, v, listenerKeys, func(key string, k, v ast.Node) bool {
 		switch key {
 		case "bind":
@@ -62,6 +63,11 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 			d.boolean(key, v, &l.MergeSlashes)
 		case "forward":
 			d.forward(key, v, &l.Forward)
+		case "protocols":
+			protocols = v
+			d.protocols(key, v, &l.Protocols)
+		case "tls":
+			d.tls(key, v, &l)
 		default:
 			return false
 		}
@@ -70,8 +76,37 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 	if ok && !hasBind {
 		d.problem(k, `add bind: ":80"`, "listener %q has no %q", name, "bind")
 	}
+	d.checkProtocols(protocols, &l)
 	d.listeners[name] = len(d.cfg.Listeners)
 	d.cfg.Listeners = append(d.cfg.Listeners, l)
+}
+
+// protocols reads a list of h1, h2 and h2c.
+func (d *decoder) protocols(key string, n ast.Node, p *Protocols) {
+	d.list(key, n, func(v ast.Node) {
+		var name string
+		d.word(key, v, "h1 h2 h2c", &name)
+		switch name {
+		case "h1":
+			p.H1 = true
+		case "h2":
+			p.H2 = true
+		case "h2c":
+			p.H2C = true
+		}
+	})
+}
+
+// checkProtocols gives a listener that names no protocol those of its kind; n is what it named.
+func (d *decoder) checkProtocols(n ast.Node, l *Listener) {
+	switch p := &l.Protocols; {
+	case n == nil:
+		*p = Protocols{H1: true, H2: l.TLS != nil}
+	case l.TLS == nil && p.H2:
+		d.problem(n, "write h2c, or add tls", "listener %q speaks %q without %q", l.Name, "h2", "tls")
+	case l.TLS != nil && p.H2C:
+		d.problem(n, "write h2", "listener %q speaks %q with %q", l.Name, "h2c", "tls")
+	}
 }
 
 func (d *decoder) listenerTimeouts(key string, n ast.Node, t *ListenerTimeouts) {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -14,6 +15,7 @@ const (
 	maxConditions   = 64 // of one kind in one match
 	maxPathBytes    = 4096
 	maxPathSegments = 64
+	maxPathParams   = 16
 )
 
 // match reads one match: the short form "[METHOD ]host/path", or a map.
@@ -212,6 +214,9 @@ func pathProblem(path string, kind PathKind) (wrong, hint string, offset int) {
 			if names[name] {
 				return fmt.Sprintf("parameter {%s} is given twice", name), "", at
 			}
+			if len(names) == maxPathParams {
+				return fmt.Sprintf("a path has at most %d parameters", maxPathParams), "", at
+			}
 			names[name] = true
 		} else if wrong, hint, i := segmentProblem(segment); wrong != "" {
 			return wrong, hint, at + i
@@ -229,6 +234,8 @@ func segmentProblem(segment string) (wrong, hint string, offset int) {
 			return "a parameter takes a whole segment", "write /{name}/, with letters, digits and _ in the name", i
 		case c == '*':
 			return "* stands only at the end of a path, after a slash", "write /{name}/ for one segment", i
+		case c == '\\':
+			return "a path holds no backslash", "", i
 		case c == '?' || c == '#':
 			return fmt.Sprintf("a path holds no %q", c), "use query: for conditions on the query", i
 		case c <= ' ' || c >= 0x7f:
@@ -237,9 +244,30 @@ func segmentProblem(segment string) (wrong, hint string, offset int) {
 			if i+2 >= len(segment) || !isHex(segment[i+1]) || !isHex(segment[i+2]) {
 				return "% is followed by two hexadecimal digits", "a percent sign itself is %25", i
 			}
+			if segment[i+1:i+3] == "00" {
+				return "a path holds no NUL", "", i
+			}
 		}
 	}
+	if hidesDots(segment) {
+		return "a path that hides . or .. is refused, so this cannot match", "", 0
+	}
 	return "", "", 0
+}
+
+// hidesDots tells whether a part of the segment is . or .. for somebody who decodes it before he splits it, or who cuts off its
+// parameters: no request with such a path reaches a route. Its triplets must be valid.
+func hidesDots(segment string) bool {
+	decoded, err := url.PathUnescape(segment)
+	if err != nil {
+		return false
+	}
+	for _, part := range strings.FieldsFunc(decoded, func(c rune) bool { return c == '/' || c == '\\' }) {
+		if name, _, _ := strings.Cut(part, ";"); name == "." || name == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 func isHex(c byte) bool {
@@ -330,7 +358,7 @@ func (d *decoder) mediaType(key string, n ast.Node, m *Match) {
 	}
 	s = strings.ToLower(s)
 	kind, sub, found := strings.Cut(s, "/")
-	if !found || !isToken(kind) || !isToken(sub) || kind == "*" {
+	if !found || !isToken(kind) || !isToken(sub) || strings.Contains(kind, "*") {
 		d.problem(n, `write "application/json" or "text/*", without parameters`, "%q is no media type", clip(s))
 		return
 	}

@@ -34,7 +34,7 @@ type Settings struct {
 	Listener *core.Listener
 	Proxies  *Networks // peers that must send a PROXY header, while all others are refused; nil: no PROXY protocol
 	TLS      *TLS      // nil: not encrypted
-	H2C      bool      // a client may begin with HTTP/2 by prior knowledge
+	H1, H2C  bool      // without TLS: HTTP/1.1, HTTP/2 by prior knowledge, or either
 }
 
 // TLS is how connections of a listener are encrypted.

@@ -50,6 +50,9 @@ func NewPort(l *loop.Loop, c *Caps, s Settings, p Protocol) *Port {
 // Settings are the listener's settings in force.
 func (p *Port) Settings() *core.Listener { return p.settings.Listener }
 
+// Draining says whether the port has ended.
+func (p *Port) Draining() bool { return p.draining }
+
 // Configure puts s in force: for what is accepted from now on, and for the next request of each open connection.
 func (p *Port) Configure(s Settings) { p.settings = s }
 
@@ -186,12 +189,12 @@ func (p *Port) begin(c *loop.Conn, peer netip.AddrPort, early []byte) (deadline 
 		deadline = p.after(s.TLS.Timeout)
 		p.counters.Handshaking++
 		c.Handle(&tlsConn{port: p, peer: peer, early: append([]byte(nil), early...), deadline: deadline})
-	case s.H2C:
+	case s.H2C && s.H1:
 		deadline = p.after(s.Listener.IdleTimeout)
 		c.Handle(&prefaceConn{port: p, peer: peer, held: append([]byte(nil), early...)})
 	default:
 		deadline = p.after(s.Listener.IdleTimeout)
-		c.Handle(p.protocol(c, p, Accepted{Peer: peer, Early: early}))
+		c.Handle(p.protocol(c, p, Accepted{Peer: peer, HTTP2: s.H2C, Early: early}))
 	}
 	return deadline
 }

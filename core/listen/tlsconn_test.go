@@ -129,7 +129,7 @@ func TestPreface(t *testing.T) {
 		}
 	}
 	s := settings(nil)
-	s.H2C = true
+	s.H1, s.H2C = true, true
 	h := newHost(t, 1, s)
 	at := h.listen(Bind{Addr: netip.MustParseAddrPort("127.0.0.1:0")}).Addr()
 	c, err := net.Dial("tcp", at.String())

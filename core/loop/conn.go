@@ -29,6 +29,8 @@ type Conn struct {
 	ReadTimeout, WriteTimeout, Deadline int64
 	// Group is for whoever adopted it.
 	Group *Group
+	// Busy says that tasks beside the handler work for the connection: to be idle is no reason to close it.
+	Busy bool
 	// HalfClose says that a peer which closes its sending side has not hung up.
 	HalfClose bool
 
@@ -87,10 +89,10 @@ func (c *Conn) Handle(h Handler) { c.handler = h }
 // Handler is who serves c.
 func (c *Conn) Handler() Handler { return c.handler }
 
-// EachIdle calls f for every connection of l that nobody uses at the moment. f may close it.
+// EachIdle calls f for every connection of l that nobody uses at the moment, nor works for. f may close it.
 func (l *Loop) EachIdle(f func(c *Conn)) {
 	for _, c := range l.conns {
-		if c != nil && c.idle && !c.Readable() {
+		if c != nil && c.idle && !c.Busy && !c.Readable() {
 			f(c)
 		}
 	}

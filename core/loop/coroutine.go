@@ -40,6 +40,7 @@ type coroutine struct {
 	result error // of the wait
 	ran    int64 // when it last yielded
 	peer   *Conn // watched while parked: its hang-up ends the wait
+	hungUp bool  // by Hangup
 }
 
 // Task is the handle of a coroutine, for those who wake or interrupt it. It must not be used after the task has ended.
@@ -124,7 +125,7 @@ func (co *coroutine) clear() {
 	if co.peer != nil {
 		co.peer.watcher = nil
 	}
-	co.conn, co.task, co.peer = nil, nil, nil
+	co.conn, co.task, co.peer, co.hungUp = nil, nil, nil, false
 	co.timer.deadline = 0
 }
 
@@ -192,7 +193,7 @@ func (co *coroutine) park(deadline int64) error {
 	if l.stopping {
 		return ErrStopped
 	}
-	if co.peer != nil && co.peer.gone() {
+	if co.hungUp || co.peer != nil && co.peer.gone() {
 		return ErrHangup
 	}
 	l.wheel.set(&co.timer, deadline)
@@ -266,6 +267,12 @@ func (l *Loop) Watch(c *Conn) {
 
 // Wake ends t's Park.
 func (t Task) Wake() { t.co.loop.interrupt(t.co, nil) }
+
+// Hangup tells t that whom it works for has gone: it ends every wait of t with ErrHangup, now and from now on.
+func (t Task) Hangup() {
+	t.co.hungUp = true
+	t.co.loop.interrupt(t.co, ErrHangup)
+}
 
 // Interrupt ends whatever t waits for with err. One that does not wait takes no notice: ask again, or leave it a sign.
 func (t Task) Interrupt(err error) { t.co.loop.interrupt(t.co, err) }

@@ -363,3 +363,28 @@ type told struct{ closed int }
 func (h *told) Serve(*Conn)    {}
 func (h *told) String() string { return "told" }
 func (h *told) Closed(*Conn)   { h.closed++ }
+
+// A task whom it was told that nobody waits for it learns so at every wait, and whoever gets its coroutine next does not.
+func TestHangup(t *testing.T) {
+	l, _ := start(t, Options{})
+	var worker Task
+	errs := make(chan error, 2)
+	done := spawn(l, func() {
+		worker = l.Self()
+		errs <- l.Park(0)
+		errs <- l.Park(0)
+	})
+	eventually(t, l, "the task waits", func() bool { return worker.co != nil && worker.co.parked })
+	on(t, l, func() { worker.Hangup() })
+	for range 2 {
+		if err := receive(t, errs, "the end of a wait"); err != ErrHangup {
+			t.Errorf("the wait ended with %v", err)
+		}
+	}
+	receive(t, done, "the end of the task")
+	task(t, l, func() {
+		if err := l.Park(l.Now() + 1); err != ErrTimeout {
+			t.Errorf("the next task's wait ended with %v", err)
+		}
+	})
+}

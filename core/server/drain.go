@@ -14,7 +14,10 @@ func (s *Server) drain(signals <-chan os.Signal) {
 	limit := s.state.Load().compiled.Config.Drain
 	s.draining.Store(true)
 	s.log.Info("draining", "for at most", limit)
-	onEach(s.loops, func(i int) { s.workers[i].Drain() })
+	onEach(s.loops, func(i int) {
+		s.workers[i].Drain()
+		s.http2[i].Drain()
+	})
 	for _, l := range s.listeners {
 		l.drain(s.loops)
 		l.closeSockets()

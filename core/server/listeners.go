@@ -106,8 +106,11 @@ func (l *listener) sockets(b listen.Bind) *listen.Sockets {
 func (s *Server) newListener(settings listen.Settings) *listener {
 	l := &listener{name: settings.Listener.Name, caps: listen.NewCaps()}
 	for i := range s.loops {
-		server := s.http1[i]
+		server, server2 := s.http1[i], s.http2[i]
 		speak := func(c *loop.Conn, p *listen.Port, a listen.Accepted) loop.Handler {
+			if a.HTTP2 {
+				return server2.NewConn(c, p, a.Peer, a.TLS, a.Early)
+			}
 			return server.NewConn(c, p, a.Peer, a.TLS, a.Early)
 		}
 		l.ports = append(l.ports, listen.NewPort(s.loops[i], l.caps, settings, speak))

@@ -19,6 +19,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/compile"
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/http1"
+	"github.com/sluice-gateway/sluice/core/http2"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/core/observe"
 )
@@ -45,6 +46,7 @@ type Server struct {
 	loops    []*loop.Loop
 	workers  []*core.Worker
 	http1    []*http1.Server // by loop
+	http2    []*http2.Server // likewise
 	gateway  *core.Gateway
 	registry *compile.Registry
 	watchdog *loop.Watchdog
@@ -166,6 +168,7 @@ func (s *Server) makeLoops(cfg *config.Config) error {
 		w := s.gateway.NewWorker(l)
 		s.workers = append(s.workers, w)
 		s.http1 = append(s.http1, http1.NewServer(w))
+		s.http2 = append(s.http2, http2.NewServer(w))
 	}
 	s.registry = compile.NewRegistry(s.workers, s.observer.Registry(), s.log)
 	s.collect()

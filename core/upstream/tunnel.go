@@ -96,7 +96,7 @@ func (t *tunnel) step(dst, src *loop.Conn) (int64, error) {
 		}
 	}
 	t.loop.Return(buf)
-	if err != nil || n < len(buf) {
+	if err != nil || n < len(buf) || dst.Encrypted() || src.Encrypted() {
 		return int64(n), err
 	}
 	moved, wrote, err := t.loop.Splice(dst, src, bulkBytes)

@@ -1,0 +1,206 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// TLS is how a listener's connections are encrypted.
+type TLS struct {
+	Pos          Pos
+	Certificates []Certificate
+	Default      string // name whose certificate clients get that ask for an unknown one or for none; "": the first certificate's
+	Unknown      string // what such clients get: default, refuse
+	MinVersion   string // 1.2, 1.3
+	ClientAuth   *ClientAuth
+	Handshakes   int           // at once on one loop; 1024
+	Timeout      time.Duration // of a handshake; 10s
+	Tickets      Tickets
+}
+
+// Certificate is where a certificate and its key are.
+type Certificate struct {
+	Pos  Pos
+	Cert string // file, or PEM text if it was given by reference
+	Key  Secret // file, or PEM text; "": in the same place as the certificate
+	// Inline says that Cert and Key are PEM text.
+	Inline bool
+}
+
+// ClientAuth asks clients for certificates.
+type ClientAuth struct {
+	Pos  Pos
+	Mode string   // optional, require
+	CA   string   // file with the certificates that sign those of clients
+	CRL  []string // files of revoked certificates
+}
+
+// Tickets are how clients resume sessions.
+type Tickets struct {
+	Off    bool
+	Secret Secret        // shared by a fleet: each member can resume the sessions of the others; "": random keys
+	Rotate time.Duration // a new key is used after this; 12h
+}
+
+const (
+	tlsKeys         = "certificates default unknown min_version client_auth handshakes timeout tickets"
+	maxPEMBytes     = 1 << 20
+	maxTicketSecret = 4 << 10
+)
+
+func (d *decoder) tls(key string, n ast.Node, l *Listener) {
+	t := &TLS{Pos: d.at(n), Unknown: "default", MinVersion: "1.2", Handshakes: 1024, Timeout: 10 * time.Second, Tickets: Tickets{Rotate: 12 * time.Hour}}
+	named := false
+	ok := d.mapping(key, n, tlsKeys, func(key string, k, v ast.Node) bool {
+		switch key {
+		case "certificates":
+			named = true
+			d.list(key, v, func(v ast.Node) { d.certificate(key, v, t) })
+		case "default":
+			d.text(key, v, &t.Default)
+		case "unknown":
+			d.word(key, v, "default refuse", &t.Unknown)
+		case "min_version":
+			d.version(key, v, &t.MinVersion)
+		case "client_auth":
+			d.clientAuth(key, v, t)
+		case "handshakes":
+			d.integer(key, v, 1, maxCount, &t.Handshakes)
+		case "timeout":
+			d.duration(key, v, time.Millisecond, &t.Timeout)
+		case "tickets":
+			d.tickets(key, v, &t.Tickets)
+		default:
+			return false
+		}
+		return true
+	})
+	if ok && !named {
+		d.problem(n, "add certificates: [{ cert: site.pem, key: site.key }]", "%q has no %q", key, "certificates")
+	}
+	l.TLS = t
+}
+
+// version takes 1.2 and 1.3, which YAML reads as numbers.
+func (d *decoder) version(key string, n ast.Node, to *string) {
+	switch s := strings.Trim(n.String(), `"' `); s {
+	case "1.2", "1.3":
+		*to = s
+	default:
+		d.problem(n, "1.2 or 1.3", "%q is no version of TLS that is spoken here", key)
+	}
+}
+
+// certificate reads one entry: a bundle with both, a pattern of bundles, or a pair.
+func (d *decoder) certificate(key string, n ast.Node, t *TLS) {
+	c := Certificate{Pos: d.at(n)}
+	if _, pair := d.resolve(n).(*ast.MappingNode); !pair {
+		if d.pemOrFile(key, n, &c) {
+			t.Certificates = append(t.Certificates, c)
+		}
+		return
+	}
+	hasKey, hasCert, valid := false, false, true
+	ok := d.mapping(key, n, "cert key", func(key string, _, v ast.Node) bool {
+		switch key {
+		case "cert":
+			hasCert = true
+			valid = d.pemOrFile(key, v, &c) && valid
+		case "key":
+			hasKey = true
+			if valid = d.secret(key, v, maxPEMBytes, &c.Key) && valid; !c.Key.IsReference() {
+				c.Key = Literal(d.relative(c.Key.Reveal()))
+			}
+		default:
+			return false
+		}
+		return true
+	})
+	switch {
+	case !ok:
+	case !hasCert:
+		d.problem(n, "add cert: site.pem", "a certificate has no %q", "cert")
+	case !hasKey:
+		d.problem(n, "add key: site.key, or write the bundle's name alone", "a certificate has no %q", "key")
+	case !valid:
+	case c.Inline != c.Key.IsReference():
+		d.problem(n, "both as files, or both by reference", "certificate and key stand in different kinds of places")
+	default:
+		t.Certificates = append(t.Certificates, c)
+	}
+}
+
+func (d *decoder) pemOrFile(key string, n ast.Node, c *Certificate) bool {
+	var s Secret
+	if !d.secret(key, n, maxPEMBytes, &s) {
+		return false
+	}
+	c.Cert, c.Inline = s.Reveal(), s.IsReference()
+	if !c.Inline {
+		if c.Cert == "" {
+			d.problem(n, "", "%q names no file", key)
+			return false
+		}
+		c.Cert = d.relative(c.Cert)
+	}
+	return true
+}
+
+// relative makes a file's name one that holds wherever the gateway was started: relative ones are the configuration's neighbours.
+func (d *decoder) relative(name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(d.src.name), name)
+}
+
+func (d *decoder) clientAuth(key string, n ast.Node, t *TLS) {
+	a := &ClientAuth{Pos: d.at(n), Mode: "require"}
+	ok := d.mapping(key, n, "mode ca crl", func(key string, _, v ast.Node) bool {
+		switch key {
+		case "mode":
+			d.word(key, v, "optional require", &a.Mode)
+		case "ca":
+			if d.text(key, v, &a.CA) {
+				a.CA = d.relative(a.CA)
+			}
+		case "crl":
+			d.list(key, v, func(v ast.Node) {
+				var file string
+				if d.text(key, v, &file) {
+					a.CRL = append(a.CRL, d.relative(file))
+				}
+			})
+		default:
+			return false
+		}
+		return true
+	})
+	if ok && a.CA == "" {
+		d.problem(n, "add ca: clients.pem", "%q has no %q: no client could be known", key, "ca")
+	}
+	t.ClientAuth = a
+}
+
+func (d *decoder) tickets(key string, n ast.Node, t *Tickets) {
+	if b, ok := d.resolve(n).(*ast.BoolNode); ok {
+		t.Off = !b.Value
+		return
+	}
+	d.mapping(key, n, "secret rotate", func(key string, _, v ast.Node) bool {
+		switch key {
+		case "secret":
+			if d.secret(key, v, maxTicketSecret, &t.Secret) && len(t.Secret.Reveal()) < 32 {
+				d.problem(v, "openssl rand -hex 32", "%q is shorter than 32 bytes", key)
+			}
+		case "rotate":
+			d.duration(key, v, time.Minute, &t.Rotate)
+		default:
+			return false
+		}
+		return true
+	})
+}

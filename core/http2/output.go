@@ -1,0 +1,80 @@
+package http2
+
+// outBytes is how much the output of a connection gathers before streams must wait: a slow reader's share of memory.
+const outBytes = 60 << 10
+
+// maxSent bounds the payload of the frames that we send, so that streams take turns.
+const maxSent = 16 << 10
+
+// output is what a connection has to send.
+type output struct {
+	buf     []byte // whole buffer of the loop, borrowed; nil: nothing to send
+	pending []byte // gathered; grows out of buf at need
+	writing bool   // a task writes, and takes what is gathered meanwhile
+	task    func()
+}
+
+// waits says whether something is gathered or being written.
+func (o *output) waits() bool { return o.writing || len(o.pending) > 0 }
+
+// full says that who can should wait.
+func (o *output) full() bool { return len(o.pending) >= outBytes }
+
+// append gives the output to append n bytes to; appended must follow before any wait.
+func (c *conn) append(n int) []byte {
+	o := &c.out
+	if o.buf == nil {
+		o.buf = c.server.worker.Loop.Borrow()
+		o.pending = o.buf[:0]
+	}
+	return o.pending
+}
+
+// appended takes the output back. Whoever appends first has it written at the end of the turn.
+func (c *conn) appended(b []byte) {
+	o := &c.out
+	o.pending = b
+	if o.writing || c.closed {
+		return
+	}
+	o.writing = true
+	if o.task == nil {
+		o.task = c.flush
+	}
+	c.server.worker.Loop.Go(o.task)
+}
+
+// flush writes until nothing is left.
+func (c *conn) flush() {
+	o, l := &c.out, c.server.worker.Loop
+	for len(o.pending) > 0 && !c.closed {
+		buf, out := o.buf, o.pending
+		o.buf, o.pending = nil, nil
+		_, err := c.raw.Write(out)
+		l.Return(buf)
+		if err != nil {
+			c.raw.Close()
+			break
+		}
+		c.wakeBlocked()
+	}
+	o.writing = false
+	if o.buf != nil {
+		l.Return(o.buf)
+		o.buf, o.pending = nil, nil
+	}
+	if c.closed {
+		return
+	}
+	if c.dying {
+		c.raw.CloseWrite()
+	}
+	c.rest()
+}
+
+// wakeBlocked lets streams that wait for room or for the window look again, in the order in which they came.
+func (c *conn) wakeBlocked() {
+	for _, t := range c.blocked {
+		t.sender.Wake()
+	}
+}

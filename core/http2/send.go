@@ -1,0 +1,188 @@
+package http2
+
+import (
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
+)
+
+// sendHead sends a header block: a 1xx answer, or the answer's head.
+func (t *stream) sendHead(m *core.Message, end bool) *core.Error {
+	if err := t.roomy(); err != nil {
+		return err
+	}
+	c := t.conn
+	b := c.append(0)
+	start := len(b)
+	b = append(b, make([]byte, FrameHeaderBytes)...)
+	b = c.encoder.AppendResponse(b, m)
+	t.endBlock(b, start, end)
+	t.x.Sent.ResponseHead += int64(len(b) - start)
+	return nil
+}
+
+func (t *stream) sendTrailer(lines []byte) *core.Error {
+	if err := t.roomy(); err != nil {
+		return err
+	}
+	c := t.conn
+	b := c.append(0)
+	start := len(b)
+	b = append(b, make([]byte, FrameHeaderBytes)...)
+	b = c.encoder.AppendTrailer(b, lines)
+	t.endBlock(b, start, true)
+	return nil
+}
+
+// endBlock writes the frame headers of the block that stands in b behind the room for the first of them. Nothing can come
+// between the frames of a block: all are appended at once.
+func (t *stream) endBlock(b []byte, start int, end bool) {
+	c := t.conn
+	h := FrameHeader{Type: FrameHeaders, Stream: t.id}
+	if end {
+		h.Flags, t.finished = FlagEndStream, true
+	}
+	for {
+		n := len(b) - start - FrameHeaderBytes
+		if n <= c.maxFrame {
+			h.Length, h.Flags = uint32(n), h.Flags|FlagEndHeaders
+			PutFrameHeader(b[start:], h)
+			break
+		}
+		h.Length = uint32(c.maxFrame)
+		PutFrameHeader(b[start:], h)
+		start += FrameHeaderBytes + c.maxFrame
+		b = append(b, make([]byte, FrameHeaderBytes)...)
+		copy(b[start+FrameHeaderBytes:], b[start:len(b)-FrameHeaderBytes])
+		h = FrameHeader{Type: FrameContinuation, Stream: t.id}
+	}
+	c.appended(b)
+}
+
+// sendData sends bytes of the body; end says that they are the last.
+func (t *stream) sendData(p []byte, end bool) *core.Error {
+	c := t.conn
+	for {
+		if len(p) > 0 {
+			if err := t.sendable(); err != nil {
+				return err
+			}
+		} else if err := t.roomy(); err != nil {
+			return err
+		}
+		n := int(min(int64(len(p)), int64(c.maxFrame), t.window, c.window))
+		last := end && n == len(p)
+		if n > 0 || last {
+			h := FrameHeader{Length: uint32(n), Type: FrameData, Stream: t.id}
+			if last {
+				h.Flags, t.finished = FlagEndStream, true
+			}
+			b := AppendFrameHeader(c.append(0), h)
+			c.appended(append(b, p[:n]...))
+			t.window -= int64(n)
+			c.window -= int64(n)
+			c.calm.tokens[calmWindow] = min(c.calm.tokens[calmWindow]+2, 2*rates[calmWindow])
+		}
+		if p = p[n:]; len(p) == 0 {
+			return nil
+		}
+	}
+}
+
+// sendable waits until the client takes bytes of the body and there is room for them.
+func (t *stream) sendable() *core.Error {
+	for {
+		if err := t.roomy(); err != nil {
+			return err
+		}
+		if t.window > 0 && t.conn.window > 0 {
+			return nil
+		}
+		if err := t.wait(); err != nil {
+			return err
+		}
+	}
+}
+
+// roomy waits until the connection's output takes more.
+func (t *stream) roomy() *core.Error {
+	for {
+		switch {
+		case t.gone:
+			return core.ErrClientGone
+		case !t.conn.out.full():
+			return nil
+		}
+		if err := t.wait(); err != nil {
+			return err
+		}
+	}
+}
+
+// wait waits in line until something has changed.
+func (t *stream) wait() *core.Error {
+	c := t.conn
+	l := c.server.worker.Loop
+	deadline := int64(0)
+	if timeout := t.x.Listener.WriteTimeout; timeout > 0 {
+		deadline = l.Now() + int64(timeout)
+	}
+	t.sender = l.Self()
+	c.line(t)
+	err := l.Park(deadline)
+	c.unblock(t)
+	switch err {
+	case nil:
+		return nil
+	case loop.ErrTimeout:
+		c.resetStream(t.id, CodeCancel)
+		return core.ErrClientSlow
+	}
+	return core.ErrClientGone
+}
+
+// line puts t in line: by urgency, and behind those of the same.
+func (c *conn) line(t *stream) {
+	i := len(c.blocked)
+	for i > 0 && c.blocked[i-1].urgency > t.urgency {
+		i--
+	}
+	c.blocked = append(c.blocked, nil)
+	copy(c.blocked[i+1:], c.blocked[i:])
+	c.blocked[i] = t
+	t.waiting = true
+}
+
+func (c *conn) unblock(t *stream) {
+	t.waiting = false
+	for i := range c.blocked {
+		if c.blocked[i] == t {
+			c.blocked = append(c.blocked[:i], c.blocked[i+1:]...)
+			return
+		}
+	}
+}
+
+// unblock lets the stream look again whether it can send.
+func (t *stream) unblock() {
+	if t.waiting {
+		t.sender.Wake()
+	}
+}
+
+// prioritise takes the urgency of a Priority value (RFC 9218, 4.1). What is not understood changes nothing.
+func (c *conn) prioritise(id uint32, value []byte) {
+	if t := c.streams[id]; t != nil {
+		t.urgency = urgencyOf(value, t.urgency)
+	}
+}
+
+const defaultUrgency = 3 // RFC 9218, 4.1
+
+func urgencyOf(value []byte, before uint8) uint8 {
+	for i := 0; i+2 < len(value); i++ {
+		if value[i] == 'u' && value[i+1] == '=' && value[i+2] >= '0' && value[i+2] <= '7' && (i == 0 || value[i-1] == ' ' || value[i-1] == ',') {
+			return value[i+2] - '0'
+		}
+	}
+	return before
+}
