@@ -48,6 +48,7 @@ var (
 	ErrRequestTimeout  = &Error{Status: 408, Reason: "request_timeout", Close: true}
 	ErrBodyTooLarge    = &Error{Status: 413, Reason: "body_too_large", Close: true}
 	ErrExpectation     = &Error{Status: 417, Reason: "expectation_failed", Close: true}
+	ErrMisdirected     = &Error{Status: 421, Reason: "misdirected_request", Close: true}
 	ErrInternal        = &Error{Status: 500, Reason: "internal", Side: SideInternal, Close: true}
 	ErrConnectFailed   = &Error{Status: 502, Reason: "connect_failed", Side: SideUpstream, Retry: RetryUnsent}
 	ErrUpstreamReset   = &Error{Status: 502, Reason: "upstream_reset", Side: SideUpstream, Retry: RetryIfReused}

@@ -85,6 +85,9 @@ func (x *Exchange) admit() *Error {
 	if x.Request.Has(FieldExpect) && !x.Request.Expect100 {
 		return ErrExpectation
 	}
+	if x.Client.TLS != nil && !x.Client.TLS.serves(x.Request.Host()) {
+		return ErrMisdirected
+	}
 	return x.Request.NormalizeTarget(x.Listener.MergeSlashes)
 }
 

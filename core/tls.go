@@ -1,10 +1,36 @@
 package core
 
-// TLS is what the handshake of a client's connection came to. Immutable.
+// TLS is what the handshake of a client's connection came to. It is of the connection's loop.
 type TLS struct {
 	Version    uint16 // as in crypto/tls
 	Cipher     uint16
 	ServerName string // that the client asked for (SNI), in lower case; "": none
 	Protocol   string // negotiated by ALPN; "": none
 	Resumed    bool
+
+	// Names say for which hosts a connection may be used; nil: for all.
+	Names  Names
+	served []byte // the host that was asked for last, if it is one of them
+}
+
+// Names are the certificates of a listener.
+type Names interface {
+	// ServesName says whether a connection for serverName may be used for host as well.
+	ServesName(serverName, host string) bool
+}
+
+// serves says whether a request for this authority may come on the connection (RFC 9110, 7.4 and 15.5.20).
+func (t *TLS) serves(authority []byte) bool {
+	if t.Names == nil || len(t.served) > 0 && string(authority) == string(t.served) {
+		return true
+	}
+	host, _ := splitPort(authority)
+	if len(host) > 1 && host[0] == '[' {
+		host = host[1 : len(host)-1]
+	}
+	if !EqualFold(host, t.ServerName) && !t.Names.ServesName(t.ServerName, string(host)) {
+		return false
+	}
+	t.served = append(t.served[:0], authority...)
+	return true
 }

@@ -29,6 +29,8 @@ const usage = `usage: sluice COMMAND [flags]
 
   run -c FILE             serve a configuration
   check -c FILE           say what is wrong with a configuration; exit 1 if it is refused
+  explain -c FILE [METHOD] URL [-H 'name: value']... [--client IP] [--listener NAME]
+                          say which route a request takes, and why no more specific one does; exit 1 if none does
   ctl [--admin ADDR] ...  ask a running gateway: status, routes, upstreams, metrics, config, log-level, reload
   version                 print the version
 
@@ -50,6 +52,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return runServer(args, stderr)
 	case "check":
 		return runCheck(args, stdout, stderr)
+	case "explain":
+		return runExplain(args, stdout, stderr)
 	case "ctl":
 		return admin.Ctl(args, stdout, stderr)
 	case "version":

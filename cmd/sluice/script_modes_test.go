@@ -12,7 +12,8 @@ import (
 // upstreamMode is a way in which a fake upstream behaves.
 type upstreamMode struct {
 	takes takes
-	serve func(c *upstreamConn) error // a whole connection; nil: nobody listens
+	serve func(c *upstreamConn) error // a whole connection; nil: nobody listens, or with full nobody takes a connection
+	full  bool                        // the kernel's queue is full: who connects waits for ever
 }
 
 type takes int
@@ -26,29 +27,30 @@ const (
 func upstreamModes() map[string]upstreamMode {
 	return map[string]upstreamMode{
 		// Well-behaved servers.
-		"echo":         {takesNothing, serveEcho},       // 200, the body shows the request as received
-		"status":       {takesStatus, serveStatus},      // that status, always
-		"chunked":      {takesNothing, serveChunked},    // like echo, chunked, with a trailer
-		"http10":       {takesNothing, serveHTTP10},     // like echo, HTTP/1.0, the body ends with the connection
-		"slow-body":    {takesNothing, serveSlowBody},   // five chunks, 20 ms apart
-		"early-hints":  {takesNothing, serveEarlyHints}, // 103, then like echo
-		"100-continue": {takesNothing, serveContinue},   // 100 although nobody asked, then like echo
-		"upgrade":      {takesNothing, serveUpgrade},    // 101 to requests with Upgrade, then every byte comes back
-		"raw":          {takesFile, serveRaw},           // FILE to each request
-		"raw-close":    {takesFile, serveRawClose},      // FILE, then closes
-		"idle-close":   {takesNothing, serveIdleClose},  // like echo once, then closes
-		"early":        {takesFile, serveEarly},         // FILE after the head, reads the body all the same
-		"stale":        {takesNothing, serveOnePerConn}, // like echo once; a second request is met with RST
+		"echo":         {takes: takesNothing, serve: serveEcho},       // 200, the body shows the request as received
+		"status":       {takes: takesStatus, serve: serveStatus},      // that status, always
+		"chunked":      {takes: takesNothing, serve: serveChunked},    // like echo, chunked, with a trailer
+		"http10":       {takes: takesNothing, serve: serveHTTP10},     // like echo, HTTP/1.0, the body ends with the connection
+		"slow-body":    {takes: takesNothing, serve: serveSlowBody},   // five chunks, 20 ms apart
+		"early-hints":  {takes: takesNothing, serve: serveEarlyHints}, // 103, then like echo
+		"100-continue": {takes: takesNothing, serve: serveContinue},   // 100 although nobody asked, then like echo
+		"upgrade":      {takes: takesNothing, serve: serveUpgrade},    // 101 to requests with Upgrade, then every byte comes back
+		"raw":          {takes: takesFile, serve: serveRaw},           // FILE to each request
+		"raw-close":    {takes: takesFile, serve: serveRawClose},      // FILE, then closes
+		"idle-close":   {takes: takesNothing, serve: serveIdleClose},  // like echo once, then closes
+		"early":        {takes: takesFile, serve: serveEarly},         // FILE after the head, reads the body all the same
+		"stale":        {takes: takesNothing, serve: serveOnePerConn}, // like echo once; a second request is met with RST
 		// Broken ones.
-		"refuse":      {takesNothing, nil},           // nobody listens
-		"silent":      {takesNothing, serveSilent},   // reads, never answers
-		"deaf":        {takesNothing, serveDeaf},     // reads the head and nothing more, never answers
-		"close":       {takesNothing, serveClose},    // FIN after the request
-		"reset":       {takesNothing, serveReset},    // RST after the request
-		"half-close":  {takesFile, serveHalfClose},   // FILE, FIN, goes on reading
-		"stall-after": {takesFile, serveStallAfter},  // FILE, then nothing
-		"trickle":     {takesFile, serveTrickle},     // FILE, a byte each millisecond
-		"unsolicited": {takesFile, serveUnsolicited}, // like echo, then FILE while the connection is idle
+		"refuse":      {takes: takesNothing},                       // nobody listens
+		"full":        {takes: takesNothing, full: true},           // its queue of connections is full: no connection comes about
+		"silent":      {takes: takesNothing, serve: serveSilent},   // reads, never answers
+		"deaf":        {takes: takesNothing, serve: serveDeaf},     // reads the head and nothing more, never answers
+		"close":       {takes: takesNothing, serve: serveClose},    // FIN after the request
+		"reset":       {takes: takesNothing, serve: serveReset},    // RST after the request
+		"half-close":  {takes: takesFile, serve: serveHalfClose},   // FILE, FIN, goes on reading
+		"stall-after": {takes: takesFile, serve: serveStallAfter},  // FILE, then nothing
+		"trickle":     {takes: takesFile, serve: serveTrickle},     // FILE, a byte each millisecond
+		"unsolicited": {takes: takesFile, serve: serveUnsolicited}, // like echo, then FILE while the connection is idle
 	}
 }
 

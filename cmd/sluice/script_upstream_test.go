@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // upstream is a fake upstream on a real socket of the test process. It behaves as its mode says, remembers what it was
@@ -89,7 +91,7 @@ func cmdUpstream(c *call) error {
 }
 
 func (u *upstream) start(listen string, ports *portRange) error {
-	if u.mode.serve == nil {
+	if u.mode.serve == nil && !u.mode.full {
 		port, err := ports.take()
 		u.address = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		return err
@@ -103,8 +105,35 @@ func (u *upstream) start(listen string, ports *portRange) error {
 	if network == "unix" {
 		u.address = "unix:" + addr
 	}
+	if u.mode.full {
+		return u.fill()
+	}
 	u.wg.Go(u.accept)
 	return nil
+}
+
+// fill makes the kernel drop every further attempt to connect: its queue holds one connection, and nobody takes it.
+func (u *upstream) fill() error {
+	raw, err := u.ln.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return err
+	}
+	if failed := raw.Control(func(fd uintptr) { err = unix.Listen(int(fd), 0) }); failed != nil || err != nil {
+		return errors.Join(failed, err)
+	}
+	for {
+		conn, err := net.DialTimeout("tcp", u.address, 50*time.Millisecond)
+		if err != nil {
+			return nil
+		}
+		u.mu.Lock()
+		u.open[conn] = struct{}{}
+		full := len(u.open) > 16
+		u.mu.Unlock()
+		if full {
+			return errors.New("the kernel's queue does not get full")
+		}
+	}
 }
 
 // splitAddress turns an address as configuration has it into what net.Dial and net.Listen want.

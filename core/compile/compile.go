@@ -6,6 +6,7 @@
 package compile
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -25,6 +26,7 @@ type Registry struct {
 	metrics    *observe.Registry
 	workers    []*core.Worker
 	upstreams  map[string]*discovered
+	encrypted  map[string]*Encryption // by listener
 	generation int
 }
 
@@ -39,12 +41,13 @@ type Compiled struct {
 	Snapshot  *core.Snapshot
 	Listeners []listen.Settings      // in the order of the configuration
 	Upstreams []*upstream.Upstream   // likewise
+	Encrypted map[string]*Encryption // by listener
 	found     map[string]*discovered // all upstreams, new ones and those in force
 }
 
 // Compile builds cfg. Names of endpoints are resolved; one that does not resolve is logged and asked for again later.
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
-	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, found: map[string]*discovered{}}
+	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -57,7 +60,14 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	for i := range cfg.Listeners {
 		s, err := r.listener(cfg, &cfg.Listeners[i])
 		if err != nil {
-			return nil, fmt.Errorf("cannot compile listener %q: %w", cfg.Listeners[i].Name, err)
+			return nil, fmt.Errorf("%s: cannot compile listener %q: %w", cfg.Listeners[i].Pos, cfg.Listeners[i].Name, err)
+		}
+		if cfg.Listeners[i].TLS != nil {
+			e, err := encrypt(&cfg.Listeners[i], r.encrypted[cfg.Listeners[i].Name], r.log)
+			if err != nil {
+				return nil, err
+			}
+			c.Encrypted[e.Listener], s.TLS = e, e.settings
 		}
 		c.Listeners = append(c.Listeners, s)
 		c.Snapshot.Listeners = append(c.Snapshot.Listeners, s.Listener)
@@ -75,10 +85,26 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	}
 	table, err := route.New(rules)
 	if err != nil {
-		return nil, fmt.Errorf("cannot compile routes: %w", err)
+		return nil, ruleError(cfg, err)
 	}
 	c.Snapshot.Router = table
 	return c, nil
+}
+
+// ruleError says where the match stands whose rule was refused.
+func ruleError(cfg *config.Config, err error) error {
+	var refused *route.RuleError
+	if errors.As(err, &refused) {
+		n := refused.Rule
+		for i := range cfg.Routes {
+			r := &cfg.Routes[i]
+			if n < len(r.Matches) {
+				return fmt.Errorf("%s: cannot compile route %q: %w", r.Matches[n].Pos, r.Name, refused.Err)
+			}
+			n -= len(r.Matches)
+		}
+	}
+	return fmt.Errorf("cannot compile routes: %w", err)
 }
 
 // Apply puts the upstreams of c in force, and takes the others out of it. The snapshot is the caller's to switch to.
@@ -95,6 +121,13 @@ func (r *Registry) Apply(c *Compiled) {
 		}
 	}
 	r.upstreams = c.found
+	for _, e := range r.encrypted {
+		e.stop()
+	}
+	for _, e := range c.Encrypted {
+		e.start(r.log)
+	}
+	r.encrypted = c.Encrypted
 	r.Keep(c)
 }
 
@@ -123,6 +156,9 @@ func (r *Registry) Keep(c *Compiled) {
 func (r *Registry) Close() {
 	for _, d := range r.upstreams {
 		d.stop()
+	}
+	for _, e := range r.encrypted {
+		e.stop()
 	}
 }
 

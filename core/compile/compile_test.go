@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -130,4 +131,37 @@ func TestLastAddressesStay(t *testing.T) {
 	if got := endpointsOf(c, "a"); got == "" || got != before {
 		t.Errorf("endpoints are %q, were %q", got, before)
 	}
+}
+
+// What cannot be compiled is refused with its place, be it by the grammar or by what it is compiled to.
+func TestRefusedWithItsPlace(t *testing.T) {
+	b := newBench(t)
+	f := func(line, column int, route string) {
+		t.Helper()
+		text := "upstreams: { u: [\"127.0.0.1:1\"] }\nroutes:\n- { match: \"/all/*\", to: u }\n- " + route + "\n"
+		cfg, problems := b.load(text)
+		place := fmt.Sprintf("sluice.yaml:%d:%d: ", line, column)
+		said := problems.String()
+		if cfg != nil {
+			_, err := b.registry.Compile(cfg)
+			if err == nil {
+				t.Errorf("%s is accepted", route)
+				return
+			}
+			said = err.Error()
+		}
+		if !strings.Contains(said, place) {
+			t.Errorf("%s: want %q in %s", route, place, said)
+		}
+	}
+	f(6, 15, `{ match: '/a\b', respond: {} }`)
+	f(6, 18, `{ match: "/{a}/{a}", respond: {} }`)
+	f(6, 19, `{ match: ["/x", '~\Qabc'], respond: {} }`)
+	f(6, 3, `{ match: "/a/{id}", redirect: "https://{id}/x" }`)
+	f(6, 3, `{ match: /a, redirect: "https://{scheme}/x" }`)
+	f(6, 3, `{ match: /a, redirect: "/x/{query}" }`)
+	f(6, 26, `{ match: /a, redirect: "//x/" }`)
+	f(6, 32, `{ match: /a, to: u, rewrite: { to: /x } }`)
+	f(6, 28, `{ match: { query: { x: "~(" } }, respond: {} }`)
+	f(6, 22, `{ match: { client: "10.0.0.0/33" }, respond: {} }`)
 }

@@ -29,6 +29,9 @@ func (r *Registry) listener(cfg *config.Config, spec *config.Listener) (listen.S
 		Forward:          core.Forward(spec.Forward),
 	}
 	s := listen.Settings{Listener: l, H1: spec.Protocols.H1, H2C: spec.Protocols.H2C}
+	if spec.TLS != nil {
+		l.Scheme = "https"
+	}
 	if spec.ProxyProtocol != nil {
 		s.Proxies = listen.NewNetworks(spec.ProxyProtocol.From)
 	}
@@ -70,10 +73,16 @@ func (p redirecting) OnRequest(x *core.Exchange) core.Verdict {
 func redirectAll(cfg *config.Config, name string) (core.RequestPolicy, error) {
 	to := "http://{host}"
 	for i := range cfg.Listeners {
-		if cfg.Listeners[i].Name == name {
-			if port := portOf(&cfg.Listeners[i]); port != 80 && port != 0 {
-				to += ":" + strconv.Itoa(int(port))
-			}
+		l := &cfg.Listeners[i]
+		if l.Name != name {
+			continue
+		}
+		usual := uint16(80)
+		if l.TLS != nil {
+			to, usual = "https://{host}", 443
+		}
+		if port := portOf(l); port != usual && port != 0 {
+			to += ":" + strconv.Itoa(int(port))
 		}
 	}
 	action, err := route.NewRedirect(to+"{path}?{query}", 308, nil)

@@ -93,15 +93,21 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// compile compiles a configuration of the given upstreams.
-func (b *bench) compile(upstreams string) (*Compiled, error) {
+// load reads a configuration of the given upstreams and routes, which begin in the third line.
+func (b *bench) load(upstreams string) (*config.Config, config.Problems) {
 	b.t.Helper()
 	file := filepath.Join(b.t.TempDir(), "sluice.yaml")
 	text := "listeners: { http: { bind: \"127.0.0.1:8080\" } }\nadmin: off\n" + upstreams
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		b.t.Fatal(err)
 	}
-	cfg, problems := config.Load(file)
+	return config.Load(file)
+}
+
+// compile compiles such a configuration.
+func (b *bench) compile(upstreams string) (*Compiled, error) {
+	b.t.Helper()
+	cfg, problems := b.load(upstreams)
 	if cfg == nil {
 		b.t.Fatalf("%s", problems)
 	}

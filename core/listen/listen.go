@@ -40,6 +40,7 @@ type Settings struct {
 // TLS is how connections of a listener are encrypted.
 type TLS struct {
 	Config     *cryptotls.Config
+	Names      core.Names    // of the certificates; nil: any host may be asked for
 	Timeout    time.Duration // for the whole handshake; 0: none
 	Handshakes int           // at once on one loop, silent ones included; what comes beyond is refused
 }

@@ -47,7 +47,7 @@ func (h *tlsConn) Serve(c *loop.Conn) {
 		p.counters.Resumed++
 	}
 	p.counters.Handshaking--
-	next := p.protocol(c, p, Accepted{Peer: h.peer, TLS: securedBy(&state), HTTP2: state.NegotiatedProtocol == "h2"})
+	next := p.protocol(c, p, Accepted{Peer: h.peer, TLS: p.settings.TLS.secured(&state), HTTP2: state.NegotiatedProtocol == "h2"})
 	c.Handle(next)
 	if c.Readable() {
 		next.Serve(c)
@@ -56,10 +56,11 @@ func (h *tlsConn) Serve(c *loop.Conn) {
 	c.Idle(p.after(p.settings.Listener.IdleTimeout))
 }
 
-func securedBy(s *cryptotls.ConnectionState) *core.TLS {
+func (t *TLS) secured(s *cryptotls.ConnectionState) *core.TLS {
 	return &core.TLS{
 		Version: s.Version, Cipher: s.CipherSuite, Resumed: s.DidResume,
 		ServerName: strings.TrimSuffix(strings.ToLower(s.ServerName), "."), Protocol: s.NegotiatedProtocol,
+		Names: t.Names,
 	}
 }
 

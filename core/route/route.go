@@ -145,12 +145,26 @@ type param struct {
 	segment int // from 0
 }
 
-// New compiles rules, of which it keeps nothing but targets and regular expressions.
+// RuleError says which of the rules given to New is refused, and why.
+type RuleError struct {
+	Rule int // index in the list
+	Err  error
+}
+
+func (e *RuleError) Error() string {
+	return fmt.Sprintf("cannot compile route rule %d: %v", e.Rule, e.Err)
+}
+
+// Unwrap gives what is wrong with the rule.
+func (e *RuleError) Unwrap() error { return e.Err }
+
+// New compiles rules, of which it keeps nothing but targets and regular expressions. It fails with a *RuleError where the
+// fault is a rule's.
 func New(rules []Rule) (*Table, error) {
 	b := builder{table: &Table{seed: maphash.MakeSeed(), params: [][]param{nil}}, params: map[string]uint32{}}
 	for i := range rules {
 		if err := b.add(i, &rules[i]); err != nil {
-			return nil, fmt.Errorf("cannot compile route rule %d: %w", i, err)
+			return nil, &RuleError{i, err}
 		}
 	}
 	if err := b.build(); err != nil {

@@ -118,41 +118,50 @@ func (s *share) mayRepeat(x *core.Exchange, err *core.Error) bool {
 // connect gives a connection to an endpoint that the exchange has not tried: a kept one unless fresh is wanted, else a new
 // one. While every endpoint has all the connections it may have, the exchange waits in the queue.
 func (s *share) connect(x *core.Exchange, set *Settings, fresh bool) (*conn, *core.Error) {
-	from := s.worker.Loop.Now()
-	for {
-		if s.size == 0 {
-			return nil, core.ErrNoEndpoint
-		}
-		full := false
-		for range s.size {
-			picked := s.picker.Pick(&x.Attempt)
-			if picked == nil {
-				break
-			}
-			e := picked.State.(*Endpoint)
-			x.Sent.Endpoint = picked
-			if !fresh {
-				if c := s.reuse(e); c != nil {
-					return c, nil
-				}
-			}
-			c, err := s.dial(x, e, set)
-			if err == nil {
-				return c, nil
-			}
-			if err != errFull {
-				x.Attempt.Tried(picked)
-				return nil, dialError(err)
-			}
-			full = true
-		}
-		if !full {
-			return nil, core.ErrNoEndpoint
-		}
-		if err := s.wait(x, set, from); err != nil {
-			return nil, err
-		}
+	c, e, failure := s.find(x, set, fresh)
+	if failure == core.ErrQueueFull {
+		c, e, failure = s.wait(x, set, fresh)
 	}
+	if failure != nil {
+		return nil, failure
+	}
+	x.Sent.Endpoint = &e.Endpoint
+	if c != nil {
+		return c, nil
+	}
+	c, err := s.dial(x, e, set)
+	if err != nil {
+		x.Attempt.Tried(&e.Endpoint)
+		return nil, dialError(err)
+	}
+	return c, nil
+}
+
+// find looks for a connection that was kept, and where there is none for a place at an endpoint to which one may be made.
+// ErrQueueFull: there are endpoints, and all have the connections they may have.
+func (s *share) find(x *core.Exchange, set *Settings, fresh bool) (*conn, *Endpoint, *core.Error) {
+	full := false
+	for range s.size {
+		picked := s.picker.Pick(&x.Attempt)
+		if picked == nil {
+			break
+		}
+		e := picked.State.(*Endpoint)
+		x.Sent.Endpoint = picked
+		if !fresh {
+			if c := s.reuse(e); c != nil {
+				return c, e, nil
+			}
+		}
+		if e.take(set) {
+			return nil, e, nil
+		}
+		full = true
+	}
+	if full {
+		return nil, nil, core.ErrQueueFull
+	}
+	return nil, nil, core.ErrNoEndpoint
 }
 
 func dialError(err error) *core.Error {

@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"errors"
-
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 )
@@ -14,7 +12,9 @@ type conn struct {
 	raw       *loop.Conn
 	transport Transport
 	served    int
+	promised  *waiter // whose it will be when it runs; the connection is idle until then
 	inUse     bool
+	spare     bool // its place is for another loop's exchanges
 	gone      bool
 }
 
@@ -30,9 +30,14 @@ func (c *conn) Serve(raw *loop.Conn) { raw.Close() }
 func (c *conn) Closed(*loop.Conn) {
 	sh := c.shareOf()
 	c.gone = true
-	if c.inUse {
+	switch {
+	case c.inUse:
 		sh.active--
-	} else {
+	case c.promised != nil: // its place is promised, too
+		c.promised.conn, c.promised.place = nil, c.endpoint
+		c.promised = nil
+		return
+	default:
 		for i := len(sh.idle) - 1; i >= 0; i-- {
 			if sh.idle[i] == c {
 				sh.idle = append(sh.idle[:i], sh.idle[i+1:]...)
@@ -40,8 +45,11 @@ func (c *conn) Closed(*loop.Conn) {
 			}
 		}
 	}
-	c.endpoint.open.Add(-1)
-	c.share.wake()
+	if c.spare {
+		c.share.free(c.endpoint)
+	} else {
+		c.share.release(c.endpoint)
+	}
 }
 
 func (c *conn) shareOf() *endpointShare { return &c.endpoint.shares[c.share.worker.Loop.Index()] }
@@ -55,21 +63,37 @@ func (s *share) reuse(e *Endpoint) *conn {
 	}
 	c := sh.idle[n-1]
 	sh.idle = sh.idle[:n-1]
-	c.raw.Use()
-	c.inUse = true
-	sh.active++
+	c.use()
 	return c
 }
 
-// errFull says that an endpoint has all the connections it may have.
-var errFull = errors.New("all connections are in use")
+// use gives an idle connection to the calling task.
+func (c *conn) use() {
+	c.raw.Use()
+	c.inUse = true
+	c.shareOf().active++
+}
 
-// dial makes a connection to e.
-func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error) {
-	if n := e.open.Add(1); set.MaxConnections > 0 && int(n) > set.MaxConnections {
-		e.open.Add(-1)
-		return nil, errFull
+// take counts a connection that may then be made; false: e has all that it may have.
+func (e *Endpoint) take(set *Settings) bool {
+	for {
+		n := e.open.Load()
+		if set.MaxConnections > 0 && int(n) >= set.MaxConnections {
+			return false
+		}
+		if e.open.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
+}
+
+// over says that e has more connections than it may have since the configuration changed.
+func (e *Endpoint) over(set *Settings) bool {
+	return set.MaxConnections > 0 && int(e.open.Load()) > set.MaxConnections
+}
+
+// dial makes a connection to e, which is counted already.
+func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error) {
 	c := &conn{share: s, endpoint: e, inUse: true}
 	e.shares[s.worker.Loop.Index()].active++
 	raw, err := s.worker.Loop.Dial(e.address, c, x.DeadlineIn(int64(set.Connect)))
@@ -93,20 +117,13 @@ func (c *conn) Finish(x *core.Exchange) {
 	keep := c.transport.Finish(x) && (set.RequestsPerConnection == 0 || c.served < set.RequestsPerConnection)
 	sh := c.shareOf()
 	switch {
-	case !keep, sh.retired, c.share.worker.Draining(), len(sh.idle) >= set.IdlePerLoop, c.neededElsewhere():
+	case !keep, sh.retired, c.share.worker.Draining(), len(sh.idle) >= set.IdlePerLoop:
 		c.raw.Close()
 		return
 	}
 	c.inUse = false
 	sh.active--
-	sh.idle = append(sh.idle, c)
-	c.raw.Idle(c.share.worker.Loop.Now() + int64(set.IdleTimeout))
-	c.share.wake()
-}
-
-// neededElsewhere says that requests wait on other loops only, which cannot use this loop's connections.
-func (c *conn) neededElsewhere() bool {
-	return int(c.share.upstream.pending.Load()) > c.share.queue.len()
+	c.share.keep(c, set)
 }
 
 // Abandon closes the connection of an exchange that ended in a panic.

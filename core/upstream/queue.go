@@ -6,39 +6,74 @@ import (
 )
 
 // queue is the exchanges of one loop that wait for a connection, the oldest first.
-type queue struct{ waiting []loop.Task }
+type queue struct {
+	waiting []*waiter
+	spare   []*waiter // to be used again
+	yielded bool      // the last turn went to those who wait on other loops
+}
+
+// waiter is an exchange that waits. What it gets is its own before it is woken: nobody who comes later can have it. Who gives
+// it takes the waiter out of the queue.
+type waiter struct {
+	task  loop.Task
+	x     *core.Exchange
+	fresh bool      // a connection that was kept will not do
+	conn  *conn     // given: one that was kept, idle until the waiter runs
+	place *Endpoint // given: it may be connected to, and that is counted already
+}
 
 func (q *queue) len() int { return len(q.waiting) }
 
-func (q *queue) remove(t loop.Task) {
-	for i := range q.waiting {
-		if q.waiting[i] == t {
-			q.waiting = append(q.waiting[:i], q.waiting[i+1:]...)
-			return
-		}
-	}
-}
-
-// wait waits until a connection may be had, up to the queue's timeout since from.
-func (s *share) wait(x *core.Exchange, set *Settings, from int64) *core.Error {
+// wait waits until a connection, or a place for one, may be had, up to the queue's timeout.
+func (s *share) wait(x *core.Exchange, set *Settings, fresh bool) (*conn, *Endpoint, *core.Error) {
 	u, l := s.upstream, s.worker.Loop
 	if int(u.pending.Add(1)) > set.MaxPending {
 		u.pending.Add(-1)
-		return core.ErrQueueFull
+		return nil, nil, core.ErrQueueFull
 	}
-	deadline := from + int64(set.QueueTimeout)
-	if x.Deadline != 0 && x.Deadline < deadline {
-		deadline = x.Deadline
+	deadline := x.DeadlineIn(int64(set.QueueTimeout))
+	if set.QueueTimeout <= 0 {
+		deadline = l.Now()
 	}
+	w := s.enter(x, fresh)
 	s.recall()
-	t := l.Self()
-	s.queue.waiting = append(s.queue.waiting, t)
-	err := l.Park(deadline)
-	s.queue.remove(t)
-	u.pending.Add(-1)
+	for {
+		// Once more now that it is counted: who freed a place before did not see it. No other task runs between this and Park.
+		c, e, failure := s.find(x, set, fresh)
+		if failure != core.ErrQueueFull {
+			s.leave(w)
+			return c, e, failure
+		}
+		err := l.Park(deadline)
+		if w.conn == nil && w.place == nil {
+			if err == nil { // the endpoints are others now
+				continue
+			}
+			s.leave(w)
+			return nil, nil, waitError(err)
+		}
+		c, e = w.conn, w.place
+		s.recycle(w)
+		if c != nil {
+			c.promised = nil
+		}
+		switch {
+		case err == nil && c != nil:
+			c.use()
+			return c, c.endpoint, nil
+		case err == nil:
+			return nil, e, nil
+		case c != nil:
+			s.keep(c, set)
+		default:
+			s.release(e)
+		}
+		return nil, nil, waitError(err)
+	}
+}
+
+func waitError(err error) *core.Error {
 	switch err {
-	case nil:
-		return nil
 	case loop.ErrTimeout:
 		return core.ErrQueueTimeout
 	case loop.ErrHangup:
@@ -47,7 +82,140 @@ func (s *share) wait(x *core.Exchange, set *Settings, from int64) *core.Error {
 	return core.ErrStopping
 }
 
-// recall makes other loops close a connection that they keep idle: it counts against the limit that this exchange waits for.
+// enter puts the calling task at the end of the queue.
+func (s *share) enter(x *core.Exchange, fresh bool) *waiter {
+	q := &s.queue
+	var w *waiter
+	if n := len(q.spare); n > 0 {
+		w, q.spare = q.spare[n-1], q.spare[:n-1]
+	} else {
+		w = &waiter{}
+	}
+	w.task, w.x, w.fresh = s.worker.Loop.Self(), x, fresh
+	q.waiting = append(q.waiting, w)
+	return w
+}
+
+// leave takes w, which got nothing from anybody, out of the queue.
+func (s *share) leave(w *waiter) {
+	s.remove(w)
+	s.recycle(w)
+}
+
+func (s *share) remove(w *waiter) {
+	q := &s.queue
+	for i := range q.waiting {
+		if q.waiting[i] == w {
+			q.waiting = append(q.waiting[:i], q.waiting[i+1:]...)
+			s.upstream.pending.Add(-1)
+			return
+		}
+	}
+}
+
+// maxSpare bounds the memory that a queue keeps after a rush.
+const maxSpare = 64
+
+func (s *share) recycle(w *waiter) {
+	*w = waiter{}
+	if len(s.queue.spare) < maxSpare {
+		s.queue.spare = append(s.queue.spare, w)
+	}
+}
+
+// first is the oldest waiter that e is of use to: it has not tried e before. It stays in the queue.
+func (s *share) first(e *Endpoint) *waiter {
+	sh := &e.shares[s.worker.Loop.Index()]
+	if sh.retired {
+		return nil
+	}
+	for _, w := range s.queue.waiting {
+		if sh.alone.Pick(&w.x.Attempt) != nil {
+			return w
+		}
+	}
+	return nil
+}
+
+// next takes whoever's turn it is out of the queue; nil: nobody's here. While exchanges wait on other loops, too, every other
+// turn is theirs.
+func (s *share) next(e *Endpoint, set *Settings) *waiter {
+	if e.over(set) {
+		return nil
+	}
+	if s.waitElsewhere() {
+		if s.queue.yielded = !s.queue.yielded; s.queue.yielded {
+			return nil
+		}
+	}
+	w := s.first(e)
+	if w != nil {
+		s.remove(w)
+	}
+	return w
+}
+
+// waitElsewhere says that exchanges wait on other loops, which cannot use this loop's connections.
+func (s *share) waitElsewhere() bool { return int(s.upstream.pending.Load()) > s.queue.len() }
+
+// keep leaves a clean connection, which no exchange uses any more, to whoever's turn it is, else to those who come.
+func (s *share) keep(c *conn, set *Settings) {
+	w := s.next(c.endpoint, set)
+	switch {
+	case w != nil:
+		c.promised, w.conn = w, c
+		if w.fresh {
+			c.raw.Close() // which leaves w its place
+		} else {
+			c.raw.Idle(s.worker.Loop.Now() + int64(set.IdleTimeout))
+		}
+		w.task.Wake()
+	case s.waitElsewhere() || c.endpoint.over(set):
+		c.spare = true
+		c.raw.Close()
+	default:
+		sh := c.shareOf()
+		sh.idle = append(sh.idle, c)
+		c.raw.Idle(s.worker.Loop.Now() + int64(set.IdleTimeout))
+	}
+}
+
+// release gives the place of a connection to e that has ended to whoever's turn it is. If it is nobody's it is free.
+func (s *share) release(e *Endpoint) {
+	if w := s.next(e, s.upstream.Settings()); w != nil {
+		w.place = e
+		w.task.Wake()
+		return
+	}
+	s.free(e)
+}
+
+// free gives a place up, and offers it to those who wait: on other loops, then here.
+func (s *share) free(e *Endpoint) {
+	e.open.Add(-1)
+	if s.upstream.pending.Load() == 0 {
+		return
+	}
+	for _, other := range s.upstream.shares {
+		if other != s {
+			other.worker.Loop.Post(func() { other.offer(e) })
+		}
+	}
+	if s.queue.len() > 0 {
+		s.worker.Loop.Post(func() { s.offer(e) })
+	}
+}
+
+// offer gives a place at e, if there still is one, to the first here that can use it.
+func (s *share) offer(e *Endpoint) {
+	if w := s.first(e); w != nil && e.take(s.upstream.Settings()) {
+		s.remove(w)
+		w.place = e
+		w.task.Wake()
+	}
+}
+
+// recall makes other loops close a connection that they keep idle: it counts against the limit that an exchange here waits for.
 func (s *share) recall() {
 	for i, other := range s.upstream.shares {
 		if other == s {
@@ -61,27 +229,5 @@ func (s *share) recall() {
 				}
 			}
 		})
-	}
-}
-
-// wake lets the first that waits try again: here if any does, else on the loops where some do.
-func (s *share) wake() {
-	if s.queue.len() > 0 {
-		t := s.queue.waiting[0]
-		s.queue.remove(t)
-		t.Wake()
-		return
-	}
-	if s.upstream.pending.Load() == 0 {
-		return
-	}
-	for _, other := range s.upstream.shares {
-		if other != s {
-			other.worker.Loop.Post(func() {
-				if other.queue.len() > 0 {
-					other.wake()
-				}
-			})
-		}
 	}
 }

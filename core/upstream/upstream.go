@@ -73,7 +73,8 @@ type Endpoint struct {
 type endpointShare struct {
 	idle    []*conn // the one used last at the end
 	active  int
-	retired bool // the endpoint is no longer in the configuration, or its name resolves to others
+	alone   lb.Picker // over this endpoint: says whether an attempt has tried it
+	retired bool      // the endpoint is no longer in the configuration, or its name resolves to others
 }
 
 // New makes an upstream for the workers of all loops, without endpoints. Metric is its metric id.
@@ -163,6 +164,9 @@ func (u *Upstream) newEndpoint(m Member) *Endpoint {
 		e.host = []byte("localhost")
 	}
 	e.Endpoint = lb.Endpoint{Address: m.Address.String(), Name: m.Name, Weight: m.Weight, Metric: m.Metric, State: e}
+	for i := range e.shares {
+		e.shares[i].alone = lb.NewRoundRobin([]*lb.Endpoint{&e.Endpoint}, 0)
+	}
 	return e
 }
 
@@ -173,7 +177,9 @@ func (s *share) assign(endpoints []*Endpoint, index int) {
 	}
 	s.size = len(list)
 	s.picker = lb.NewRoundRobin(list, index)
-	s.wake()
+	for _, w := range s.queue.waiting {
+		w.task.Wake() // to look again, in its place
+	}
 }
 
 // retire closes the idle connections of an endpoint on one loop; those in use are closed after their exchange.

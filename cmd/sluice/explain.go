@@ -1,0 +1,170 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+
+	"github.com/sluice-gateway/sluice/core/compile"
+	"github.com/sluice-gateway/sluice/core/config"
+)
+
+const explainUsage = `usage: sluice explain -c FILE [METHOD] URL [-H 'name: value']... [--client IP] [--listener NAME]
+
+Says which route of a configuration a request takes, and why no more specific one does. Exit 0: a route, 1: none, 2: no answer.
+`
+
+// maxExplained bounds the less specific matches that are listed.
+const maxExplained = 20
+
+// runExplain exits like grep: 0 found, 1 not found, 2 wrong usage or configuration.
+func runExplain(args []string, stdout, stderr io.Writer) int {
+	file, spec, ok := explainSpec(args, stderr)
+	if !ok {
+		return exitUsage
+	}
+	cfg, problems := config.Load(file)
+	if problems.Refused() || cfg == nil {
+		fmt.Fprint(stderr, problems)
+		return exitUsage
+	}
+	found, err := compile.Explain(cfg, spec)
+	if err != nil {
+		fmt.Fprintf(stderr, "sluice explain: %v\n", err)
+		return exitUsage
+	}
+	fmt.Fprint(stdout, explanation(found))
+	if found.Match == nil {
+		return exitRefused
+	}
+	return exitOK
+}
+
+// explainSpec reads the arguments; flags may stand anywhere.
+func explainSpec(args []string, stderr io.Writer) (file string, spec compile.ExplainSpec, ok bool) {
+	flags := flag.NewFlagSet("sluice explain", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, explainUsage) }
+	flags.StringVar(&file, "c", defaultConfig, "")
+	flags.StringVar(&spec.Listener, "listener", "", "")
+	flags.Func("H", "", func(line string) error {
+		spec.Headers = append(spec.Headers, line)
+		return nil
+	})
+	flags.Func("client", "", func(text string) (err error) {
+		spec.Client, err = netip.ParseAddr(text)
+		spec.Client = spec.Client.Unmap()
+		return err
+	})
+	var words []string
+	for {
+		if flags.Parse(args) != nil {
+			return "", spec, false
+		}
+		if flags.NArg() == 0 {
+			break
+		}
+		words, args = append(words, flags.Arg(0)), flags.Args()[1:]
+	}
+	switch len(words) {
+	case 1:
+		spec.Method, spec.URL = "GET", words[0]
+	case 2:
+		spec.Method, spec.URL = words[0], words[1]
+	default:
+		flags.Usage()
+		return "", spec, false
+	}
+	return file, spec, true
+}
+
+func explanation(e *compile.Explained) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "listener %s, client %s", e.Listener.Name, e.Client)
+	if e.Path != "" {
+		fmt.Fprintf(&b, ", path %q", e.Path)
+	}
+	b.WriteByte('\n')
+	if e.Match == nil {
+		why := e.Refused
+		if why == "" {
+			why = "status 404, not_found"
+		}
+		fmt.Fprintf(&b, "no route: %s\n", why)
+	} else {
+		r := e.Match.Route
+		fmt.Fprintf(&b, "route %q at %s\n  match  %s\n", r.Name, r.Pos, e.Match.Match.Text)
+		if len(e.Params) > 0 {
+			fmt.Fprintf(&b, "  where  %q\n", e.Params)
+		}
+		fmt.Fprintf(&b, "  does   %s\n", actionText(r))
+	}
+	explainTried(&b, e)
+	return b.String()
+}
+
+// explainTried lists the matches that were tried, in the order in which they are: the most specific first.
+func explainTried(b *strings.Builder, e *compile.Explained) {
+	if len(e.Tried) > 0 {
+		b.WriteString("matches with this host and path, the most specific first:\n")
+	}
+	after := 0
+	for i := range e.Tried {
+		c := &e.Tried[i]
+		verdict := "no: " + c.Refused
+		switch {
+		case c == e.Match:
+			verdict = "yes"
+		case e.Match == nil && c.Refused == "":
+			verdict = "its conditions hold"
+		case after > 0 || c.Refused == "":
+			if after++; after > maxExplained {
+				continue
+			}
+			if c.Refused == "" {
+				verdict = "less specific"
+			}
+		}
+		class := "host " + c.Host + ", path " + c.Path
+		if c.Route.Priority != 0 {
+			class += fmt.Sprintf(", priority %d", c.Route.Priority)
+		}
+		fmt.Fprintf(b, "  %s  %q  %s  (%s)\n      %s\n", c.Match.Pos, c.Route.Name, c.Match.Text, class, verdict)
+	}
+	if after > maxExplained {
+		fmt.Fprintf(b, "  and %d less specific ones\n", after-maxExplained)
+	}
+	if e.Others > 0 {
+		fmt.Fprintf(b, "matches with another host or path: %d\n", e.Others)
+	}
+}
+
+// actionText says what a route does with its requests.
+func actionText(r *config.Route) string {
+	switch {
+	case r.Respond != nil:
+		return fmt.Sprintf("respond with status %d", r.Respond.Status)
+	case r.Redirect != nil:
+		return fmt.Sprintf("redirect to %q with status %d", r.Redirect.To, r.Redirect.Status)
+	}
+	var to []string
+	for _, t := range r.To {
+		text := t.Upstream
+		if len(r.To) > 1 {
+			text = fmt.Sprintf("%s (weight %d)", t.Upstream, t.Weight)
+		}
+		to = append(to, text)
+	}
+	text := "to " + strings.Join(to, ", ")
+	switch {
+	case r.StripPrefix != "":
+		text += fmt.Sprintf(", without the prefix %q", r.StripPrefix)
+	case r.ReplacePrefix != nil:
+		text += fmt.Sprintf(", with %q in the place of %q", r.ReplacePrefix.With, r.ReplacePrefix.Prefix)
+	case r.Rewrite != nil:
+		text += fmt.Sprintf(", with %q rewritten to %q", r.Rewrite.Pattern, r.Rewrite.To)
+	}
+	return text
+}

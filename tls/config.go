@@ -1,0 +1,105 @@
+package tls
+
+import (
+	cryptotls "crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+)
+
+// ServerOptions are what the connections of one listener, or of some names of it, have in common.
+type ServerOptions struct {
+	Store *Store
+	// MinVersion is "1.2", the default, or "1.3".
+	MinVersion string
+	// ALPN are the protocols offered, the preferred first. A client that offers only others is refused, RFC 7301, section 3.2.
+	ALPN []string
+	// ClientAuth is "none", the default, "optional": a certificate that is sent must be valid, or "require". The latter two
+	// need Clients.
+	ClientAuth string
+	Clients    *ClientTrust
+	// Tickets lets sessions be resumed; nil: they are not.
+	Tickets *TicketKeys
+	// TicketScope keeps tickets of configurations apart that share Tickets. Where names differ in what they want of clients,
+	// each needs its own, or a session made under one name is resumed under another.
+	TicketScope string
+	// Offload runs f, elsewhere if it likes, and returns when f has returned. RSA signatures are made through it, on behalf of
+	// the connection that does the handshake; the others take less than handing over. nil: made inline. If f is not run the
+	// handshake fails.
+	Offload func(conn net.Conn, f func())
+}
+
+// NewServerConfig makes a configuration, which is not to be cloned: ticket keys rotate in this one. TLS 1.3 early data is not
+// accepted, since it can be replayed, and there is no renegotiation: crypto/tls has neither for servers.
+func NewServerConfig(o ServerOptions) (*cryptotls.Config, error) {
+	version, err := minVersion(o.MinVersion)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkALPN(o.ALPN); err != nil {
+		return nil, err
+	}
+	if o.Store == nil {
+		return nil, errors.New("cannot serve TLS without certificates")
+	}
+	c := &cryptotls.Config{
+		MinVersion:             version,
+		CipherSuites:           suites(),
+		CurvePreferences:       curves(),
+		NextProtos:             append([]string(nil), o.ALPN...),
+		GetCertificate:         getCertificate(o.Store, o.Offload),
+		SessionTicketsDisabled: o.Tickets == nil,
+	}
+	switch o.ClientAuth {
+	case "", "none":
+		if o.Clients != nil {
+			return nil, errors.New("cannot verify client certificates that are not asked for")
+		}
+	case "optional":
+		c.ClientAuth = cryptotls.VerifyClientCertIfGiven
+	case "require":
+		c.ClientAuth = cryptotls.RequireAndVerifyClientCert
+	default:
+		return nil, fmt.Errorf("cannot use client authentication %q: it is neither none, optional nor require", o.ClientAuth)
+	}
+	if c.ClientAuth != cryptotls.NoClientCert {
+		if o.Clients == nil {
+			return nil, errors.New("cannot verify client certificates without authorities")
+		}
+		c.ClientCAs = o.Clients.pool
+	}
+	// Unlike VerifyPeerCertificate it is called for resumed connections too: who was revoked since is not let in by his ticket.
+	c.VerifyConnection = func(state cryptotls.ConnectionState) error {
+		if o.Clients != nil {
+			if err := o.Clients.check(state); err != nil {
+				return err
+			}
+		}
+		if o.Tickets != nil {
+			o.Tickets.count(state.DidResume)
+		}
+		return nil
+	}
+	if o.Tickets != nil {
+		if err := o.Tickets.bind(c, o.TicketScope); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// getCertificate turns a refusal into what crypto/tls answers with unrecognized_name: no certificate and no error.
+func getCertificate(s *Store, offload func(net.Conn, func())) func(*cryptotls.ClientHelloInfo) (*cryptotls.Certificate, error) {
+	return func(hello *cryptotls.ClientHelloInfo) (*cryptotls.Certificate, error) {
+		cert, err := s.Pick(hello)
+		switch {
+		case errors.Is(err, ErrUnrecognizedName):
+			return nil, nil
+		case err != nil:
+			return nil, err
+		case offload == nil:
+			return cert, nil
+		}
+		return offloaded(cert, hello.Conn, offload), nil
+	}
+}

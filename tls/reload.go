@@ -1,0 +1,168 @@
+package tls
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// reload tries the slot's files again where they changed. It says whether another certificate is in use now.
+func (l *slot) reload(now time.Time) (changed bool) {
+	names := l.source.files()
+	if l.good != nil && len(names) == 0 {
+		return false
+	}
+	if l.files != nil {
+		fresh := true
+		for i, n := range names {
+			fresh = fresh && l.files[i].fresh(n)
+		}
+		if fresh {
+			return false
+		}
+	}
+	files, err := l.read()
+	if err != nil {
+		l.files, l.problem = nil, err
+		return false
+	}
+	certText, keyText := l.texts(files)
+	for _, r := range files {
+		r.text = nil
+	}
+	l.files = files
+	if l.good != nil && l.good.digest == digest(certText, keyText) {
+		l.problem = nil
+		return false
+	}
+	next, err := l.load(certText, keyText)
+	if err == nil && l.good != nil {
+		if end, was := next.chain[0].NotAfter, l.good.chain[0].NotAfter; now.After(end) && now.Before(was) {
+			err = fmt.Errorf("cannot use %q: it expired on %s, while the one in use is valid until %s", l.label(), day(end), day(was))
+		}
+	}
+	if l.problem = err; err != nil {
+		return false
+	}
+	l.good = next
+	return true
+}
+
+// Reload looks at all files and reads those that changed. A pair that is right and whole replaces its predecessor; of one
+// that is not, the predecessor stays and problems says why, at every call until it is mended. Files of a pattern come and
+// go with it, but not all at once. changed names the certificates that were replaced, added or removed, by their file.
+func (s *Store) Reload() (changed []string, problems []error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	next := make([]*slot, 0, len(s.slots))
+	old := map[source]*slot{}
+	for _, l := range s.slots {
+		old[l.source] = l
+	}
+	for i := range s.options.Pairs {
+		slots, err := s.expand(i, maxCertificates-len(next), old)
+		if err != nil {
+			problems = append(problems, err)
+		}
+		next = append(next, slots...)
+	}
+	for _, l := range next {
+		delete(old, l.source)
+		if l.reload(now) {
+			changed = append(changed, l.label())
+		}
+		if l.problem != nil {
+			problems = append(problems, l.problem)
+		}
+	}
+	for _, l := range s.slots {
+		if old[l.source] != nil && l.good != nil {
+			changed = append(changed, l.label()+" (removed)")
+		}
+	}
+	// Set even without a change: a file that was never right comes and goes too.
+	s.slots = next
+	if len(changed) > 0 {
+		s.defaultProblem = s.publish()
+	}
+	if s.defaultProblem != nil {
+		problems = append(problems, s.defaultProblem)
+	}
+	return changed, problems
+}
+
+// expand gives the slots of one pair as its files are now: those that were there, and new ones.
+func (s *Store) expand(pair, most int, old map[source]*slot) (all []*slot, err error) {
+	found, err := s.options.Pairs[pair].sources(pair, most)
+	if err != nil {
+		// Nothing at all matches, as while a volume is not mounted: what was there stays.
+		return slices.DeleteFunc(slices.Clone(s.slots), func(l *slot) bool { return l.pair != pair }), err
+	}
+	for _, src := range found {
+		l := old[src]
+		if l == nil {
+			l = &slot{source: src}
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+// Certificate describes one that is in use. Serial and Fingerprint, of the whole by SHA-256, are in hexadecimal, File is
+// empty for an inline one. Problem says why a renewal was not taken; a file of a pattern that was never right has nothing but
+// Pair, File and Problem.
+type Certificate struct {
+	Pair                int
+	File                string
+	Names               []string
+	Issuer              string
+	NotBefore, NotAfter time.Time
+	KeyType             string
+	Serial              string
+	Fingerprint         string
+	Problem             string
+}
+
+// Certificates describes all, in the order of the pairs.
+func (s *Store) Certificates() []Certificate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Certificate, 0, len(s.slots))
+	for _, l := range s.slots {
+		c := Certificate{Pair: l.pair, File: l.cert}
+		if l.problem != nil {
+			c.Problem = l.problem.Error()
+		}
+		if l.good != nil {
+			leaf := l.good.chain[0]
+			c.Names, c.Issuer = slices.Clone(leaf.DNSNames), leaf.Issuer.String()
+			for _, ip := range leaf.IPAddresses {
+				c.Names = append(c.Names, ip.String())
+			}
+			c.NotBefore, c.NotAfter, c.KeyType = leaf.NotBefore, leaf.NotAfter, keyType(leaf.PublicKey)
+			c.Serial, c.Fingerprint = leaf.SerialNumber.Text(16), fmt.Sprintf("%x", sha256.Sum256(leaf.Raw))
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// Warnings are those of the certificates in use, as of now.
+func (s *Store) Warnings() (all []Warning) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, l := range s.slots {
+		if l.good != nil {
+			all = append(all, l.good.warnings(&l.source, s.usage, now)...)
+		}
+	}
+	if !s.options.Client {
+		for _, o := range s.overlaps {
+			all = append(all, o.warning())
+		}
+	}
+	return all
+}
