@@ -110,18 +110,26 @@ func (s *set) choose(name string) *choice {
 // pick takes the first certificate that the client can verify, or else the last, with which crypto/tls says what is missing.
 func (c *choice) pick(hello *cryptotls.ClientHelloInfo) *cryptotls.Certificate {
 	last := len(c.certs) - 1
-	if last == 0 {
-		return c.certs[0]
-	}
-	// The name is not to be compared: the fallback bears another one.
-	nameless := *hello
-	nameless.ServerName = ""
 	for _, cert := range c.certs[:last] {
-		if nameless.SupportsCertificate(cert) == nil {
+		if verifiable(hello, cert) {
 			return cert
 		}
 	}
 	return c.certs[last]
+}
+
+// verifiable says whether the client can verify signatures of the certificate's key, which is not RSA. In TLS 1.3 the scheme
+// alone tells; SupportsCertificate would say the same and allocate.
+func verifiable(hello *cryptotls.ClientHelloInfo, cert *cryptotls.Certificate) bool {
+	if slices.Contains(hello.SupportedVersions, cryptotls.VersionTLS13) {
+		schemes := [...]cryptotls.SignatureScheme{cryptotls.ECDSAWithP256AndSHA256, cryptotls.ECDSAWithP384AndSHA384, cryptotls.ECDSAWithP521AndSHA512, cryptotls.Ed25519}
+		r := rank(cert)
+		return r < len(schemes) && slices.Contains(hello.SignatureSchemes, schemes[r])
+	}
+	// The name is not to be compared: the fallback bears another one.
+	nameless := *hello
+	nameless.ServerName = ""
+	return nameless.SupportsCertificate(cert) == nil
 }
 
 // rank orders certificates of one name: by the time that a signature takes, and by how many clients can verify it.

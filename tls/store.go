@@ -61,8 +61,8 @@ type slot struct {
 	problem error      // why the last try was not taken
 }
 
-// Store holds the certificates of one listener, by name. Looking up takes no lock and allocates nothing; a change replaces all
-// that is looked up in one step. All methods may be called at any time by any goroutine.
+// Store holds the certificates of one listener, by name. Looking up takes no lock and allocates nothing, but for clients of
+// TLS 1.2 where a name has several certificates; a change replaces all that is looked up in one step. All methods may be called at any time by any goroutine.
 //
 // A connection keeps the certificate that it was given, whatever happens to the store.
 type Store struct {

@@ -9,6 +9,7 @@
 //	GET  /config     the configuration in force as YAML, secrets hidden
 //	GET  /routes     []RouteStatus
 //	GET  /upstreams  []UpstreamStatus
+//	GET  /certs      []CertificateStatus
 //	GET  /log-level  LogLevel
 //	PUT  /log-level  SetLogLevel; 200 with the LogLevel that results
 //	POST /reload     202 when begun; with ?wait=true 200 when applied, 422 with the reason when refused
@@ -28,6 +29,7 @@ type Source struct {
 	Config      func() []byte // YAML, without secrets
 	Routes      func() []RouteStatus
 	Upstreams   func() []UpstreamStatus
+	Certs       func() []CertificateStatus
 	Metrics     func(w io.Writer) error
 	Ready       func() error                             // nil: requests are taken
 	LogLevel    func() (level string, debugged []string) // debugged: routes whose exchanges are logged whatever the level
@@ -77,6 +79,20 @@ type RouteStatus struct {
 	Name    string   `json:"name"`
 	Matches []string `json:"matches"` // in the short form
 	Action  string   `json:"action"`  // such as "to catalog" or "respond 200"
+}
+
+// CertificateStatus is one certificate of a listener. One that has nothing but Problem could never be read.
+type CertificateStatus struct {
+	Listener    string    `json:"listener"`
+	File        string    `json:"file,omitempty"` // empty: given by reference
+	Names       []string  `json:"names"`
+	Issuer      string    `json:"issuer"`
+	NotBefore   time.Time `json:"not_before"`
+	NotAfter    time.Time `json:"not_after"`
+	Key         string    `json:"key"`
+	Serial      string    `json:"serial"`
+	Fingerprint string    `json:"fingerprint"`       // SHA-256
+	Problem     string    `json:"problem,omitempty"` // why a renewal was not taken
 }
 
 // UpstreamStatus is one upstream.

@@ -64,6 +64,12 @@ func (g *gateway) source() Source {
 		},
 		Config: func() []byte { return []byte("routes: []\n") },
 		Routes: func() []RouteStatus { return nil },
+		Certs: func() []CertificateStatus {
+			return []CertificateStatus{
+				{Listener: "https", File: "a.pem", Names: []string{"evil\x1b[2J"}, Key: "ECDSA P-256", NotAfter: time.Now().Add(49 * time.Hour)},
+				{Listener: "https", File: "b.pem", Problem: "cannot read"},
+			}
+		},
 		Upstreams: func() []UpstreamStatus {
 			return []UpstreamStatus{{Name: "a", Balance: "round_robin", Pending: 2, Endpoints: []EndpointStatus{{Address: "127.0.0.1:1", Name: "evil\x1b[2J", Weight: 1, Open: 4, Idle: 3}}}, {Name: "empty"}}
 		},
@@ -172,6 +178,7 @@ func TestAPI(t *testing.T) {
 			f("GET /config", "200", "routes: []\n", "application/yaml")
 			f("GET /routes", "200", "\r\n\r\n[]\n")
 			f("GET /upstreams", "200", `"pending": 2`)
+			f("GET /certs", "200", `"key": "ECDSA P-256"`, `"problem": "cannot read"`)
 			f("GET /log-level", "200", `"level": "info"`, `"routes": []`)
 			f(`PUT /log-level|{"level":"debug","route":"shop"}`, "200", `"shop"`, `"level": "info"`)
 			f(`PUT /log-level|{"level":"debug"}`, "200", `"level": "debug"`)
@@ -393,6 +400,7 @@ func TestCtl(t *testing.T) {
 	f("routes", exitOK, "ROUTE")
 	f("upstreams", exitOK, `evil\x1b[2J`, "empty     none")
 	f("--json upstreams", exitOK)
+	f("certs", exitOK, `evil\x1b[2J`, "  2  ", "cannot read")
 	f("config", exitOK, "routes: []\n")
 	f("metrics", exitOK, "sluice_up 1\n")
 	f("log-level", exitOK, "level  info\n")

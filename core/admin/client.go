@@ -52,6 +52,11 @@ func (c *Client) Status() (s Status, err error) { return s, c.ask("GET", "/statu
 // Routes gives the routes in force.
 func (c *Client) Routes() (r []RouteStatus, err error) { return r, c.ask("GET", "/routes", nil, &r) }
 
+// Certs gives the certificates in force.
+func (c *Client) Certs() (all []CertificateStatus, err error) {
+	return all, c.ask("GET", "/certs", nil, &all)
+}
+
 // Upstreams gives the upstreams in force.
 func (c *Client) Upstreams() (u []UpstreamStatus, err error) {
 	return u, c.ask("GET", "/upstreams", nil, &u)

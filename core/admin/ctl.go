@@ -23,6 +23,7 @@ commands:
   status                            state, reloads, loops and listeners
   routes                            routes in force
   upstreams                         upstreams, their endpoints and connections
+  certs                             certificates and when they expire
   config                            configuration in force, as YAML
   metrics                           Prometheus text
   log-level [LEVEL] [--route NAME]  show or change the error log's level: debug, info, warn or error
@@ -136,6 +137,9 @@ func (k *ctl) run(words []string) error {
 	case "routes":
 		r, err := k.client.Routes()
 		return k.show(r, err, func(w io.Writer) { printRoutes(w, r) })
+	case "certs":
+		all, err := k.client.Certs()
+		return k.show(all, err, func(w io.Writer) { printCerts(w, all, time.Now()) })
 	case "upstreams":
 		u, err := k.client.Upstreams()
 		return k.show(u, err, func(w io.Writer) { printUpstreams(w, u) })
@@ -243,6 +247,17 @@ func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {
 		for _, e := range u.Endpoints {
 			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\n", cell(u.Name), cell(e.Address), cell(e.Name), e.Weight, e.Open, e.Idle, u.Pending)
 		}
+	}
+}
+
+func printCerts(w io.Writer, all []CertificateStatus, now time.Time) {
+	_, _ = fmt.Fprintln(w, "LISTENER\tNAMES\tKEY\tEXPIRES\tDAYS\tFILE\tPROBLEM")
+	for _, c := range all {
+		expires, days := "-", "-"
+		if !c.NotAfter.IsZero() {
+			expires, days = c.NotAfter.Format(time.RFC3339), fmt.Sprint(int(c.NotAfter.Sub(now).Hours()/24))
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cell(c.Listener), cells(c.Names), cell(c.Key), expires, days, cell(c.File), cell(c.Problem))
 	}
 }
 

@@ -151,6 +151,8 @@ func (s *Server) methods(path string) []method {
 		})
 	case "/routes":
 		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Routes())) })
+	case "/certs":
+		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Certs())) })
 	case "/upstreams":
 		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Upstreams())) })
 	case "/log-level":

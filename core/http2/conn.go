@@ -22,7 +22,7 @@ type conn struct {
 	serving  bool   // Serve runs
 	decoder  *Decoder
 	encoder  *Encoder
-	block    block
+	block    headerBlock
 	streams  map[uint32]*stream // open on the wire
 	last     uint32             // the highest stream that the client has opened
 	accepted uint32             // no stream above is served; once the end was announced
@@ -44,8 +44,8 @@ type conn struct {
 	closed bool
 }
 
-// block is a header block in the making (RFC 9113, 4.3).
-type block struct {
+// headerBlock is a header block in the making (RFC 9113, 4.3).
+type headerBlock struct {
 	stream    uint32 // 0: none
 	bytes     []byte
 	frames    int

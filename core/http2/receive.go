@@ -15,7 +15,7 @@ func (c *conn) headers(h FrameHeader, payload []byte) {
 		c.fail(code, "malformed HEADERS")
 		return
 	}
-	c.block = block{stream: h.Stream, bytes: append(c.block.bytes[:0], fragment...), endStream: h.Flags.Has(FlagEndStream), self: self}
+	c.block = headerBlock{stream: h.Stream, bytes: append(c.block.bytes[:0], fragment...), endStream: h.Flags.Has(FlagEndStream), self: self}
 	if h.Flags.Has(FlagEndHeaders) {
 		c.endBlock()
 	}
@@ -94,7 +94,7 @@ func (c *conn) compression(err error) bool {
 }
 
 // request begins the exchange of a new stream.
-func (c *conn) request(b block) {
+func (c *conn) request(b headerBlock) {
 	if c.ending && b.stream > c.accepted || c.running >= maxStreams {
 		c.skip(b.bytes)
 		c.resetStream(b.stream, CodeRefusedStream)
@@ -144,7 +144,7 @@ func (c *conn) identify(x *core.Exchange) {
 }
 
 // trailer ends a request's body.
-func (c *conn) trailer(t *stream, b block) {
+func (c *conn) trailer(t *stream, b headerBlock) {
 	limits := c.limits()
 	lines, err := c.decoder.DecodeTrailer(nil, b.bytes, &limits)
 	switch {

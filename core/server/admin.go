@@ -71,6 +71,7 @@ func (s *Server) source() admin.Source {
 		Config:      func() []byte { return s.state.Load().compiled.Config.Dump() },
 		Routes:      s.routeStatus,
 		Upstreams:   s.upstreamStatus,
+		Certs:       s.certificateStatus,
 		Metrics:     s.observer.WriteMetrics,
 		Ready:       s.ready,
 		LogLevel:    s.observer.LogLevel,
@@ -195,6 +196,25 @@ func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
 				Address: e.Address, Name: e.Name, Weight: e.Weight, Open: e.Open(), Idle: idle})
 		}
 		out = append(out, one)
+	}
+	return out
+}
+
+func (s *Server) certificateStatus() (out []admin.CertificateStatus) {
+	now := s.state.Load()
+	if now == nil {
+		return nil
+	}
+	for i := range now.compiled.Config.Listeners {
+		e := now.compiled.Encrypted[now.compiled.Config.Listeners[i].Name]
+		if e == nil {
+			continue
+		}
+		for _, c := range e.Store.Certificates() {
+			out = append(out, admin.CertificateStatus{
+				Listener: e.Listener, File: c.File, Names: c.Names, Issuer: c.Issuer, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
+				Key: c.KeyType, Serial: c.Serial, Fingerprint: c.Fingerprint, Problem: c.Problem})
+		}
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"strconv"
 
+	"github.com/sluice-gateway/sluice/core/http2"
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/observe"
 )
@@ -11,6 +12,7 @@ import (
 func (s *Server) collect() {
 	s.observer.CollectOnLoops(func(i int, sink *observe.Sink) {
 		sink.Gauge("sluice_exchanges", "Exchanges under way.", float64(s.workers[i].Active()), "loop", strconv.Itoa(i))
+		collectHTTP2(s.http2[i].Counters(), sink)
 		now := s.state.Load()
 		if now == nil {
 			return
@@ -37,6 +39,12 @@ func (s *Server) collect() {
 					float64(e.Open()), "upstream", u.Name, "endpoint", e.Address)
 			}
 		}
+		for _, c := range s.certificateStatus() {
+			if !c.NotAfter.IsZero() {
+				sink.Gauge("sluice_certificate_expiry_seconds", "When a certificate expires, in Unix time.",
+					float64(c.NotAfter.Unix()), "listener", c.Listener, "file", c.File, "fingerprint", c.Fingerprint)
+			}
+		}
 		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))
 	})
 }
@@ -49,5 +57,17 @@ func collectPort(l *listener, i int, sink *observe.Sink) {
 		sink.Counter("sluice_connections_rejected_total", "Connections refused before their first request.",
 			float64(c.Refused[r]), "listener", l.name, "reason", r.String())
 	}
+	sink.Gauge("sluice_tls_handshaking", "Connections in their TLS handshake.", float64(c.Handshaking), "listener", l.name)
+	sink.Counter("sluice_tls_handshakes_total", "TLS handshakes that succeeded.", float64(c.Handshakes-c.Resumed), "listener", l.name, "resumed", "no")
+	sink.Counter("sluice_tls_handshakes_total", "TLS handshakes that succeeded.", float64(c.Resumed), "listener", l.name, "resumed", "yes")
 	sink.Counter("sluice_accept_failures_total", "Accepts that failed for want of descriptors or memory.", float64(c.Failures), "listener", l.name)
+}
+
+func collectHTTP2(c http2.Counters, sink *observe.Sink) {
+	sink.Gauge("sluice_http2_connections", "Open HTTP/2 connections of clients.", float64(c.Connections))
+	sink.Gauge("sluice_http2_streams", "HTTP/2 streams whose exchange is under way.", float64(c.Streams))
+	sink.Counter("sluice_http2_resets_total", "HTTP/2 streams that clients reset.", float64(c.Resets))
+	for i, reason := range http2.CalmReasons() {
+		sink.Counter("sluice_http2_abuse_total", "HTTP/2 connections ended for abuse.", float64(c.Calm[i]), "reason", reason)
+	}
 }
