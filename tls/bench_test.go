@@ -33,7 +33,9 @@ func hellos(n int) (all []*cryptotls.ClientHelloInfo) {
 				SupportedVersions: []uint16{cryptotls.VersionTLS13}, SignatureSchemes: []cryptotls.SignatureScheme{cryptotls.ECDSAWithP256AndSHA256}})
 		}
 	}
-	return append(all, &cryptotls.ClientHelloInfo{ServerName: "unknown.example.net"})
+	unknown := *all[0]
+	unknown.ServerName = "unknown.example.net"
+	return append(all, &unknown)
 }
 
 func TestPickAllocatesNothing(t *testing.T) {

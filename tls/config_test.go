@@ -42,6 +42,15 @@ func TestServerConfig(t *testing.T) {
 		t.Error("a client without ECDSA got an ECDSA certificate")
 	}
 
+	fallback := ServerOptions{Store: newStore(t, Options{Pairs: []Pair{rs.inline(), ec.inline()}})}
+	o = good(t, serverConfig(t, fallback), client(func(c *cryptotls.Config) {
+		v12(c)
+		c.ServerName, c.InsecureSkipVerify, c.NextProtos = "unknown.example.net", true, nil
+	})).client
+	if !o.PeerCertificates[0].Equal(ec.cert) {
+		t.Error("under an unknown name the ECDSA certificate is not preferred")
+	}
+
 	refused := func(options ServerOptions, alert uint8, change func(*cryptotls.Config)) {
 		t.Helper()
 		o := handshake(t, serverConfig(t, options), client(change))

@@ -191,7 +191,7 @@ type outcome struct {
 // handshake is a handshake and one byte from the server, with which the client has got the tickets.
 func handshake(t testing.TB, server, client *cryptotls.Config) (o outcome) {
 	t.Helper()
-	a, b := net.Pipe()
+	a, b := connected(t)
 	for _, c := range []net.Conn{a, b} {
 		_ = c.SetDeadline(time.Now().Add(patience))
 	}
@@ -213,6 +213,23 @@ func handshake(t testing.TB, server, client *cryptotls.Config) (o outcome) {
 	_ = b.Close()
 	<-done
 	return o
+}
+
+// connected gives both ends of a connection. A net.Pipe has no buffer: both sides of a handshake may write at once.
+func connected(t testing.TB) (a, b net.Conn) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if b, err = net.Dial("tcp", ln.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return a, b
 }
 
 // good is a handshake that must succeed.

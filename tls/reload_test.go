@@ -212,18 +212,25 @@ func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStore(t, Options{Pairs: []Pair{p}})
 		ctx, cancel := context.WithCancel(t.Context())
+		var mu sync.Mutex // Sleep orders nothing for the race detector
 		var got []string
 		var group sync.WaitGroup
 		group.Go(func() {
 			s.Watch(ctx, time.Millisecond, func(changed []string, problems []error) {
+				mu.Lock()
+				defer mu.Unlock()
 				got = append(got, strings.Join(changed, ",")+"|"+strings.Repeat("problem", len(problems)))
 			})
 		})
 		turn := func(want string) {
 			t.Helper()
+			mu.Lock()
 			got = nil
+			mu.Unlock()
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if !slices.Equal(got, strings.Fields(want)) {
 				t.Errorf("got %q, want %q", got, want)
 			}

@@ -190,8 +190,8 @@ func (u *Client) accept(x *core.Exchange) *core.Error {
 		}
 	}
 	RemoveHopByHop(m)
-	if u.upload.running && (m.Status >= 400 || m.Close) {
-		u.upload.stop() // nobody wants the rest
+	if u.upload.running && m.Status >= 400 {
+		u.upload.stop() // nobody wants the rest; with any other answer the upstream may well go on reading
 	}
 	u.body.begin(x)
 	return nil

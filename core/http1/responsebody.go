@@ -57,6 +57,9 @@ func (b *responseBody) Next() (core.Piece, error) {
 			b.finish()
 			return core.Piece{Buf: b.buf, Start: headRoom, End: headRoom, Last: true}, nil
 		}
+		if failure := b.client.upload.failure; err != nil && failure != nil {
+			return core.Piece{}, failure
+		}
 		if err != nil {
 			return core.Piece{}, upstreamError(err)
 		}

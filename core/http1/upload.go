@@ -36,6 +36,9 @@ func (u *upload) run() {
 	}()
 	u.failure = u.relay()
 	u.whole = u.failure == nil && !u.halted
+	if u.failure != nil && !u.client.awaiting { // the answer is on its way: it must not go on
+		u.client.conn.Close()
+	}
 }
 
 // relay moves the body until it ends or the upstream takes no more of it. Only what is wrong with the request is an error: of an

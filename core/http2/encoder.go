@@ -75,14 +75,18 @@ func (e *Encoder) SetMaxTable(n int) {
 	e.table.resize(n)
 }
 
-// sizes announces changes of the table's size: the smallest, then the last (RFC 7541, 4.2).
+// sizes announces changes of the table's size (RFC 7541, 4.2): the last, and before it, if it was smaller meanwhile, that. None
+// is smaller still, and the only smaller one that every decoder takes before another.
 func (e *Encoder) sizes(dst []byte) []byte {
 	if !e.resized {
 		return dst
 	}
 	e.resized = false
 	if e.least < e.table.max {
-		dst = appendInt(dst, 0x20, 5, e.least)
+		size := e.table.max
+		e.table.resize(0)
+		e.table.resize(size)
+		dst = append(dst, 0x20)
 	}
 	return appendInt(dst, 0x20, 5, e.table.max)
 }

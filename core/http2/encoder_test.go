@@ -217,7 +217,7 @@ func TestTableSize(t *testing.T) {
 	}
 	e.SetMaxTable(100)
 	check("\x3f\x45")
-	e.SetMaxTable(0)
+	e.SetMaxTable(60)
 	e.SetMaxTable(50)
 	e.SetMaxTable(200)
 	check("\x20\x3f\xa9\x01")

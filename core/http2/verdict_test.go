@@ -38,6 +38,9 @@ func FuzzBlocks(f *testing.F) {
 				}
 				return
 			}
+			if failure != nil && strings.Contains(failure.Error(), "size update MUST") {
+				return // x/net takes one only, where there may be two
+			}
 			if failure != nil {
 				t.Fatalf("%x: accepted, x/net %v", b, failure)
 			}
@@ -52,6 +55,7 @@ func FuzzBlocks(f *testing.F) {
 			if _, err := theirs.DecodeFull(appendInt(nil, 0x80, 7, staticCount+ours.table.count()+1)); err == nil {
 				t.Fatalf("%x: x/net has more than %d entries", b, ours.table.count())
 			}
+			_ = theirs.Close()
 			if got := dump(&ours.table); got != strings.ReplaceAll(want.String(), "\r\n", "|") {
 				t.Fatalf("%x: table %q, x/net %q", b, got, want.String())
 			}
@@ -86,6 +90,31 @@ var requestSeeds = []string{
 	"GET\n/a b\nhttps\na@b\n\nX: y\nconnection: close\nupgrade: x", "GET\n/x#y\nftp\n[::1]:8\n\n:path: /\nx:  y",
 	"GET\n/" + strings.Repeat("p", 300) + "\nhttps\na\n\n", "GET\n/\nhttps\na\n\n" + strings.Repeat("x: y\n", 12), "GET\n/\nhttps\na\n\nx: " + strings.Repeat("y", 400),
 	"GET\n/\nhttps\na\n\n\nx\x00: y\nz: \x7f", "G(T\n\nhttps\na..b\n\ncontent-length: 05\ncontent-length: 5",
+}
+
+// The limits are those of HTTP/1.1, to the byte and to the field.
+func TestLimits(t *testing.T) {
+	const text = "GET /v1/items HTTP/1.1\r\nhost: shop.example\r\nx: y\r\ncontent-length: 5\r\nexpect: 100-continue\r\nx_via: z\r\ncookie: a=b; c=d\r\n\r\n"
+	in := block(":method: GET", ":path: /v1/items", ":scheme: https", ":authority: shop.example", "x: y", "content-length: 5",
+		"expect: 100-continue", "x_via: z", "cookie: a=b", "cookie: c=d")
+	for size := 1; size < len(text)+3; size++ {
+		for fields := 1; fields < 8; fields++ {
+			var m, same core.Message
+			m.Reset()
+			same.Reset()
+			_, err := NewDecoder(0).DecodeRequest(&m, in, &Limits{size, fields})
+			n, want := http1.ParseRequest(&same, []byte(text), &http1.Limits{HeaderBytes: size, Headers: fields})
+			status := 0
+			if err == error(errBomb) { // of limits as small as these
+				status = 431
+			} else if err != nil {
+				status = err.(*core.Error).Status
+			}
+			if (n > 0) != (err == nil) || want != nil && status != want.Status && !(status == 414 && want.Status == 431 || status == 431 && want.Status == 414) {
+				t.Fatalf("%d bytes, %d fields: %v, HTTP/1.1 %v", size, fields, err, want)
+			}
+		}
+	}
 }
 
 // FuzzVerdict: what is accepted here is accepted by the parser of HTTP/1.1 and read by it and by net/http in the same way;

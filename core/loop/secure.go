@@ -2,7 +2,6 @@ package loop
 
 import (
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
 	"time"
@@ -72,7 +71,7 @@ func (s *secure) handshake(server bool) (state tls.ConnectionState, err error) {
 	}
 	if err != nil {
 		s.release()
-		return state, fmt.Errorf("cannot shake hands: %w", err)
+		return state, &secureError{"cannot shake hands", err}
 	}
 	c.secure = s
 	c.buffered = len(s.in) > 0
@@ -100,7 +99,7 @@ func (s *secure) read(p []byte) (int, error) {
 		return 0, ErrReset
 	}
 	c.spent = true
-	return 0, fmt.Errorf("cannot decrypt: %w", err)
+	return 0, &secureError{"cannot decrypt", err}
 }
 
 // write encrypts and sends all of p.
@@ -228,3 +227,12 @@ type again struct{}
 func (again) Error() string   { return "nothing to read yet" }
 func (again) Timeout() bool   { return true }
 func (again) Temporary() bool { return true }
+
+// secureError is what TLS fails with.
+type secureError struct {
+	what string
+	err  error
+}
+
+func (e *secureError) Error() string { return e.what + ": " + e.err.Error() }
+func (e *secureError) Unwrap() error { return e.err }

@@ -1,0 +1,58 @@
+package server
+
+import (
+	"net"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/summerwind/h2spec/config"
+	"github.com/summerwind/h2spec/generic"
+	"github.com/summerwind/h2spec/hpack"
+	"github.com/summerwind/h2spec/http2"
+	"github.com/summerwind/h2spec/spec"
+)
+
+// TestH2spec runs the conformance tests of h2spec, the strict ones too, through the gateway to an upstream. It writes what each
+// of them found to standard output.
+func TestH2spec(t *testing.T) {
+	u := newFixedUpstream(t, answerOf(bodyOf(1<<10)), nil, "\r\n\r\n", "test", "\r\n0\r\n\r\n")
+	g := run(t, h2Config(u.addr(), "[h2c]"))
+	host, port, err := net.SplitHostPort(g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &config.Config{Host: host, Port: number, Path: "/", Timeout: 2 * time.Second, MaxHeaderLen: 4000, Strict: true}
+	passed := 0
+	for _, s := range []*spec.TestGroup{generic.Spec(), http2.Spec(), hpack.Spec()} {
+		s.Test(c)
+		passed += s.PassedCount
+		for _, group := range failedGroups(s) {
+			for _, test := range group.Tests {
+				if r := test.Result; r != nil && r.Failed {
+					t.Errorf("%s: %s: %v", group.ID(), test.Desc, r.Error)
+				}
+			}
+		}
+		if s.FailedCount > 0 {
+			t.Errorf("%s: %d failed", s.Name, s.FailedCount)
+		}
+	}
+	if passed < 145 {
+		t.Errorf("only %d tests passed", passed)
+	}
+}
+
+func failedGroups(g *spec.TestGroup) (failed []*spec.TestGroup) {
+	if g.FailedCount > 0 {
+		failed = append(failed, g)
+	}
+	for _, below := range g.Groups {
+		failed = append(failed, failedGroups(below)...)
+	}
+	return failed
+}
