@@ -129,6 +129,15 @@ func splitPort(b []byte) (host, port []byte) {
 	return b, nil
 }
 
+// HostOf is the host of a valid authority, without port and brackets.
+func HostOf(authority []byte) []byte {
+	host, _ := splitPort(authority)
+	if len(host) > 1 && host[0] == '[' {
+		return host[1 : len(host)-1]
+	}
+	return host
+}
+
 // HasPort says whether a valid authority names a port.
 func HasPort(b []byte) bool {
 	_, port := splitPort(b)

@@ -51,6 +51,7 @@ var (
 	ErrMisdirected     = &Error{Status: 421, Reason: "misdirected_request", Close: true}
 	ErrInternal        = &Error{Status: 500, Reason: "internal", Side: SideInternal, Close: true}
 	ErrConnectFailed   = &Error{Status: 502, Reason: "connect_failed", Side: SideUpstream, Retry: RetryUnsent}
+	ErrHandshakeFailed = &Error{Status: 502, Reason: "tls_failed", Side: SideUpstream, Retry: RetryUnsent}
 	ErrUpstreamReset   = &Error{Status: 502, Reason: "upstream_reset", Side: SideUpstream, Retry: RetryIfReused}
 	ErrUpstreamClosed  = &Error{Status: 502, Reason: "upstream_closed", Side: SideUpstream, Retry: RetryIfReused}
 	ErrBadResponse     = &Error{Status: 502, Reason: "bad_response", Side: SideUpstream}

@@ -24,10 +24,7 @@ func (t *TLS) serves(authority []byte) bool {
 	if t.Names == nil || len(t.served) > 0 && string(authority) == string(t.served) {
 		return true
 	}
-	host, _ := splitPort(authority)
-	if len(host) > 1 && host[0] == '[' {
-		host = host[1 : len(host)-1]
-	}
+	host := HostOf(authority)
 	if !EqualFold(host, t.ServerName) && !t.Names.ServesName(t.ServerName, string(host)) {
 		return false
 	}

@@ -42,17 +42,25 @@ type Compiled struct {
 	Listeners []listen.Settings      // in the order of the configuration
 	Upstreams []*upstream.Upstream   // likewise
 	Encrypted map[string]*Encryption // by listener
+	secured   map[string]*upstreamTLS
 	found     map[string]*discovered // all upstreams, new ones and those in force
 }
 
 // Compile builds cfg. Names of endpoints are resolved; one that does not resolve is logged and asked for again later.
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
-	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}}
+	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
+		var before *upstreamTLS
 		if d == nil {
 			d = r.discover(u)
+		} else {
+			before = d.tls
+		}
+		var err error
+		if c.secured[u.Name], err = secure(u, before, r.log); err != nil {
+			return nil, err
 		}
 		c.found[u.Name] = d
 		c.Upstreams = append(c.Upstreams, d.upstream)
@@ -112,7 +120,7 @@ func (r *Registry) Apply(c *Compiled) {
 	r.generation = c.Snapshot.Generation
 	for i := range c.Config.Upstreams {
 		u := &c.Config.Upstreams[i]
-		c.found[u.Name].configure(u)
+		c.found[u.Name].configure(u, c.secured[u.Name])
 	}
 	for name, d := range r.upstreams {
 		if c.found[name] == nil {

@@ -29,6 +29,7 @@ type discovered struct {
 
 	mu    sync.Mutex // configure and the background
 	spec  *config.Upstream
+	tls   *upstreamTLS            // in force; nil: not encrypted
 	known map[string][]netip.Addr // by host name, as last resolved
 	quit  context.CancelFunc      // ends the background; nil: there is none
 	done  sync.WaitGroup
@@ -37,27 +38,32 @@ type discovered struct {
 // discover makes a new upstream, with the names of u resolved once.
 func (r *Registry) discover(u *config.Upstream) *discovered {
 	d := &discovered{registry: r, known: map[string][]netip.Addr{}}
-	d.upstream = upstream.New(u.Name, r.metrics.Pool(u.Name), settings(u), speakHTTP1, r.workers)
+	d.upstream = upstream.New(u.Name, r.metrics.Pool(u.Name), settings(u, nil), speakHTTP1, r.workers)
 	return d
 }
 
 // configure puts u in force: settings, endpoints, and the pace of resolving.
-func (d *discovered) configure(u *config.Upstream) {
+func (d *discovered) configure(u *config.Upstream, t *upstreamTLS) {
 	d.stop()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.spec = u
-	d.upstream.Configure(settings(u))
+	d.spec, d.tls = u, t
+	d.upstream.Configure(settings(u, t))
 	ctx, quit := context.WithCancel(context.Background())
 	names := d.resolve(ctx)
 	d.upstream.Assign(d.members(), onLoop)
-	if !names {
-		quit()
-		return
-	}
 	d.quit = quit
-	d.done.Add(1)
-	go d.run(ctx, u.Resolve)
+	if names {
+		d.done.Go(func() { d.run(ctx, u.Resolve) })
+	}
+	if t != nil && t.store != nil {
+		d.done.Go(func() { t.store.Watch(ctx, watchEvery, d.renewed) })
+	}
+}
+
+// renewed tells of the certificate that is shown to the upstream.
+func (d *discovered) renewed(changed []string, problems []error) {
+	reportRenewal(d.registry.log.With("upstream", d.upstream.Name), changed, problems)
 }
 
 func (d *discovered) stop() {
@@ -72,7 +78,6 @@ func (d *discovered) stop() {
 }
 
 func (d *discovered) run(ctx context.Context, every time.Duration) {
-	defer d.done.Done()
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
@@ -165,8 +170,8 @@ func hostPort(address string) (host string, port uint16, ok bool) {
 	return h, uint16(n), err == nil
 }
 
-func settings(u *config.Upstream) *upstream.Settings {
-	return &upstream.Settings{
+func settings(u *config.Upstream, t *upstreamTLS) *upstream.Settings {
+	s := &upstream.Settings{
 		Connect:               u.Timeouts.Connect,
 		Header:                u.Timeouts.Header,
 		Idle:                  u.Timeouts.Idle,
@@ -179,4 +184,8 @@ func settings(u *config.Upstream) *upstream.Settings {
 		RequestsPerConnection: u.Pool.RequestsPerConnection,
 		ReplayBytes:           u.ReplayBytes,
 	}
+	if t != nil {
+		s.TLS = t.config
+	}
+	return s
 }

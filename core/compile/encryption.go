@@ -140,12 +140,7 @@ func (e *Encryption) start(log *slog.Logger) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.quit = cancel
 	report := func(changed []string, problems []error) {
-		for _, name := range changed {
-			log.Info("certificate renewed", "listener", e.Listener, "file", name)
-		}
-		for _, err := range problems {
-			log.Error("certificate not renewed: the old one stays", "listener", e.Listener, "error", err)
-		}
+		reportRenewal(log.With("listener", e.Listener), changed, problems)
 	}
 	e.done.Go(func() { e.Store.Watch(ctx, watchEvery, report) })
 	if e.trust != nil {
@@ -157,6 +152,15 @@ func (e *Encryption) start(log *slog.Logger) {
 				log.Error("session ticket keys rotate no more", "listener", e.Listener, "error", err)
 			}
 		})
+	}
+}
+
+func reportRenewal(log *slog.Logger, changed []string, problems []error) {
+	for _, name := range changed {
+		log.Info("certificate renewed", "file", name)
+	}
+	for _, err := range problems {
+		log.Error("certificate not renewed: the old one stays", "error", err)
 	}
 }
 

@@ -124,6 +124,7 @@ type Upstream struct {
 	Timeouts    UpstreamTimeouts
 	Resolve     time.Duration // between resolutions of names; 10s, at least 1s
 	ReplayBytes int           // a request body up to this size can be sent again to a second connection; 16KiB, at most 64KiB
+	TLS         *UpstreamTLS  // nil: not encrypted
 }
 
 // Endpoint is one address of an upstream; a name may stand for several.

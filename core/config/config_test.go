@@ -44,6 +44,12 @@ func bare(cfg *Config) *Config {
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		clear(&u.Pos)
+		if t := u.TLS; t != nil {
+			clear(&t.Pos)
+			if t.Certificate != nil {
+				clear(&t.Certificate.Pos)
+			}
+		}
 		for j := range u.Endpoints {
 			clear(&u.Endpoints[j].Pos)
 		}

@@ -130,18 +130,38 @@ func (p Protocols) names() (names []string) {
 	return names
 }
 
+func (c *Certificate) text() string {
+	cert := c.Cert
+	if c.Inline {
+		cert = redacted
+	}
+	if c.Key.Reveal() == "" {
+		return quote(cert)
+	}
+	return fmt.Sprintf("{ cert: %s, key: %s }", quote(cert), quote(c.Key.String()))
+}
+
+func (w *dumper) upstreamTLS(t *UpstreamTLS) {
+	if t.CA != "" {
+		w.line("ca: %s", quote(t.CA))
+	}
+	if t.ServerName != "" {
+		w.line("server_name: %s", quote(t.ServerName))
+	}
+	if len(t.Pins) > 0 {
+		w.line("pins: %s", quoteList(t.Pins))
+	}
+	if t.Certificate != nil {
+		w.line("certificate: %s", t.Certificate.text())
+	}
+	w.line("min_version: %s", quote(t.MinVersion))
+	w.line("insecure_skip_verify: %t", t.Insecure)
+}
+
 func (w *dumper) tls(t *TLS) {
 	w.block("certificates:", func() {
-		for _, c := range t.Certificates {
-			cert := c.Cert
-			if c.Inline {
-				cert = redacted
-			}
-			if c.Key.Reveal() == "" {
-				w.line("- %s", quote(cert))
-			} else {
-				w.line("- { cert: %s, key: %s }", quote(cert), quote(c.Key.String()))
-			}
+		for i := range t.Certificates {
+			w.line("- %s", t.Certificates[i].text())
 		}
 	})
 	if t.Default != "" {
@@ -178,6 +198,9 @@ func (w *dumper) upstream(u *Upstream) {
 		formatDuration(t.Connect), formatDuration(t.Header), formatDuration(t.Idle), formatDuration(t.Total))
 	w.line("resolve: %s", formatDuration(u.Resolve))
 	w.line("replay_bytes: %s", formatSize(int64(u.ReplayBytes)))
+	if u.TLS != nil {
+		w.block("tls:", func() { w.upstreamTLS(u.TLS) })
+	}
 }
 
 func (w *dumper) route(r *Route) {

@@ -45,7 +45,20 @@ type Tickets struct {
 	Rotate time.Duration // a new key is used after this; 12h
 }
 
+// UpstreamTLS is how an upstream is spoken to.
+type UpstreamTLS struct {
+	Pos         Pos
+	CA          string       // file with the authorities that vouch for the upstream; "": those that the system trusts
+	ServerName  string       // that its certificate must be for; "": the endpoint's name
+	Pins        []string     // SHA-256 of public keys in base64, one of which must be in the chain; none: any
+	Certificate *Certificate // shown where the upstream asks for one; nil: none
+	MinVersion  string       // 1.2, 1.3
+	Insecure    bool         // nothing is verified but pins
+}
+
 const (
+	upstreamTLSKeys = "ca server_name pins certificate min_version insecure_skip_verify"
+
 	tlsKeys         = "certificates default unknown min_version client_auth handshakes timeout tickets"
 	maxPEMBytes     = 1 << 20
 	maxTicketSecret = 4 << 10
@@ -155,6 +168,50 @@ func (d *decoder) relative(name string) string {
 		return name
 	}
 	return filepath.Join(filepath.Dir(d.src.name), name)
+}
+
+// upstreamTLS reads true, or a map.
+func (d *decoder) upstreamTLS(key string, n ast.Node, u *Upstream) {
+	t := &UpstreamTLS{Pos: d.at(n), MinVersion: "1.2"}
+	if b, ok := d.resolve(n).(*ast.BoolNode); ok {
+		if b.Value {
+			u.TLS = t
+		}
+		return
+	}
+	d.mapping(key, n, upstreamTLSKeys, func(key string, _, v ast.Node) bool {
+		switch key {
+		case "ca":
+			if d.text(key, v, &t.CA) {
+				t.CA = d.relative(t.CA)
+			}
+		case "server_name":
+			d.text(key, v, &t.ServerName)
+		case "pins":
+			d.list(key, v, func(v ast.Node) {
+				var pin string
+				if d.text(key, v, &pin) {
+					t.Pins = append(t.Pins, pin)
+				}
+			})
+		case "certificate":
+			var one TLS
+			if d.certificate(key, v, &one); len(one.Certificates) > 0 {
+				t.Certificate = &one.Certificates[0]
+			}
+		case "min_version":
+			d.version(key, v, &t.MinVersion)
+		case "insecure_skip_verify":
+			d.boolean(key, v, &t.Insecure)
+		default:
+			return false
+		}
+		return true
+	})
+	if t.Insecure && t.CA != "" {
+		d.problem(n, "drop one of them", "%q has both %q and %q", key, "ca", "insecure_skip_verify")
+	}
+	u.TLS = t
 }
 
 func (d *decoder) clientAuth(key string, n ast.Node, t *TLS) {

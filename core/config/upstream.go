@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls"
 	maxEndpoints   = 10_000 // of one upstream
 	maxReplayBytes = 64 << 10
 )
@@ -62,6 +62,8 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 			d.duration(key, v, time.Second, &u.Resolve)
 		case "replay_bytes":
 			d.sizeInt(key, v, 0, maxReplayBytes, &u.ReplayBytes)
+		case "tls":
+			d.upstreamTLS(key, v, u)
 		default:
 			return false
 		}

@@ -173,5 +173,9 @@ func dialError(err error) *core.Error {
 	case errors.Is(err, loop.ErrStopped):
 		return core.ErrStopping
 	}
+	var handshake *handshakeError
+	if errors.As(err, &handshake) {
+		return core.ErrHandshakeFailed
+	}
 	return core.ErrConnectFailed
 }

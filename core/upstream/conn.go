@@ -23,8 +23,17 @@ func (c *conn) String() string {
 }
 
 // Serve is called when an idle connection has something to say: its end, or bytes that nobody asked for. Neither is for
-// anyone, so it is closed.
-func (c *conn) Serve(raw *loop.Conn) { raw.Close() }
+// anyone, so it is closed. What TLS has to say to itself, such as a new ticket, is no reason for that.
+func (c *conn) Serve(raw *loop.Conn) {
+	if raw.Encrypted() {
+		var b [1]byte
+		if _, err := raw.ReadNow(b[:]); err == loop.ErrAgain {
+			raw.Idle(raw.Loop().Now() + int64(c.share.upstream.Settings().IdleTimeout))
+			return
+		}
+	}
+	raw.Close()
+}
 
 // Closed takes the connection off the books.
 func (c *conn) Closed(*loop.Conn) {
@@ -104,9 +113,36 @@ func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error
 		return nil, err
 	}
 	c.raw = raw
+	if e.tls != nil {
+		if err = secure(raw, e, x.DeadlineIn(int64(set.Connect))); err != nil {
+			raw.Close()
+			return nil, err
+		}
+	}
 	c.transport = s.upstream.speak(s.worker, raw)
 	return c, nil
 }
+
+// secure encrypts a connection to e.
+func secure(raw *loop.Conn, e *Endpoint, deadline int64) error {
+	config := e.tls
+	if config.ServerName == "" {
+		config = config.Clone() // dear, but cheap beside a handshake
+		config.ServerName = e.name
+	}
+	raw.Deadline = deadline
+	_, err := raw.SecureClient(config)
+	raw.Deadline = 0
+	if err != nil {
+		return &handshakeError{err}
+	}
+	return nil
+}
+
+// handshakeError tells a failed handshake from a failed connection.
+type handshakeError struct{ error }
+
+func (e *handshakeError) Unwrap() error { return e.error }
 
 // Finish ends the exchange: a clean connection is kept for the next, any other is closed.
 func (c *conn) Finish(x *core.Exchange) {

@@ -6,6 +6,7 @@
 package upstream
 
 import (
+	cryptotls "crypto/tls"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ type Settings struct {
 	IdleTimeout           time.Duration
 	RequestsPerConnection int // 0: no limit
 	ReplayBytes           int
+	TLS                   *cryptotls.Config // nil: not encrypted. Without a ServerName each endpoint's own is asked for
 }
 
 // Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.
@@ -64,7 +66,9 @@ type share struct {
 type Endpoint struct {
 	lb.Endpoint
 	address loop.Address
-	host    []byte          // its name as a Host field
+	host    []byte // its name as a Host field
+	tls     *cryptotls.Config
+	name    string          // the same without the port: what its certificate must be for
 	open    atomic.Int32    // connections, on all loops
 	shares  []endpointShare // by loop
 }
@@ -114,7 +118,7 @@ type Member struct {
 // Idle is the number of connections to e that no exchange uses, on the loop of that index; called on that loop.
 func (e *Endpoint) Idle(index int) int { return len(e.shares[index].idle) }
 
-// Assign makes members the endpoints of u. Those whose address stays keep their connections; those that go finish what is
+// Assign makes members the endpoints of u. Those whose address and TLS stay keep their connections; those that go finish what is
 // under way. It may be called from any goroutine but a loop's, by one at a time; apply runs a function on the loop of each worker,
 // or at once while the loops do not run yet.
 func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())) {
@@ -126,7 +130,7 @@ func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())
 	used := map[*Endpoint]bool{}
 	for _, m := range members {
 		e := old[m.Address]
-		if e == nil || used[e] || e.Weight != m.Weight || e.Name != m.Name {
+		if e == nil || used[e] || e.Weight != m.Weight || e.Name != m.Name || e.tls != u.Settings().TLS {
 			e = u.newEndpoint(m)
 		}
 		used[e] = true
@@ -158,11 +162,12 @@ func (u *Upstream) Retire(apply func(w *core.Worker, f func())) {
 }
 
 func (u *Upstream) newEndpoint(m Member) *Endpoint {
-	e := &Endpoint{address: m.Address, shares: make([]endpointShare, len(u.shares))}
+	e := &Endpoint{address: m.Address, tls: u.Settings().TLS, shares: make([]endpointShare, len(u.shares))}
 	e.host = []byte(m.Name)
 	if m.Address.Path != "" {
 		e.host = []byte("localhost")
 	}
+	e.name = string(core.HostOf(e.host))
 	e.Endpoint = lb.Endpoint{Address: m.Address.String(), Name: m.Name, Weight: m.Weight, Metric: m.Metric, State: e}
 	for i := range e.shares {
 		e.shares[i].alone = lb.NewRoundRobin([]*lb.Endpoint{&e.Endpoint}, 0)

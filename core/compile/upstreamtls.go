@@ -1,0 +1,87 @@
+package compile
+
+import (
+	cryptotls "crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/tls"
+)
+
+// sessionsKept is how many sessions of an upstream can be resumed.
+const sessionsKept = 256
+
+// maxCABytes bounds the file of an upstream's authorities.
+const maxCABytes = 16 << 20
+
+// upstreamTLS is how one upstream is spoken to. As long as nothing about it changes it is the same over reloads, and so
+// connections made with it are kept.
+type upstreamTLS struct {
+	identity string // all that it was made from, but for the client's certificate, which is renewed in place
+	config   *cryptotls.Config
+	store    *tls.Store // of the client's certificate; nil: none
+}
+
+// secure prepares the TLS of an upstream; nil: it has none.
+func secure(u *config.Upstream, before *upstreamTLS, log *slog.Logger) (*upstreamTLS, error) {
+	t := u.TLS
+	if t == nil {
+		return nil, nil
+	}
+	refuse := func(err error) (*upstreamTLS, error) {
+		return nil, fmt.Errorf("%s: upstream %q: %w", t.Pos, u.Name, err)
+	}
+	o := tls.ClientOptions{ServerName: t.ServerName, PinnedSPKI: t.Pins, MinVersion: t.MinVersion, ALPN: []string{"http/1.1"},
+		InsecureSkipVerify: t.Insecure, Sessions: sessionsKept}
+	if t.CA != "" {
+		text, err := os.ReadFile(t.CA)
+		if err != nil {
+			return refuse(err)
+		}
+		if len(text) > maxCABytes {
+			return refuse(fmt.Errorf("cannot use %q: it is larger than %d bytes", t.CA, maxCABytes))
+		}
+		o.CAPEM = string(text)
+	}
+	s := &upstreamTLS{identity: fmt.Sprintf("%q %q %q %q %v %q", o.CAPEM, t.ServerName, t.Pins, t.MinVersion, t.Insecure, place(t.Certificate))}
+	if before != nil && before.identity == s.identity {
+		if before.store != nil {
+			before.store.Reload()
+		}
+		return before, nil
+	}
+	if t.Certificate != nil {
+		var err error
+		if s.store, _, err = tls.NewStore(tls.Options{Pairs: []tls.Pair{pairOf(t.Certificate)}, Client: true}); err != nil {
+			return nil, fmt.Errorf("%s: upstream %q: %w", t.Certificate.Pos, u.Name, err)
+		}
+		o.Store = s.store
+	}
+	var warnings []tls.Warning
+	var err error
+	if s.config, warnings, err = tls.NewClientConfig(o); err != nil {
+		return refuse(err)
+	}
+	if t.CA == "" && !t.Insecure { // read now: no loop may wait for files
+		if s.config.RootCAs, err = x509.SystemCertPool(); err != nil {
+			return refuse(fmt.Errorf("cannot read the system's authorities: %w", err))
+		}
+	}
+	if log != nil {
+		for _, w := range warnings {
+			log.Warn("upstream without verification", "upstream", u.Name, "position", t.Pos, "warning", w.Text)
+		}
+	}
+	return s, nil
+}
+
+// place says where a certificate comes from.
+func place(c *config.Certificate) string {
+	if c == nil {
+		return ""
+	}
+	return c.Cert + "\x00" + c.Key.Reveal()
+}
