@@ -8,15 +8,21 @@
 // each listener, a listen.Port. Of all these only their own loop touches them, so that nothing on the path takes a lock.
 //
 // Listen. A loop has its own socket for each TCP address (SO_REUSEPORT: the kernel spreads connections). When a client
-// connects, Port.accepted counts it against the listener's caps, reads the PROXY header where one is required, and asks the
-// listen.Protocol, here http1.Server.NewConn, for the connection's handler. Then the connection is idle: it has
-// neither a coroutine nor a buffer until its first byte comes.
+// connects, Port.accepted counts it against the listener's caps, reads the PROXY header where one is required, makes the TLS
+// handshake (Conn.SecureServer: from then on the connection reads and writes through crypto/tls, and nobody else notices), and
+// asks the listen.Protocol, http1.Server.NewConn or http2.Server.NewConn, for the connection's handler. Then the connection is
+// idle: it has neither a coroutine nor a buffer until its first byte comes.
 //
 // Receive. On the first byte the loop runs the handler's Serve in a coroutine: plain code that yields to the loop wherever
 // it waits. receive reads into a buffer borrowed from the loop, ParseRequest reads the head in one pass into a Message and
 // refuses what two parties could read in two ways. exchange.begin takes the buffer over, names the client and removes the
 // fields that end here. A head that is wrong or late goes to Worker.Refuse, every other to Worker.Serve. Both are
 // the Gateway's, so that a refusal is answered and observed like any answer.
+//
+// With HTTP/2 the handler reads frames while there are any and is idle again, however many streams are open: each is a task of
+// its own from its HEADERS on. Decoder.DecodeRequest leaves the same Message as ParseRequest, so that nothing behind it knows
+// the protocol; http2.stream is the exchange's Downstream and the body of its request. What the streams of a turn have to send
+// gathers in the connection's output and leaves in one write.
 //
 // Admit, route, chain. Gateway.Serve loads the Snapshot, once: a reload while the request is under way is not its
 // business. Exchange.admit checks what no route decides and makes the normal form of the path, which from then on is what
