@@ -6,13 +6,13 @@ FUZZTIME    ?= 10s
 BENCHFLAGS  ?=
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
-STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck
+STATICCHECK := $(GO) tool staticcheck
 # The rules of the tree, first among the tests so that a breach is told at once.
 ARCHTESTS   := ^Test(Imports|LoopSide|SizesAndNames|NoMutablePackageVariables|ExportedIsDocumented)$$
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check build fuzz bench bench-deps test-deps fmt lint race clean
+.PHONY: help run test check build fuzz bench bench-deps test-deps fmt lint race allocs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,7 +23,7 @@ run: build ## start the gateway on a demo configuration, with two upstreams, on 
 test: test-deps ## run all tests
 	$(GO) test -timeout 15m ./...
 
-check: test-deps lint build race ## exactly what CI runs: lint, build, all tests with the race detector, short fuzzing
+check: test-deps lint build race allocs ## exactly what CI runs: lint, build, all tests with the race detector, short fuzzing
 	@.ci/fuzz 5s
 	@echo "check: all passed"
 
@@ -55,6 +55,10 @@ lint: ## gofmt, vet, staticcheck and the rules of the tree
 race:
 	@flag=-race; if ! command -v "$$($(GO) env CC)" >/dev/null; then flag=; echo "check: no C compiler, so no race detector" >&2; fi; \
 	set -x; SLUICE_SOAK=60s $(GO) test $$flag -shuffle=on -timeout 15m ./...
+
+# The race detector allocates, so the tests that count allocations are run once more without it.
+allocs:
+	$(GO) test -count=1 -timeout 5m -run Alloc ./core/...
 
 clean: ## remove what was built
 	rm -rf bin
