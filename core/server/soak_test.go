@@ -190,13 +190,7 @@ func (c *soakClient) next() (*http.Request, string) {
 // TestSoak reloads different configurations again and again under load: no request fails, and when the gateway has ended
 // nothing is left of it, here or at the upstreams.
 func TestSoak(t *testing.T) {
-	length := soakDefault
-	if text := os.Getenv(soakVariable); text != "" {
-		var err error
-		if length, err = time.ParseDuration(text); err != nil || length <= 0 {
-			t.Fatalf("%s=%q is no duration", soakVariable, text)
-		}
-	}
+	length := soakTime(t)
 	a, b := newSumUpstream(t), newSumUpstream(t)
 	configs := soakConfigs(a.addr, b.addr)
 	before := countHeld()
@@ -271,4 +265,18 @@ func (g *running) reloadUntil(until time.Time, configs []string) (reloads int) {
 		}
 	}
 	return reloads
+}
+
+// soakTime is how long a soak runs.
+func soakTime(t *testing.T) time.Duration {
+	t.Helper()
+	text := os.Getenv(soakVariable)
+	if text == "" {
+		return soakDefault
+	}
+	length, err := time.ParseDuration(text)
+	if err != nil || length <= 0 {
+		t.Fatalf("%s=%q is no duration", soakVariable, text)
+	}
+	return length
 }
