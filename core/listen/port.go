@@ -30,6 +30,7 @@ type Port struct {
 	accepts  []accept
 	counters Counters
 	group    loop.Group // of all its connections
+	shaking  ration
 	drain    *loop.Timer
 	draining bool
 }

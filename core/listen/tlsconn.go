@@ -30,10 +30,34 @@ func (h *tlsConn) Closed(c *loop.Conn) {
 	h.port.Release(h.peer)
 }
 
+// turnHandshakes is how many handshakes begin in one turn of the loop, at some 0.2 ms each: those of a flood wait for one another,
+// and what is established goes on in between.
+const turnHandshakes = 8
+
+// ration counts what begins in a turn.
+type ration struct {
+	turn int64
+	used int
+}
+
+func (r *ration) take(turn int64) bool {
+	if r.turn != turn {
+		r.turn, r.used = turn, 0
+	}
+	r.used++
+	return r.used <= turnHandshakes
+}
+
 // Serve shakes hands. The connection is its protocol's from then on.
 func (h *tlsConn) Serve(c *loop.Conn) {
 	p := h.port
 	h.began = true
+	for !p.shaking.take(c.Loop().Turned()) {
+		c.Loop().Yield()
+		if c.Closed() {
+			return
+		}
+	}
 	c.Deadline = h.deadline
 	state, err := c.SecureServer(p.settings.TLS.Config, h.early)
 	if err != nil {

@@ -145,3 +145,38 @@ func TestPreface(t *testing.T) {
 		t.Fatalf("%q, %v", got, err)
 	}
 }
+
+// However many handshakes come at once, each turn begins a few, and all come to their end.
+func TestTLSHandshakesTakeTurns(t *testing.T) {
+	var r ration
+	for turn := range int64(3) {
+		begun := 0
+		for range 5 * turnHandshakes {
+			if r.take(turn + 1) {
+				begun++
+			}
+		}
+		if begun != turnHandshakes {
+			t.Errorf("%d handshakes in a turn, want %d", begun, turnHandshakes)
+		}
+	}
+	h := newHost(t, 1, encrypted(t, 10*time.Second, 0))
+	at := h.listen(Bind{Addr: netip.MustParseAddrPort("127.0.0.1:0")}).Addr()
+	const clients = 10 * turnHandshakes
+	done := make(chan error, clients)
+	for range clients {
+		go func() {
+			c, err := cryptotls.Dial("tcp", at.String(), trusting())
+			if err == nil {
+				err = c.Close()
+			}
+			done <- err
+		}()
+	}
+	for range clients {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	h.await("all have shaken hands", func(c Counters) bool { return c.Handshakes == clients && c.Handshaking == 0 })
+}
