@@ -57,6 +57,7 @@ type Message struct {
 
 	// Framing and connection options, as the parser found them (RFC 9112, 6 and 9).
 	HTTP10        bool
+	HTTP2         bool   // it came over HTTP/2; neither: HTTP/1.1
 	Chunked       bool   // the body ends by its own framing
 	ContentLength int64  // -1: none given
 	Close         bool   // the sender closes after this message
@@ -76,6 +77,17 @@ func (m *Message) Reset() {
 	h, path := m.Header, m.pathBuf
 	h.Reset()
 	*m = Message{Header: h, ContentLength: -1, pathBuf: path[:0]}
+}
+
+// Version is the protocol's version that m came with: 1.0, 1.1 or 2.0.
+func (m *Message) Version() string {
+	switch {
+	case m.HTTP2:
+		return "2.0"
+	case m.HTTP10:
+		return "1.0"
+	}
+	return "1.1"
 }
 
 // MethodBytes is the method's text.

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -70,6 +71,9 @@ func TestAccessLogLine(t *testing.T) {
 		x.Err, x.Response.Status, x.Sent.Retries = core.ErrUpstreamReset, 502, 1
 		x.Request.HTTP10 = true
 		s.Observe(x)
+		x.Request.HTTP10, x.Request.HTTP2 = false, true
+		x.Client.TLS = &core.TLS{Version: tls.VersionTLS13, ServerName: "www.example.com"}
+		s.Observe(x)
 	})
 	s.on(t, 0, func(x *core.Exchange) { // what no parser could read
 		x.Request.Reset()
@@ -81,7 +85,7 @@ func TestAccessLogLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := lines(t, path)
-	if len(got) != 3 {
+	if len(got) != 4 {
 		t.Fatalf("%d lines", len(got))
 	}
 	at, err := time.Parse(time.RFC3339Nano, got[0]["timestamp"].(string))
@@ -110,7 +114,9 @@ func TestAccessLogLine(t *testing.T) {
 	check(0, first)
 	first["status"], first["reason"], first["retries"], first["protocol"] = 502.0, "upstream_reset", 1.0, "HTTP/1.0"
 	check(1, first)
-	check(2, map[string]any{"peer": "unix", "listener": "http", "status": 400.0, "reason": "bad_request", "detail": `a "quote"`,
+	first["protocol"], first["tls_version"], first["server_name"] = "HTTP/2.0", "1.3", "www.example.com"
+	check(2, first)
+	check(3, map[string]any{"peer": "unix", "listener": "http", "status": 400.0, "reason": "bad_request", "detail": `a "quote"`,
 		"latency": 0.00305, "gateway_latency": 0.00305, "bytes_sent": 0.0, "bytes_received": 0.0})
 }
 

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"crypto/tls"
 	"net/netip"
 	"strconv"
 	"time"
@@ -45,11 +46,12 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 	dst = appendBytes(dst, `,"path":"`, path)
 	dst = appendBytes(dst, `,"query":"`, query)
 	if len(path) > 0 {
-		protocol := `,"protocol":"HTTP/1.1"`
-		if m.HTTP10 {
-			protocol = `,"protocol":"HTTP/1.0"`
-		}
-		dst = append(dst, protocol...)
+		dst = append(dst, `,"protocol":"HTTP/`...)
+		dst = append(append(dst, m.Version()...), '"')
+	}
+	if s := x.Client.TLS; s != nil {
+		dst = appendString(dst, `,"tls_version":"`, tlsVersion(s.Version))
+		dst = appendString(dst, `,"server_name":"`, s.ServerName)
 	}
 	dst = strconv.AppendInt(append(dst, `,"status":`...), int64(t.status), 10)
 	if x.Err != nil {
@@ -78,6 +80,14 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 	dst = appendBytes(dst, `,"user_agent":"`, m.Get(core.FieldUserAgent))
 	dst = appendBytes(dst, `,"referer":"`, m.Get(core.FieldReferer))
 	return append(dst, '}', '\n')
+}
+
+// tlsVersion names what may have been negotiated: nothing older is spoken.
+func tlsVersion(v uint16) string {
+	if v == tls.VersionTLS13 {
+		return "1.3"
+	}
+	return "1.2"
 }
 
 // appendClient writes remote_addr, the client itself, and peer, whose connection it is.

@@ -109,11 +109,8 @@ func forwarded(x *core.Exchange) {
 // addVia appends this gateway to the recipients of a message (RFC 9110, 7.6.3).
 func addVia(m *core.Message, name string) {
 	line := m.Begin(core.FieldVia.String())
-	if m.HTTP10 {
-		line.String("1.0 ")
-	} else {
-		line.String("1.1 ")
-	}
+	line.String(m.Version())
+	line.String(" ")
 	line.String(name)
 	line.End(core.FieldVia)
 }
