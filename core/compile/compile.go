@@ -71,7 +71,7 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 			return nil, fmt.Errorf("%s: cannot compile listener %q: %w", cfg.Listeners[i].Pos, cfg.Listeners[i].Name, err)
 		}
 		if cfg.Listeners[i].TLS != nil {
-			e, err := encrypt(&cfg.Listeners[i], r.encrypted[cfg.Listeners[i].Name], r.log)
+			e, err := encrypt(&cfg.Listeners[i], r.encrypted[cfg.Listeners[i].Name], len(r.workers), r.log)
 			if err != nil {
 				return nil, err
 			}

@@ -32,8 +32,8 @@ type Encryption struct {
 	done     sync.WaitGroup
 }
 
-// encrypt reads the certificates of a listener. before is its TLS in force; nil: there is none.
-func encrypt(spec *config.Listener, before *Encryption, log *slog.Logger) (*Encryption, error) {
+// encrypt reads the certificates of a listener, which so many loops serve. before is its TLS in force; nil: there is none.
+func encrypt(spec *config.Listener, before *Encryption, loops int, log *slog.Logger) (*Encryption, error) {
 	t := spec.TLS
 	options := tls.Options{Default: t.Default, RefuseUnknown: t.Unknown == "refuse"}
 	for i := range t.Certificates {
@@ -75,6 +75,9 @@ func encrypt(spec *config.Listener, before *Encryption, log *slog.Logger) (*Encr
 		return nil, fmt.Errorf("%s: %w", t.Pos, err)
 	}
 	e.settings = &listen.TLS{Config: c, Names: e.Store, Timeout: t.Timeout, Handshakes: t.Handshakes}
+	if t.Rate > 0 {
+		e.settings.Rate = max(t.Rate/max(loops, 1), 1)
+	}
 	return e, nil
 }
 

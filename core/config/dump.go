@@ -173,6 +173,9 @@ func (w *dumper) tls(t *TLS) {
 		w.line("client_auth: { mode: %s, ca: %s, crl: %s }", a.Mode, quote(a.CA), quoteList(a.CRL))
 	}
 	w.line("handshakes: %d", t.Handshakes)
+	if t.Rate > 0 {
+		w.line("handshake_rate: %d/s", t.Rate)
+	}
 	w.line("timeout: %s", formatDuration(t.Timeout))
 	switch k := &t.Tickets; {
 	case k.Off:

@@ -2,6 +2,7 @@ package config
 
 import (
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ type TLS struct {
 	MinVersion   string // 1.2, 1.3
 	ClientAuth   *ClientAuth
 	Handshakes   int           // at once on one loop; 1024
+	Rate         int           // handshakes a second, all loops together; 0: no limit
 	Timeout      time.Duration // of a handshake; 10s
 	Tickets      Tickets
 }
@@ -59,7 +61,7 @@ type UpstreamTLS struct {
 const (
 	upstreamTLSKeys = "ca server_name pins certificate min_version insecure_skip_verify"
 
-	tlsKeys         = "certificates default unknown min_version client_auth handshakes timeout tickets"
+	tlsKeys         = "certificates default unknown min_version client_auth handshakes handshake_rate timeout tickets"
 	maxPEMBytes     = 1 << 20
 	maxTicketSecret = 4 << 10
 )
@@ -82,6 +84,8 @@ func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 			d.clientAuth(key, v, t)
 		case "handshakes":
 			d.integer(key, v, 1, maxCount, &t.Handshakes)
+		case "handshake_rate":
+			d.rate(key, v, &t.Rate)
 		case "timeout":
 			d.duration(key, v, time.Millisecond, &t.Timeout)
 		case "tickets":
@@ -105,6 +109,21 @@ func (d *decoder) version(key string, n ast.Node, to *string) {
 	default:
 		d.problem(n, "1.2 or 1.3", "%q is no version of TLS that is spoken here", key)
 	}
+}
+
+// rate reads a number a second, such as 500/s.
+func (d *decoder) rate(key string, n ast.Node, to *int) {
+	var text string
+	if !d.text(key, n, &text) {
+		return
+	}
+	number, ok := strings.CutSuffix(text, "/s")
+	each, err := strconv.Atoi(number)
+	if !ok || err != nil || each < 1 || each > maxCount {
+		d.problem(n, "500/s", "%q is no number a second from 1 to %d", key, maxCount)
+		return
+	}
+	*to = each
 }
 
 // certificate reads one entry: a bundle with both, a pattern of bundles, or a pair.

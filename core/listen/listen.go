@@ -42,6 +42,7 @@ type TLS struct {
 	Config     *cryptotls.Config
 	Names      core.Names    // of the certificates; nil: any host may be asked for
 	Timeout    time.Duration // for the whole handshake; 0: none
+	Rate       int           // connections a second that one loop takes, and as many at once after a pause; 0: no limit
 	Handshakes int           // at once on one loop, silent ones included; what comes beyond is refused
 }
 
@@ -55,6 +56,7 @@ const (
 	BadProxyHeader                     // it is malformed
 	LateProxyHeader                    // it was not whole in time
 	OverHandshakes                     // the loop has as many in their handshake as it may
+	OverHandshakeRate                  // the loop has taken as many in this second
 	BadHandshake                       // it failed
 	LateHandshake                      // it was not over in time
 	NotAdopted                         // the loop could not watch the socket
@@ -62,7 +64,7 @@ const (
 )
 
 func (r Reason) String() string {
-	return [...]string{"connections", "connections_per_ip", "proxy_unknown", "proxy_malformed", "proxy_timeout", "tls_handshakes", "tls_failed", "tls_timeout", "not_adopted"}[r]
+	return [...]string{"connections", "connections_per_ip", "proxy_unknown", "proxy_malformed", "proxy_timeout", "tls_handshakes", "tls_handshake_rate", "tls_failed", "tls_timeout", "not_adopted"}[r]
 }
 
 // Reasons are all the reasons, for those who name their counters.

@@ -31,6 +31,7 @@ type Port struct {
 	counters Counters
 	group    loop.Group // of all its connections
 	shaking  ration
+	rate     rate
 	drain    *loop.Timer
 	draining bool
 }
@@ -147,8 +148,8 @@ func (p *Port) accepted(fd int, peer netip.AddrPort) {
 		p.refuse(fd, UnknownProxy)
 		return
 	}
-	if s.TLS != nil && s.TLS.Handshakes > 0 && p.counters.Handshaking >= s.TLS.Handshakes {
-		p.refuse(fd, OverHandshakes)
+	if reason, ok := p.mayHandshake(); !ok {
+		p.refuse(fd, reason)
 		return
 	}
 	if !p.caps.enter(s.Listener.Connections) {

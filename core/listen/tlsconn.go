@@ -4,6 +4,7 @@ import (
 	cryptotls "crypto/tls"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
@@ -28,6 +29,31 @@ func (h *tlsConn) Closed(c *loop.Conn) {
 	}
 	h.port.counters.Handshaking--
 	h.port.Release(h.peer)
+}
+
+// rate lets so many through a second: it holds the instant at which its stock will be full again.
+type rate struct{ full int64 }
+
+func (r *rate) take(now int64, each int) bool {
+	full := max(r.full, now) + int64(time.Second)/int64(each)
+	if full > now+int64(time.Second) {
+		return false
+	}
+	r.full = full
+	return true
+}
+
+// mayHandshake says whether one more handshake may begin.
+func (p *Port) mayHandshake() (Reason, bool) {
+	t := p.settings.TLS
+	switch {
+	case t == nil:
+	case t.Handshakes > 0 && p.counters.Handshaking >= t.Handshakes:
+		return OverHandshakes, false
+	case t.Rate > 0 && !p.rate.take(p.loop.Now(), t.Rate):
+		return OverHandshakeRate, false
+	}
+	return 0, true
 }
 
 // turnHandshakes is how many handshakes begin in one turn of the loop, at some 0.2 ms each: those of a flood wait for one another,

@@ -180,3 +180,36 @@ func TestTLSHandshakesTakeTurns(t *testing.T) {
 	}
 	h.await("all have shaken hands", func(c Counters) bool { return c.Handshakes == clients && c.Handshaking == 0 })
 }
+
+// What comes faster than the rate is refused, and after a pause as many come through again.
+func TestTLSHandshakeRate(t *testing.T) {
+	var r rate
+	count := func(now int64) (n int) {
+		for range 100 {
+			if r.take(now, 10) {
+				n++
+			}
+		}
+		return n
+	}
+	const start = int64(time.Hour)
+	if n := count(start); n != 10 {
+		t.Errorf("%d taken at once, want 10", n)
+	}
+	if n := count(start + int64(time.Second)/2); n != 5 {
+		t.Errorf("%d taken after half a second, want 5", n)
+	}
+	if n := count(start + 10*int64(time.Second)); n != 10 {
+		t.Errorf("%d taken after a pause, want 10", n)
+	}
+	s := encrypted(t, 5*time.Second, 0)
+	s.TLS.Rate = 2
+	h := newHost(t, 1, s)
+	at := h.listen(Bind{Addr: netip.MustParseAddrPort("127.0.0.1:0")}).Addr()
+	for range 6 {
+		if c, err := net.Dial("tcp", at.String()); err == nil {
+			defer c.Close()
+		}
+	}
+	h.await("most are refused", func(c Counters) bool { return c.Refused[OverHandshakeRate] >= 3 && c.Open >= 2 })
+}
