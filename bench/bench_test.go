@@ -34,7 +34,7 @@ Transfer/sec:     96.19MB
 func TestParseWrk(t *testing.T) {
 	f := func(name, text string, want loadResult, wantTrouble string) {
 		t.Helper()
-		got, err := parseWrk([]byte(text))
+		got, err := parseWrk(scenario{}, []byte(text))
 		if err != nil {
 			t.Fatalf("%s: %s", name, err)
 		}
@@ -49,13 +49,13 @@ func TestParseWrk(t *testing.T) {
 			t.Fatalf("%s: trouble %q, want %q", name, trouble, wantTrouble)
 		}
 	}
-	good := loadResult{requests: 242166, elapsed: 3010 * time.Millisecond, p50: 697 * time.Microsecond, p99: 1170 * time.Microsecond}
+	good := loadResult{requests: 242166, elapsed: 3010 * time.Millisecond, mean: 812150, p50: 697 * time.Microsecond, p99: 1170 * time.Microsecond}
 	f("good", wrkGood, good, "")
 
 	refused := good
 	refused.refused = 17
 	f("refused", strings.Replace(wrkGood, "Requests/sec", "  Non-2xx or 3xx responses: 17\nRequests/sec", 1), refused,
-		"17 of 242166 answers were neither 2xx nor 3xx")
+		"17 of 242166 answers were no success")
 
 	broken := good
 	broken.broken = 1 + 20 + 300 + 4000
@@ -68,7 +68,7 @@ func TestParseWrk(t *testing.T) {
 func TestParseWrkRefuses(t *testing.T) {
 	f := func(text string) {
 		t.Helper()
-		if got, err := parseWrk([]byte(text)); err == nil {
+		if got, err := parseWrk(scenario{}, []byte(text)); err == nil {
 			t.Fatalf("%q was read as %+v", text, got)
 		}
 	}
@@ -288,7 +288,7 @@ func TestOptions(t *testing.T) {
 		}
 		return opts
 	}
-	if opts := f(""); len(opts.peers) != 3 || len(opts.scenarios) != 10 || opts.rounds != 5 || opts.seconds != 3 {
+	if opts := f(""); len(opts.peers) != 3 || len(opts.scenarios) != 21 || opts.rounds != 5 || opts.seconds != 3 {
 		t.Fatalf("defaults: %+v", opts)
 	}
 	if opts := f("", "-peers", "haproxy,sluice", "-sluice", "/x"); opts.peers[0].binary != "/x" || opts.peers[1].name != "haproxy" {
@@ -305,7 +305,7 @@ func TestOptions(t *testing.T) {
 }
 
 func TestMissingToolIsNamed(t *testing.T) {
-	err := findTools([]peer{allPeers(filepath.Join(t.TempDir(), "sluice"))[0]})
+	err := findTools([]peer{allPeers(filepath.Join(t.TempDir(), "sluice"))[0]}, nil)
 	if err == nil || !strings.Contains(err.Error(), "cannot find sluice") || !strings.Contains(err.Error(), "make build") {
 		t.Fatalf("got %v", err)
 	}
@@ -331,8 +331,12 @@ func TestConfigurationsAreValid(t *testing.T) {
 		"nginx":   func(dir, config string) []string { return append(nginxArgs(dir, config), "-t") },
 		"haproxy": func(_, config string) []string { return []string{"-c", "-f", config} },
 	}
+	made, err := makeIdentity(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, large := range []bool{false, true} {
-		r := rig{opts: options{largeBuffers: large}, upstreams: upstreams{"127.0.0.1:1", "127.0.0.1:2"}, fileLimit: 1024}
+		r := rig{identity: made, opts: options{largeBuffers: large}, upstreams: upstreams{"127.0.0.1:1", "127.0.0.1:2"}, fileLimit: 1024}
 		for _, s := range allScenarios() {
 			for _, p := range allPeers("../bin/sluice") {
 				dir := t.TempDir()
@@ -450,7 +454,7 @@ func TestReceive(t *testing.T) {
 			server.Write([]byte(answer)) //nolint:errcheck // the client may have seen enough
 			server.Close()
 		}()
-		err := (&connection{conn: client}).receive(5)
+		err := (&connection{conn: client, target: target{bodyBytes: 5}}).receive()
 		if wantError == "" && err != nil || wantError != "" && (err == nil || !strings.Contains(err.Error(), wantError)) {
 			t.Fatalf("%q: got %v, want %q", answer, err, wantError)
 		}

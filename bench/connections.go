@@ -7,8 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -20,8 +18,6 @@ const (
 	childConnections = "connections" // the hidden subcommand of holdConnections
 
 	openersAtOnce    = 32
-	exchangeTimeout  = holdLimit
-	maxAnswerBytes   = 8 << 10
 	memorySettleTime = time.Second
 )
 
@@ -35,24 +31,36 @@ func holdConnections(ctx context.Context, args []string, stdin io.Reader, stdout
 	count := flags.Int("count", 0, "connections")
 	bodyBytes := flags.Int("body", 0, "bytes of the body of every answer")
 	unanswered := flags.Bool("unanswered", false, "do not wait for the first answer")
+	encrypted := flags.Bool("tls", false, "speak TLS")
+	h2 := flags.Bool("h2", false, "speak HTTP/2")
+	certificate := flags.String("certificate", "", "file of the proxy's certificate")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	shared := target{address: *address, path: *path, bodyBytes: *bodyBytes, wire: wire{tls: *encrypted, h2: *h2}}
+	if *encrypted {
+		var err error
+		if shared.leaf, err = readLeaf(*certificate); err != nil {
+			return err
+		}
+	}
 	holders := make([]connection, *count)
+	for i := range holders {
+		holders[i].target = shared
+	}
 	defer func() {
 		for i := range holders {
 			holders[i].abort()
 		}
 	}()
-	request := []byte("GET " + *path + " HTTP/1.1\r\nHost: " + *address + "\r\nUser-Agent: sluice-bench\r\n\r\n")
 	ready := countEach(holders, func(c *connection) error {
-		if err := c.open(ctx, *address); err != nil {
+		if err := c.open(ctx); err != nil {
 			return err
 		}
-		if err := c.send(request); err != nil || *unanswered {
+		if err := c.send(); err != nil || *unanswered {
 			return err
 		}
-		return c.receive(*bodyBytes)
+		return c.receive()
 	})
 	if _, err := fmt.Fprintf(stdout, "ready %s\n", ready); err != nil {
 		return err
@@ -62,88 +70,14 @@ func holdConnections(ctx context.Context, args []string, stdin io.Reader, stdout
 	}
 	alive := countEach(holders, func(c *connection) error {
 		if !*unanswered {
-			if err := c.send(request); err != nil {
+			if err := c.send(); err != nil {
 				return err
 			}
 		}
-		return c.receive(*bodyBytes)
+		return c.receive()
 	})
 	_, err := fmt.Fprintf(stdout, "alive %s\n", alive)
 	return err
-}
-
-// connection is one that the load generator holds; the zero value is not open yet.
-type connection struct {
-	conn net.Conn
-}
-
-func (c *connection) open(ctx context.Context, address string) error {
-	dialer := net.Dialer{Timeout: exchangeTimeout, KeepAlive: -1}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return err
-	}
-	c.conn = conn
-	return conn.SetDeadline(time.Now().Add(exchangeTimeout))
-}
-
-func (c *connection) send(request []byte) error {
-	if c.conn == nil {
-		return errors.New("not open")
-	}
-	if err := c.conn.SetDeadline(time.Now().Add(exchangeTimeout)); err != nil {
-		return err
-	}
-	_, err := c.conn.Write(request)
-	return err
-}
-
-// receive reads one 200 answer with exactly bodyBytes of body. The upstreams here always send a Content-Length.
-func (c *connection) receive(bodyBytes int) error {
-	if c.conn == nil {
-		return errors.New("not open")
-	}
-	reader := bufio.NewReaderSize(io.LimitReader(c.conn, maxAnswerBytes), maxAnswerBytes)
-	statusLine, err := reader.ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if !strings.HasPrefix(statusLine, "HTTP/1.1 200 ") {
-		return fmt.Errorf("status line %q", statusLine)
-	}
-	length := -1
-	for {
-		line, err := reader.ReadString('\n')
-		if err != nil {
-			return err
-		}
-		line = strings.TrimSpace(line)
-		if line == "" {
-			break
-		}
-		name, value, _ := strings.Cut(line, ":")
-		if strings.EqualFold(name, "Content-Length") {
-			if length, err = strconv.Atoi(strings.TrimSpace(value)); err != nil {
-				return err
-			}
-		}
-	}
-	if length != bodyBytes {
-		return fmt.Errorf("content length %d, want %d", length, bodyBytes)
-	}
-	_, err = io.CopyN(io.Discard, reader, int64(length))
-	return err
-}
-
-// abort resets the connection: ten thousand closed politely would use up the ports for a minute.
-func (c *connection) abort() {
-	if c.conn == nil {
-		return
-	}
-	if tcp, ok := c.conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0) //nolint:errcheck // it is closed in any case
-	}
-	c.conn.Close() //nolint:errcheck // nothing is lost
 }
 
 // countEach does a step on every connection, a few at once, and tells how many went well and why the first one did not.
@@ -186,12 +120,18 @@ func (r *rig) measureMemory(ctx context.Context, s scenario, p *process, address
 	if err != nil {
 		return err
 	}
-	self, err := os.Executable()
+	self, err := self()
 	if err != nil {
-		return fmt.Errorf("cannot find the bench's own binary: %w", err)
+		return err
 	}
 	args := []string{childConnections, "-address", address, "-path", s.path, "-count", strconv.Itoa(s.connections),
-		"-body", strconv.Itoa(s.reply.bodyBytes)}
+		"-body", strconv.Itoa(s.reply.bodyBytes), "-certificate", r.identity.certificate}
+	if s.wire.tls {
+		args = append(args, "-tls")
+	}
+	if s.wire.h2 {
+		args = append(args, "-h2")
+	}
 	if s.kind == memoryPerInProgress {
 		args = append(args, "-unanswered")
 	}

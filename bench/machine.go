@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +25,7 @@ type machine struct {
 	versions []string
 }
 
-func describeMachine(ctx context.Context, peers []peer, cpus processors) machine {
+func describeMachine(ctx context.Context, peers []peer, scenarios []scenario, cpus processors) machine {
 	m := machine{kernel: kernelRelease(), cpuModel: "unknown processor", cpus: cpus}
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		if model := cpuModel(text); model != "" {
@@ -34,7 +35,11 @@ func describeMachine(ctx context.Context, peers []peer, cpus processors) machine
 	for _, p := range peers {
 		m.versions = append(m.versions, p.name+": "+version(ctx, p.binary, p.versionArgs...))
 	}
-	m.versions = append(m.versions, wrkBinary+": "+version(ctx, wrkBinary, "-v"), "go: "+runtime.Version())
+	m.versions = append(m.versions, wrkBinary+": "+version(ctx, wrkBinary, "-v"))
+	if slices.ContainsFunc(scenarios, func(s scenario) bool { return s.tool() == h2loadBinary }) {
+		m.versions = append(m.versions, h2loadBinary+": "+version(ctx, h2loadBinary, "--version"))
+	}
+	m.versions = append(m.versions, "go: "+runtime.Version())
 	return m
 }
 

@@ -1,8 +1,9 @@
 // Package main is the bench: it measures what a proxied request costs Sluice, nginx and HAProxy in CPU time, side by side.
 //
 // Wall time lies on a shared machine, so the figure is user + system time of the proxy's whole process tree, divided by
-// the requests that wrk counted. The proxy has one core to itself; wrk and the upstream have the others. Peers take turns
-// within a round, so that a slow minute of the machine hits all of them alike, and the medians of the rounds are compared.
+// the requests that the load generator counted: wrk, h2load for HTTP/2, or this program again where each request is to have
+// a connection of its own. The proxy has one core to itself; generator and upstream have the others. Peers take turns within
+// a round, so that a slow minute of the machine hits all of them alike, and the medians of the rounds are compared.
 package main
 
 import (
@@ -50,7 +51,7 @@ func main() {
 func realMain(args []string, stdout, stderr io.Writer) int {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	// The load generator and the body-reading upstream are this binary again: they need their own limit of open files.
+	// Two load generators and the body-reading upstream are this binary again: they need their own limit of open files.
 	if len(args) > 0 {
 		if child, ok := childCommand(args[0]); ok {
 			if err := child(ctx, args[1:], os.Stdin, stdout); err != nil {
@@ -81,6 +82,8 @@ func childCommand(name string) (func(context.Context, []string, io.Reader, io.Wr
 		return serveUpstream, true
 	case childConnections:
 		return holdConnections, true
+	case childHandshakes:
+		return makeHandshakes, true
 	}
 	return nil, false
 }
@@ -150,7 +153,7 @@ func choose[T named](kind string, all []T, list string) ([]T, error) {
 }
 
 func run(ctx context.Context, opts options, args []string, stdout, stderr io.Writer) (err error) {
-	if err := findTools(opts.peers); err != nil {
+	if err := findTools(opts.peers, opts.scenarios); err != nil {
 		return err
 	}
 	cpus, err := splitCPUs(opts.proxyCPU)
@@ -170,6 +173,9 @@ func run(ctx context.Context, opts options, args []string, stdout, stderr io.Wri
 	defer launcher.close()
 
 	rig := &rig{opts: opts, cpus: cpus, dir: dir, fileLimit: fileLimit, launcher: launcher, progress: stderr}
+	if rig.identity, err = makeIdentity(dir); err != nil {
+		return err
+	}
 	if err := rig.startUpstreams(ctx); err != nil {
 		return err
 	}
@@ -179,7 +185,7 @@ func run(ctx context.Context, opts options, args []string, stdout, stderr io.Wri
 		return err
 	}
 	report := report{
-		machine: describeMachine(ctx, opts.peers, cpus),
+		machine: describeMachine(ctx, opts.peers, opts.scenarios, cpus),
 		command: commandLine(args),
 		started: started,
 		options: opts,
@@ -198,6 +204,15 @@ func run(ctx context.Context, opts options, args []string, stdout, stderr io.Wri
 		return errRunsFailed
 	}
 	return nil
+}
+
+// self is the bench's own binary, which is also some of its children.
+func self() (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("cannot find the bench's own binary: %w", err)
+	}
+	return path, nil
 }
 
 // commandLine is how a reader repeats the run, whatever temporary path the toolchain gave this binary.

@@ -16,7 +16,7 @@ import (
 
 const (
 	checkTimeout  = 10 * time.Second
-	closeSettle   = 50 * time.Millisecond // the proxy closes wrk's connections in this time, and that is counted
+	closeSettle   = 50 * time.Millisecond // the proxy closes the load's connections in this time, and that is counted
 	logFlushLimit = 5 * time.Second
 	clientForward = "192.0.2.7" // in the X-Forwarded-For of the check: a proxy must append to it or replace it
 	loopback      = "127.0.0.1"
@@ -30,6 +30,7 @@ type rig struct {
 	fileLimit uint64
 	launcher  *launcher
 	upstreams upstreams
+	identity  identity
 	progress  io.Writer
 }
 
@@ -63,7 +64,7 @@ func (r *rig) measureAll(ctx context.Context) ([]measurement, error) {
 					return nil, fmt.Errorf("cannot finish: %w", context.Cause(ctx))
 				}
 				m.samples[i] = append(m.samples[i], result)
-				r.say("%-10s round %d/%d %-8s %s\n", s.name, round+1, r.opts.rounds, p.name, result.describe(s))
+				r.say("%-13s round %d/%d %-8s %s\n", s.name, round+1, r.opts.rounds, p.name, result.describe(s))
 			}
 		}
 		all = append(all, m)
@@ -81,8 +82,8 @@ func (s sample) describe(of scenario) string {
 	}
 	text := fmt.Sprintf("%8.2f %s", s.value, of.kind.unit())
 	if of.kind == cpuPerRequest {
-		text += fmt.Sprintf("  %7.0f/s  core %3.0f %%  p50 %v  p99 %v  peak %.1f MiB",
-			s.load.perSecond(), 100*s.busy, s.load.p50, s.load.p99, float64(s.peakKiB)/1024)
+		text += fmt.Sprintf("  %7.0f/s  core %3.0f %%  mean %s  p50 %s  p99 %s  peak %.1f MiB", s.load.perSecond(), 100*s.busy,
+			latency(float64(s.load.mean)), latency(float64(s.load.p50)), latency(float64(s.load.p99)), float64(s.peakKiB)/1024)
 	} else {
 		text += fmt.Sprintf("  %.1f MiB in all", float64(s.residentKiB)/1024)
 	}
@@ -127,7 +128,7 @@ func (r *rig) measure(ctx context.Context, s scenario, p peer) (result sample) {
 	if err := running.awaitReady(ctx, site.Listen); err != nil {
 		return sample{err: err}
 	}
-	if err := check(ctx, s, site.Listen); err != nil {
+	if err := check(ctx, s, client{wire: s.wire, leaf: r.identity.leaf}, site.Listen); err != nil {
 		return sample{err: err}
 	}
 	if s.kind == cpuPerRequest {
@@ -153,11 +154,16 @@ func (r *rig) site(s scenario, dir string) (site, error) {
 		Listen:       address,
 		Upstream:     r.upstreams.fixed,
 		Connections:  max(4096, s.connections+s.connections/5),
-		UpstreamIdle: max(256, min(s.connections, 1024)),
+		UpstreamIdle: max(256, min(s.connections*max(s.streams, 1), 1024)),
 		FileLimit:    r.fileLimit,
 		Routes:       s.routePrefixes(),
 		LargeBuffers: r.opts.largeBuffers,
 		RouteMap:     filepath.Join(dir, "routes.map"),
+		TLS:          s.wire.tls,
+		H2C:          s.wire.h2 && !s.wire.tls,
+		Certificate:  r.identity.certificate,
+		Key:          r.identity.key,
+		Both:         r.identity.both,
 	}
 	if s.kind == memoryPerInProgress {
 		result.Connections = 3 * s.connections
@@ -172,14 +178,13 @@ func (r *rig) site(s scenario, dir string) (site, error) {
 }
 
 // check proves, before anything is counted, that the proxy does the scenario's work.
-func check(ctx context.Context, s scenario, address string) error {
-	base := "http://" + address
+func check(ctx context.Context, s scenario, via client, address string) error {
 	if s.kind != memoryPerInProgress { // a held request would wait for its release
 		var body []byte
 		if s.method == http.MethodPost {
 			body = fill(postBodyBytes)
 		}
-		status, answer, err := fetch(ctx, s.method, base+s.path, body, int64(s.reply.bodyBytes)+1)
+		status, answer, err := via.fetch(ctx, s.method, address, s.path, body, int64(s.reply.bodyBytes)+1)
 		if err != nil {
 			return err
 		}
@@ -191,7 +196,7 @@ func check(ctx context.Context, s scenario, address string) error {
 			return fmt.Errorf("wrong answer for %q: its bytes are not the upstream's", s.path)
 		}
 	}
-	status, seen, err := fetch(ctx, http.MethodGet, base+s.forwardedForPath(), nil, 1024)
+	status, seen, err := via.fetch(ctx, http.MethodGet, address, s.forwardedForPath(), nil, 1024)
 	if err != nil {
 		return err
 	}
@@ -200,7 +205,7 @@ func check(ctx context.Context, s scenario, address string) error {
 	}
 	if s.routes > 0 {
 		path := routePrefix(s.routes+1) + "/item"
-		status, _, err := fetch(ctx, http.MethodGet, base+path, nil, 64<<10)
+		status, _, err := via.fetch(ctx, http.MethodGet, address, path, nil, 64<<10)
 		if err != nil {
 			return err
 		}
@@ -209,28 +214,6 @@ func check(ctx context.Context, s scenario, address string) error {
 		}
 	}
 	return nil
-}
-
-// fetch makes one request on a connection of its own and reads at most limit bytes of the answer.
-func fetch(ctx context.Context, method, url string, body []byte, limit int64) (int, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
-	if err != nil {
-		return 0, nil, fmt.Errorf("cannot make request: %w", err)
-	}
-	request.Header.Set("X-Forwarded-For", clientForward)
-	transport := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
-	response, err := transport.RoundTrip(request)
-	if err != nil {
-		return 0, nil, fmt.Errorf("cannot get %q: %w", url, err)
-	}
-	defer response.Body.Close() //nolint:errcheck // it is read as far as it matters
-	answer, err := io.ReadAll(io.LimitReader(response.Body, limit))
-	if err != nil {
-		return 0, nil, fmt.Errorf("cannot read answer of %q: %w", url, err)
-	}
-	return response.StatusCode, answer, nil
 }
 
 func (r *rig) measureCPU(ctx context.Context, s scenario, p *process, at site, result *sample) error {

@@ -4,9 +4,11 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"text/template"
 )
 
@@ -50,6 +52,11 @@ type site struct {
 	RouteMap     string   // where HAProxy's map is
 	LargeBuffers bool     // 64 KiB buffers for bodies instead of the peers' defaults
 	SmallBody    string   // upstream only
+	TLS          bool     // clients speak TLS, and by ALPN HTTP/1.1 or HTTP/2
+	H2C          bool     // clients speak HTTP/2 by prior knowledge
+	Certificate  string   // PEM file
+	Key          string   // PEM file
+	Both         string   // PEM file of certificate and key
 }
 
 func (p peer) label() string { return p.name }
@@ -81,7 +88,7 @@ func nginxArgs(dir, config string) []string {
 }
 
 // findTools refuses before anything is started: half a table is worse than none.
-func findTools(peers []peer) error {
+func findTools(peers []peer, scenarios []scenario) error {
 	var problems []error
 	for _, p := range peers {
 		if _, err := exec.LookPath(p.binary); err != nil {
@@ -92,9 +99,16 @@ func findTools(peers []peer) error {
 			problems = append(problems, fmt.Errorf("cannot find %s: %w (%s, or leave it out with -peers)", p.name, err, advice))
 		}
 	}
-	for _, tool := range []string{wrkBinary, nginxBinary} {
+	needed := map[string]string{nginxBinary: "every scenario"}
+	for _, s := range scenarios {
+		if tool := s.tool(); tool != "" && needed[tool] == "" {
+			needed[tool] = s.name
+		}
+	}
+	for _, tool := range slices.Sorted(maps.Keys(needed)) {
 		if _, err := exec.LookPath(tool); err != nil {
-			problems = append(problems, fmt.Errorf("cannot find %s, which every scenario needs: %w (install it with `make bench-deps`)", tool, err))
+			problems = append(problems, fmt.Errorf("cannot find %s, which %s needs: %w (install it with `make bench-deps`)",
+				tool, needed[tool], err))
 		}
 	}
 	return errors.Join(problems...)

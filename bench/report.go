@@ -1,11 +1,13 @@
 package main
 
 import (
+	cryptotls "crypto/tls"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -46,7 +48,12 @@ func (r report) markdown() string {
 	if r.options.largeBuffers {
 		buffers = "nginx 8 x 64 KiB, HAProxy 64 KiB"
 	}
-	fmt.Fprintf(&b, "- Body buffers of the peers: %s.\n\n", buffers)
+	fmt.Fprintf(&b, "- Body buffers of the peers: %s.\n", buffers)
+	if slices.ContainsFunc(r.results, func(m measurement) bool { return m.scenario.wire.tls }) {
+		fmt.Fprintf(&b, "- TLS, on every proxy and checked: %s, %s, %s, one ECDSA P-256 certificate.\n",
+			cryptotls.VersionName(wantedVersion), cryptotls.CipherSuiteName(wantedSuite), wantedExchange)
+	}
+	b.WriteString("\n")
 	r.writeCPU(&b)
 	r.writeMemory(&b)
 	r.writeLoad(&b)
@@ -54,10 +61,11 @@ func (r report) markdown() string {
 	return b.String()
 }
 
-func (r report) of(relative bool) []measurement {
+// of chooses the scenarios that yield CPU time, or those that yield memory.
+func (r report) of(cpu bool) []measurement {
 	var chosen []measurement
 	for _, m := range r.results {
-		if m.scenario.relative() == relative {
+		if (m.scenario.kind == cpuPerRequest) == cpu {
 			chosen = append(chosen, m)
 		}
 	}
@@ -116,7 +124,7 @@ func (r report) writeMemory(b *strings.Builder) {
 	for _, p := range peers {
 		header = append(header, p.name+", whole (MiB)")
 	}
-	header = append(header, "target for "+subject, "verdict")
+	header = append(header, "/ better, medians", "/ better, minima", "target for "+subject, "verdict")
 	writeRow(b, header)
 	writeRule(b, len(header))
 	for _, m := range results {
@@ -128,7 +136,9 @@ func (r report) writeMemory(b *strings.Builder) {
 		for i := range peers {
 			row = append(row, number(medianOf(m.samples[i], func(s sample) float64 { return float64(s.residentKiB) / 1024 }), 1))
 		}
-		row = append(row, targetCell(m.scenario), string(judge(m.scenario, summaries[subject], comparison{})))
+		against := compare(summaries)
+		row = append(row, ratioCell(against.betterMedian), ratioCell(against.betterMin), targetCell(m.scenario),
+			string(judge(m.scenario, summaries[subject], against)))
 		writeRow(b, row)
 	}
 	b.WriteString("\n")
@@ -139,8 +149,8 @@ func (r report) writeLoad(b *strings.Builder) {
 	if len(results) == 0 {
 		return
 	}
-	b.WriteString("### Load seen by wrk, and memory (medians)\n\n")
-	header := []string{"scenario", "peer", "requests/s", "p50", "p99", "core used (%)", "peak RSS (MiB)", "counted runs"}
+	b.WriteString("### Load seen by its generator, and memory (medians)\n\n")
+	header := []string{"scenario", "peer", "generator", "requests/s", "mean", "p50", "p99", "core used (%)", "peak RSS (MiB)", "counted runs"}
 	writeRow(b, header)
 	writeRule(b, len(header))
 	for _, m := range results {
@@ -148,8 +158,9 @@ func (r report) writeLoad(b *strings.Builder) {
 			samples := m.samples[i]
 			total := summarize(samples)
 			writeRow(b, []string{
-				m.scenario.name, p.name,
+				m.scenario.name, p.name, m.scenario.generator().name,
 				number(medianOf(samples, func(s sample) float64 { return s.load.perSecond() }), 0),
+				latency(medianOf(samples, func(s sample) float64 { return float64(s.load.mean) })),
 				latency(medianOf(samples, func(s sample) float64 { return float64(s.load.p50) })),
 				latency(medianOf(samples, func(s sample) float64 { return float64(s.load.p99) })),
 				number(medianOf(samples, func(s sample) float64 { return 100 * s.busy }), 0),
@@ -205,7 +216,13 @@ func targetCell(s scenario) string {
 	if s.target == 0 {
 		return missing
 	}
-	return fmt.Sprintf("<= %g", s.target)
+	switch {
+	case s.kind == cpuPerRequest:
+		return fmt.Sprintf("<= %g", s.target)
+	case s.againstPeers:
+		return fmt.Sprintf("<= %g x the better", s.target)
+	}
+	return fmt.Sprintf("<= %g KiB", s.target)
 }
 
 func ratioCell(ratio float64) string { return number(ratio, 2) }
@@ -217,8 +234,9 @@ func number(value float64, decimals int) string {
 	return fmt.Sprintf("%.*f", decimals, value)
 }
 
+// latency takes 0 for what the generator does not tell.
 func latency(nanoseconds float64) string {
-	if math.IsNaN(nanoseconds) {
+	if math.IsNaN(nanoseconds) || nanoseconds == 0 {
 		return missing
 	}
 	return time.Duration(nanoseconds).Round(time.Microsecond).String()

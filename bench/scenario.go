@@ -14,13 +14,14 @@ const (
 	routeCount        = 10_000
 	idleConnections   = 10_000
 	activeConnections = 2_000
+	handshakesAtOnce  = 32
 )
 
 // kind says which figure a scenario yields.
 type kind int
 
 const (
-	cpuPerRequest       kind = iota // microseconds of CPU, under load by wrk
+	cpuPerRequest       kind = iota // microseconds of CPU, under load
 	memoryPerIdle                   // KiB of RSS for each keep-alive connection that has made a request
 	memoryPerInProgress             // KiB of RSS for each connection whose request waits for the upstream
 )
@@ -36,7 +37,10 @@ func (k kind) unit() string {
 type scenario struct {
 	name        string
 	kind        kind
-	connections int
+	wire        wire
+	handshake   handshake
+	connections int // at once
+	streams     int // HTTP/2: requests at once on each connection
 	method      string
 	path        string
 	reply       reply  // what every proxy must answer before anything is counted
@@ -44,8 +48,10 @@ type scenario struct {
 	script      string // an embedded file for wrk -s
 	routes      int    // 0: one route for everything
 	accessLog   bool
-	// target is the bound of Sluice's figure: relative to the better of the peers for CPU, in KiB for memory; 0 is none.
-	target float64
+	// target is the bound of Sluice's figure: relative to the better of the peers for CPU, and for memory where againstPeers
+	// is set, else in KiB; 0 is none.
+	target       float64
+	againstPeers bool
 }
 
 // reply is the answer a proxy must give for a scenario.
@@ -57,7 +63,7 @@ type reply struct {
 func (s scenario) label() string { return s.name }
 
 // relative tells whether the target compares with the peers.
-func (s scenario) relative() bool { return s.kind == cpuPerRequest }
+func (s scenario) relative() bool { return s.kind == cpuPerRequest || s.againstPeers }
 
 func allScenarios() []scenario {
 	small := reply{http.StatusOK, smallBodyBytes}
@@ -68,7 +74,7 @@ func allScenarios() []scenario {
 		change(&s)
 		return s
 	}
-	return []scenario{
+	return append([]scenario{
 		with("h1-64", 0.88, func(*scenario) {}),
 		with("h1-512", 0.85, func(s *scenario) { s.connections = 512 }),
 		with("h1-1", 1.0, func(s *scenario) { s.connections = 1 }),
@@ -84,6 +90,35 @@ func allScenarios() []scenario {
 		with("active", 10, func(s *scenario) {
 			s.kind, s.connections, s.path, s.bodyReader = memoryPerInProgress, activeConnections, pathHold, true
 			s.reply.bodyBytes = len(holdAnswer)
+		}),
+	}, encryptedScenarios(with)...)
+}
+
+// encryptedScenarios are those with TLS or HTTP/2 toward the clients.
+func encryptedScenarios(with func(string, float64, func(*scenario)) scenario) []scenario {
+	encrypted, overH2, overH2C := wire{tls: true}, wire{tls: true, h2: true}, wire{h2: true}
+	streams := func(w wire, connections, streams int) func(*scenario) {
+		return func(s *scenario) { s.wire, s.connections, s.streams = w, connections, streams }
+	}
+	return []scenario{
+		with("tls-64", 0.85, func(s *scenario) { s.wire = encrypted }),
+		with("tls-handshake", 0.80, func(s *scenario) {
+			s.wire, s.handshake, s.connections = encrypted, handshakeFull, handshakesAtOnce
+		}),
+		with("tls-resumed", 0.90, func(s *scenario) {
+			s.wire, s.handshake, s.connections = encrypted, handshakeResumed, handshakesAtOnce
+		}),
+		with("tls-64k", 0.85, func(s *scenario) { s.wire, s.path, s.reply.bodyBytes = encrypted, "/64k", mediumBodyBytes }),
+		with("tls-1m", 0.95, func(s *scenario) { s.wire, s.path, s.reply.bodyBytes = encrypted, "/1m", largeBodyBytes }),
+		with("h2-8x32", 0.55, streams(overH2, 8, 32)),
+		with("h2c-8x32", 0.55, streams(overH2C, 8, 32)),
+		with("h2-64x10", 0.65, streams(overH2, 64, 10)),
+		with("h2-1x1", 0.90, streams(overH2, 1, 1)),
+		with("idle-tls", 16, func(s *scenario) {
+			s.wire, s.kind, s.connections = encrypted, memoryPerIdle, idleConnections
+		}),
+		with("idle-h2", 1.5, func(s *scenario) {
+			s.wire, s.kind, s.connections, s.againstPeers = overH2, memoryPerIdle, idleConnections, true
 		}),
 	}
 }

@@ -71,9 +71,9 @@ func (r *rig) startUpstreams(ctx context.Context) error {
 	if r.upstreams.reader, err = freeAddress(); err != nil {
 		return err
 	}
-	self, err := os.Executable()
+	self, err := self()
 	if err != nil {
-		return fmt.Errorf("cannot find the bench's own binary: %w", err)
+		return err
 	}
 	return r.startUpstream(ctx, r.upstreams.reader, program{path: self, args: []string{childUpstream, r.upstreams.reader}})
 }
@@ -166,7 +166,7 @@ func (h *holder) handle(request *fasthttp.RequestCtx) {
 
 // askUpstream fetches a path of the body-reading upstream directly.
 func (r *rig) askUpstream(ctx context.Context, path string) (string, error) {
-	status, body, err := fetch(ctx, http.MethodGet, "http://"+r.upstreams.reader+path, nil, maxCountBytes)
+	status, body, err := client{}.fetch(ctx, http.MethodGet, r.upstreams.reader, path, nil, maxCountBytes)
 	if err != nil {
 		return "", err
 	}
