@@ -57,4 +57,5 @@ type Forward struct {
 	Forwarded  bool
 	Via        string
 	RequestID  string // name of the header; "": none
+	ClientCert bool   // Client-Cert (RFC 9440): what the client showed in the handshake, and nothing that it says itself
 }

@@ -7,6 +7,7 @@ type TLS struct {
 	ServerName string // that the client asked for (SNI), in lower case; "": none
 	Protocol   string // negotiated by ALPN; "": none
 	Resumed    bool
+	ClientCert []byte // the client's verified certificate as Client-Cert wants it (RFC 9440, 2.2); nil: it showed none
 
 	// Names say for which hosts a connection may be used; nil: for all.
 	Names  Names

@@ -112,6 +112,7 @@ type Forward struct {
 	Forwarded  bool   // RFC 7239; false
 	Via        string // pseudonym for Via in both directions; "" sends none
 	RequestID  string // header that carries the request's id: kept from a trusted peer, else made; X-Request-ID; "" where the file says off
+	ClientCert bool   // Client-Cert (RFC 9440): the verified certificate that the client showed; false
 }
 
 // Upstream is a group of endpoints that serve the same.

@@ -110,8 +110,8 @@ func (w *dumper) listener(l *Listener) {
 	}
 	w.line("half_close: %t", l.HalfClose)
 	w.line("merge_slashes: %t", l.MergeSlashes)
-	w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s }",
-		f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)))
+	w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s, client_cert: %t }",
+		f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)), f.ClientCert)
 	w.line("protocols: [%s]", strings.Join(l.Protocols.names(), ", "))
 	if l.TLS != nil {
 		w.block("tls:", func() { w.tls(l.TLS) })

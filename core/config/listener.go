@@ -184,12 +184,14 @@ func (d *decoder) realIP(key string, n ast.Node, l *Listener) {
 }
 
 func (d *decoder) forward(key string, n ast.Node, f *Forward) {
-	d.mapping(key, n, "x_forwarded forwarded via request_id", func(key string, _, v ast.Node) bool {
+	d.mapping(key, n, "x_forwarded forwarded via request_id client_cert", func(key string, _, v ast.Node) bool {
 		switch key {
 		case "x_forwarded":
 			d.boolean(key, v, &f.XForwarded)
 		case "forwarded":
 			d.boolean(key, v, &f.Forwarded)
+		case "client_cert":
+			d.boolean(key, v, &f.ClientCert)
 		case "via":
 			var s string
 			if !d.text(key, v, &s) {

@@ -2,6 +2,7 @@ package listen
 
 import (
 	cryptotls "crypto/tls"
+	"encoding/base64"
 	"net/netip"
 	"strings"
 	"time"
@@ -107,11 +108,15 @@ func (h *tlsConn) Serve(c *loop.Conn) {
 }
 
 func (t *TLS) secured(s *cryptotls.ConnectionState) *core.TLS {
-	return &core.TLS{
+	secured := &core.TLS{
 		Version: s.Version, Cipher: s.CipherSuite, Resumed: s.DidResume,
 		ServerName: strings.TrimSuffix(strings.ToLower(s.ServerName), "."), Protocol: s.NegotiatedProtocol,
 		Names: t.Names,
 	}
+	if len(s.VerifiedChains) > 0 {
+		secured.ClientCert = append(base64.StdEncoding.AppendEncode([]byte{':'}, s.PeerCertificates[0].Raw), ':')
+	}
+	return secured
 }
 
 // fail counts a handshake that came to nothing, by whose patience ended.

@@ -99,12 +99,10 @@ func TestTLSRefusals(t *testing.T) {
 	}
 	conns[1].Write([]byte("\x16\x03\x01\x02\x00\x01"))
 	h.await("three in their handshake", func(c Counters) bool { return c.Handshaking == 3 })
-	fourth, err := net.Dial("tcp", at.String())
-	if err != nil {
-		t.Fatal(err)
+	if fourth, err := net.Dial("tcp", at.String()); err == nil { // the reset may come before Dial is done
+		defer fourth.Close()
 	}
 	h.await("a fourth is refused", func(c Counters) bool { return c.Refused[OverHandshakes] == 1 })
-	fourth.Close()
 	h.await("all three are too late", func(c Counters) bool { return c.Refused[LateHandshake] == 3 && c.Open == 0 && c.Handshaking == 0 })
 	plain, err := net.Dial("tcp", at.String())
 	if err != nil {

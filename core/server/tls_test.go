@@ -10,6 +10,7 @@ import (
 	cryptotls "crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -120,6 +121,7 @@ func mirror(t *testing.T) string {
 		}
 		w.Header().Set("X-Proto", r.Header.Get("X-Forwarded-Proto"))
 		w.Header().Set("X-Asked", r.Host)
+		w.Header().Set("X-Cert", strings.Join(append(r.Header.Values("Client-Cert"), r.Header.Values("Client-Cert-Chain")...), ","))
 		_, _ = w.Write(body)
 	}))
 	t.Cleanup(s.Close)
@@ -315,7 +317,7 @@ func TestTLSClientCertificates(t *testing.T) {
 	foreign, err := cryptotls.X509KeyPair(stranger.issue(false, "client"))
 	a.must(err)
 	for mode, want := range map[string][3]bool{"require": {false, true, false}, "optional": {true, true, false}} {
-		g := runTLS(t, a, fmt.Sprintf(", client_auth: { mode: %s, ca: %s/ca.pem }", mode, folder))
+		g := runTLS(t, a, fmt.Sprintf(", client_auth: { mode: %s, ca: %s/ca.pem } }, forward: { client_cert: true", mode, folder))
 		for i, certs := range [][]cryptotls.Certificate{nil, {own}, {foreign}} {
 			c := a.client(g.addr, false, func(c *cryptotls.Config) {
 				c.GetClientCertificate = func(*cryptotls.CertificateRequestInfo) (*cryptotls.Certificate, error) {
@@ -325,9 +327,23 @@ func TestTLSClientCertificates(t *testing.T) {
 					return &certs[0], nil
 				}
 			})
-			_, _, err := ask(c, "https://a.test/", nil)
+			q, _ := http.NewRequest("GET", "https://a.test/", nil)
+			q.Header.Set("client-cert", ":forged:")
+			q.Header.Set("Client-Cert-Chain", ":forged:")
+			r, err := c.Do(q)
 			if (err == nil) != want[i] {
 				t.Errorf("%s, client %d: %v", mode, i, err)
+			}
+			if err != nil {
+				continue
+			}
+			r.Body.Close()
+			shown := ""
+			if certs != nil {
+				shown = ":" + base64.StdEncoding.EncodeToString(certs[0].Certificate[0]) + ":"
+			}
+			if got := r.Header.Get("X-Cert"); got != shown {
+				t.Errorf("%s, client %d: the upstream was told of %q, want %q", mode, i, got, shown)
 			}
 		}
 		g.stop()

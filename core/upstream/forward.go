@@ -20,8 +20,21 @@ func forward(x *core.Exchange) {
 	if f.Via != "" {
 		addVia(m, f.Via)
 	}
+	if f.ClientCert {
+		clientCert(x)
+	}
 	if x.RequestID != nil {
 		replaceRequestID(x, f.RequestID)
+	}
+}
+
+// clientCert passes the client's certificate on. What came under that name is nobody's word (RFC 9440, 4).
+func clientCert(x *core.Exchange) {
+	m := &x.Request
+	m.RemoveName("Client-Cert")
+	m.RemoveName("Client-Cert-Chain")
+	if t := x.Client.TLS; t != nil && t.ClientCert != nil {
+		m.AddName("Client-Cert", t.ClientCert)
 	}
 }
 
