@@ -9,7 +9,7 @@ import (
 
 // beginBody prepares for the body that follows a request's head.
 func (t *stream) beginBody(m *core.Message) *core.Error {
-	t.credit, t.declared, t.urgency = streamWindow, m.ContentLength, defaultUrgency
+	t.declared = m.ContentLength
 	if p, ok := m.Lookup("priority"); ok {
 		t.urgency = urgencyOf(p, t.urgency)
 	}
@@ -41,13 +41,7 @@ func (t *stream) receive(body []byte, size int64) {
 		c.resetStream(t.id, CodeProtocol)
 		return
 	}
-	if len(t.in) == 0 {
-		if cap(t.in) < room {
-			t.in = make([]byte, room, 2*room)
-		}
-		t.in = t.in[:room]
-	}
-	t.in = append(t.in, body...)
+	t.in = append(t.reserve(len(body)), body...)
 	t.give(size - int64(len(body)))
 	if len(body) > 0 {
 		t.wakeReader()
@@ -80,10 +74,10 @@ func (t *stream) Ready() bool { return len(t.in) > room || t.ended }
 func (t *stream) Next() (core.Piece, error) {
 	t.Release()
 	l := t.conn.server.worker.Loop
+	if t.drawn {
+		return core.Piece{}, io.EOF
+	}
 	for len(t.in) <= room && !t.ended {
-		if t.drawn {
-			return core.Piece{}, io.EOF
-		}
 		if t.gone {
 			return core.Piece{}, core.ErrClientGone
 		}
@@ -110,15 +104,9 @@ func (t *stream) Next() (core.Piece, error) {
 // piece gives all that is there. While it is used, more gathers in the other buffer.
 func (t *stream) piece() (core.Piece, error) {
 	x := t.x
-	if len(t.in) == 0 { // an end without anything before it
-		t.in = append(t.in, make([]byte, room)...)
-	}
-	t.in, t.out = t.out[:0], t.in
+	t.in, t.out = nil, t.reserve(0)
 	t.drawn = t.ended
 	end := len(t.out)
-	if cap(t.out)-end < core.PieceTail {
-		t.out = append(t.out, make([]byte, core.PieceTail)...)
-	}
 	p := core.Piece{Buf: t.out[:cap(t.out)], Start: room, End: end, Last: t.drawn}
 	t.lent = int64(end - room)
 	x.Sent.RequestBody += t.lent
@@ -136,6 +124,63 @@ func (t *stream) Release() {
 	n := t.lent
 	t.lent = 0
 	t.give(n)
+	t.out = t.conn.server.returnBody(t.out)
+}
+
+// reserve gives t.in with room for n bytes more, and for what a taker may write around them. With the whole window in it, it fits
+// into a buffer of the loop.
+func (t *stream) reserve(n int) []byte {
+	s, size := t.conn.server, max(len(t.in), room)+n+core.PieceTail
+	if size <= cap(t.in) {
+		return t.in
+	}
+	b := s.borrowBody(size)
+	if t.in == nil {
+		return b[:room]
+	}
+	b = b[:copy(b, t.in)]
+	t.in = s.returnBody(t.in)
+	return b
+}
+
+// bodySizes are those of the buffers in which a server gathers what has come of bodies, below the loop's own: what streams hold of
+// whoever sends little is in proportion to it.
+var bodySizes = [...]int{4 << 10, 20 << 10}
+
+// maxBodies bounds the buffers of each size that a server keeps for later.
+const maxBodies = 64
+
+// borrowBody gives a buffer of size or more.
+func (s *Server) borrowBody(size int) []byte {
+	for i, most := range bodySizes {
+		if size > most {
+			continue
+		}
+		if n := len(s.bodies[i]); n > 0 {
+			b := s.bodies[i][n-1]
+			s.bodies[i] = s.bodies[i][:n-1]
+			return b
+		}
+		return make([]byte, most)
+	}
+	return s.worker.Loop.Borrow()
+}
+
+// returnBody takes back what borrowBody gave, or nil, and returns nil.
+func (s *Server) returnBody(b []byte) []byte {
+	b = b[:cap(b)]
+	for i, size := range bodySizes {
+		if len(b) == size {
+			if len(s.bodies[i]) < maxBodies {
+				s.bodies[i] = append(s.bodies[i], b)
+			}
+			return nil
+		}
+	}
+	if b != nil {
+		s.worker.Loop.Return(b)
+	}
+	return nil
 }
 
 // give gives n used bytes back to the client, on the stream and on the connection.

@@ -9,47 +9,40 @@ const (
 	calmEmpty           // DATA without data, CONTINUATION
 	calmReset           // streams opened and reset
 	calmBlock           // header blocks that do not end
+	calmBomb            // header blocks that decode to far more than they are
 	calmCount
 )
 
 // CalmReasons name the entries of Counters.Calm.
 func CalmReasons() [calmCount]string {
-	return [...]string{"control_flood", "settings_flood", "ping_flood", "window_update_flood", "empty_frame_flood", "rapid_reset", "continuation_flood"}
+	return [...]string{"control_flood", "settings_flood", "ping_flood", "window_update_flood", "empty_frame_flood", "rapid_reset", "continuation_flood", "hpack_bomb"}
 }
 
 // rates are tokens a second, and twice that at most in stock. Window updates follow what is downloaded: they are counted
-// generously, and a frame of body that was sent gives two more.
-var rates = [calmCount]int64{calmControl: 500, calmSettings: 50, calmPing: 100, calmWindow: 5000, calmEmpty: 200, calmReset: 100, calmBlock: 1}
+// generously, and what was sent gives more.
+var rates = [calmCount]int64{calmControl: 500, calmSettings: 50, calmPing: 100, calmWindow: 5000, calmEmpty: 200, calmReset: 100}
 
-// calm counts what a client does.
-type calm struct {
-	tokens [calmCount]int64
-	at     int64 // when the stock was last filled up
-}
-
-func (m *calm) begin(now int64) {
-	m.at = now
-	for i := range m.tokens {
-		m.tokens[i] = 2 * rates[i]
-	}
-}
+// calm counts what a client does: it holds the instants at which each bucket will be full again.
+type calm [calmCount]int64
 
 const second = int64(1e9)
 
 // take takes a token, and says whether there was one.
 func (m *calm) take(what int, now int64) bool {
-	if m.tokens[what] == 0 {
-		for i := range m.tokens {
-			m.tokens[i] = min(m.tokens[i]+(now-m.at)*rates[i]/second, 2*rates[i])
-		}
-		m.at = now
-	}
-	if m.tokens[what] <= 0 {
+	full := max(m[what], now) + second/rates[what]
+	if full > now+2*second {
 		return false
 	}
-	m.tokens[what]--
+	m[what] = full
 	return true
 }
+
+// updateBytes is how much a client must have taken to be owed another window update, of the connection or the stream: some
+// send both for every 4 KiB that they read.
+const updateBytes = 1 << 10
+
+// sent gives tokens for the window updates that follow a frame with n bytes of body.
+func (m *calm) sent(n int) { m[calmWindow] -= int64(2+n/updateBytes) * (second / rates[calmWindow]) }
 
 // calmly counts one more of what; false ends the connection (RFC 9113, 10.5).
 func (c *conn) calmly(what int) bool {

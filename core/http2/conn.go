@@ -2,6 +2,7 @@ package http2
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
@@ -16,7 +17,7 @@ type conn struct {
 	tls    *core.TLS
 	text   []byte // the peer's address
 
-	held     []byte // received, and not yet a whole frame
+	held     []byte // borrowed: received, and not yet a whole frame; nil: nothing
 	greeted  bool   // the preface has come
 	settled  bool   // the client's first SETTINGS have
 	serving  bool   // Serve runs
@@ -37,6 +38,8 @@ type conn struct {
 	taken         int64 // of those it has sent, what is used up and not yet given back to it
 	blocked       []*stream
 
+	sent   int64 // when bytes were last written
+	due    int64 // when what the client has begun must be complete, or a failed connection is closed; 0: nothing is due
 	calm   calm
 	ending bool // the end was announced
 	final  bool // and which streams are the last
@@ -62,7 +65,6 @@ func (c *conn) open() {
 	c.decoder.Use(&c.server.scratch)
 	c.streams = map[uint32]*stream{}
 	c.window, c.initialWindow, c.maxFrame, c.credit = 64<<10-1, 64<<10-1, MinMaxFrame, connWindow
-	c.calm.begin(c.server.worker.Loop.Now())
 	c.raw.WriteTimeout = int64(settings.WriteTimeout)
 	c.raw.Busy = true
 	b := c.append(64)
@@ -77,6 +79,7 @@ func (c *conn) open() {
 func (c *conn) Closed(*loop.Conn) {
 	c.closed = true
 	delete(c.server.conns, c)
+	c.held = c.server.returnBody(c.held)
 	c.abandonStreams()
 	c.port.Release(c.peer)
 }
@@ -94,10 +97,15 @@ func (c *conn) Serve(raw *loop.Conn) {
 	c.serving = true
 	buf := l.Borrow()
 	n := copy(buf, c.held)
+	c.held = c.server.returnBody(c.held)
 	var err error
 	for reads := 1; err == nil; reads++ {
 		if reads%maxReads == 0 {
 			l.Yield()
+			if c.dying && l.Now() >= c.due {
+				err = loop.ErrTimeout
+				break
+			}
 		}
 		if n > 0 {
 			n = copy(buf, buf[c.take(buf[:n]):n])
@@ -106,12 +114,10 @@ func (c *conn) Serve(raw *loop.Conn) {
 		k, err = raw.ReadNow(buf[n:])
 		n += k
 	}
-	c.held = append(c.held[:0], buf[:n]...)
-	if n == 0 && cap(c.held) > maxHeld {
-		c.held = nil
+	if c.serving = false; err == loop.ErrAgain {
+		c.held = c.server.hold(buf[:n])
 	}
 	l.Return(buf)
-	c.serving = false
 	if err != loop.ErrAgain {
 		raw.Close()
 		return
@@ -119,10 +125,16 @@ func (c *conn) Serve(raw *loop.Conn) {
 	c.rest()
 }
 
-const (
-	maxReads = 16      // reads of a connection before others have their turn
-	maxHeld  = 1 << 10 // bytes that an idle connection keeps for later
-)
+// maxReads is how often a connection reads before others have their turn.
+const maxReads = 16
+
+// hold gives a copy of b, which is less than a frame and its header, in a buffer that is borrowed; nil if there is nothing.
+func (s *Server) hold(b []byte) []byte {
+	if len(b) == 0 {
+		return nil
+	}
+	return append(s.borrowBody(len(b))[:0], b...)
+}
 
 // rest leaves the connection to the loop, for as long as it may be silent.
 func (c *conn) rest() {
@@ -136,18 +148,30 @@ func (c *conn) rest() {
 	deadline := int64(0)
 	switch {
 	case c.dying:
-		deadline = now + int64(lingerTime)
+		deadline = c.due
 	case c.final && c.running == 0 && !c.out.waits():
-		c.raw.Close()
-		return
+		c.raw.CloseWrite()
+		c.die()
+		deadline = c.due
 	case !c.settled || c.block.stream != 0 || len(c.held) > 0:
-		deadline = now + int64(settings.HeaderTimeout)
+		if c.due == 0 {
+			c.due = now + int64(c.patience(settings))
+		}
+		deadline = c.due
 	case c.running == 0 && !c.out.waits():
 		deadline = now + int64(settings.IdleTimeout)
 	}
 	c.raw.Busy = c.running > 0 || c.out.waits() || c.ending
 	c.raw.Use()
 	c.raw.Idle(deadline)
+}
+
+// patience is how long a client may take for what it has begun: a frame of body, or anything else.
+func (c *conn) patience(settings *core.Listener) time.Duration {
+	if c.settled && c.block.stream == 0 && len(c.held) >= FrameHeaderBytes && ParseFrameHeader(c.held).Type == FrameData {
+		return settings.BodyTimeout
+	}
+	return settings.HeaderTimeout
 }
 
 // take uses up the whole frames at the start of b.
@@ -180,7 +204,9 @@ func (c *conn) take(b []byte) (used int) {
 		if c.dying {
 			return len(b)
 		}
-		used = end
+		if used = end; c.settled && c.block.stream == 0 {
+			c.due = 0
+		}
 	}
 	return used
 }
@@ -236,7 +262,7 @@ func (c *conn) frame(h FrameHeader, payload []byte) {
 
 // settings takes what the client asks for, and acknowledges it.
 func (c *conn) settings(h FrameHeader, payload []byte) {
-	if h.Flags.Has(FlagAck) || !c.calmly(calmSettings) {
+	if !c.calmly(calmSettings) || h.Flags.Has(FlagAck) {
 		return
 	}
 	c.settled = true
@@ -305,13 +331,18 @@ func (c *conn) closedStream(h FrameHeader) {
 		c.fail(CodeProtocol, "frame on an idle stream")
 	case h.Type == FrameWindowUpdate: // has been counted
 	case h.Type == FrameResetStream:
+		c.departed.remove(c.last, h.Stream)
 		c.calmly(calmControl)
-	case !c.departed.has(h.Stream):
+	case !c.departed.has(c.last, h.Stream):
 		c.fail(CodeStreamClosed, "frame on a closed stream")
-	default:
+	case h.Flags.Has(FlagEndStream) && c.departed.remove(c.last, h.Stream): // it can come but once
+	case h.Length < smallData:
 		c.calmly(calmControl)
 	}
 }
+
+// smallData is what a frame of body must bring so that it costs its sender more than us when nobody wants it.
+const smallData = 1 << 10
 
 // resetByClient ends a stream that its client does not want any more.
 func (c *conn) resetByClient(h FrameHeader, _ ErrorCode) {
@@ -332,7 +363,7 @@ func (c *conn) resetStream(id uint32, code ErrorCode) {
 	if c.dying || c.closed {
 		return
 	}
-	c.departed.add(id)
+	c.departed.add(c.last, id)
 	c.appended(AppendResetStream(c.append(FrameHeaderBytes+4), id, code))
 	if t := c.streams[id]; t != nil {
 		delete(c.streams, id)
@@ -346,8 +377,14 @@ func (c *conn) fail(code ErrorCode, why string) {
 		return
 	}
 	c.appended(AppendGoAway(c.append(FrameHeaderBytes+8+len(why)), c.last, code, why))
-	c.dying, c.ending = true, true
+	c.die()
 	c.abandonStreams()
+}
+
+// die makes what still comes be thrown away, for a moment.
+func (c *conn) die() {
+	c.dying, c.ending = true, true
+	c.due = c.server.worker.Loop.Now() + int64(lingerTime)
 }
 
 // drain announces the end, and a moment later which streams are the last.
@@ -369,22 +406,49 @@ func (c *conn) drained() {
 	c.appended(AppendGoAway(c.append(FrameHeaderBytes+8), c.last, CodeNo, ""))
 }
 
-// departed remembers the streams that were reset last.
-type departed struct {
-	ids  [64]uint32
-	next int
+// remembered is of how many streams a connection knows, after their end, whether it was us who reset them.
+const remembered = 1024
+
+// departed are the streams, of those opened last, that we have reset: the client may not have known yet when it sent more on them.
+type departed [remembered / 64]uint64
+
+func (d *departed) bit(id uint32) (*uint64, uint64) {
+	i := id / 2 % remembered
+	return &d[i/64], 1 << (i % 64)
 }
 
-func (d *departed) add(id uint32) {
-	d.ids[d.next%len(d.ids)] = id
-	d.next++
-}
-
-func (d *departed) has(id uint32) bool {
-	for _, other := range d.ids {
-		if other == id {
-			return true
-		}
+// opened forgets what was known of the streams whose places id takes, and those that it skips.
+func (d *departed) opened(last, id uint32) {
+	for range min((id-last+1)/2, remembered) {
+		word, bit := d.bit(id)
+		*word &^= bit
+		id -= 2
 	}
-	return false
+}
+
+func (d *departed) add(last, id uint32) {
+	if id <= last && last-id < 2*remembered {
+		word, bit := d.bit(id)
+		*word |= bit
+	}
+}
+
+// remove notes that the client has ended its side, too; false: it was not known.
+func (d *departed) remove(last, id uint32) bool {
+	if last-id >= 2*remembered {
+		return false
+	}
+	word, bit := d.bit(id)
+	was := *word&bit != 0
+	*word &^= bit
+	return was
+}
+
+// has says whether we have reset the stream, or it is too old to tell.
+func (d *departed) has(last, id uint32) bool {
+	if last-id >= 2*remembered {
+		return true
+	}
+	word, bit := d.bit(id)
+	return *word&bit != 0
 }

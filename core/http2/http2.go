@@ -46,6 +46,7 @@ type Server struct {
 	conns   map[*conn]struct{}
 	scratch Scratch
 	free    []*stream
+	bodies  [len(bodySizes)][][]byte
 	counts  Counters
 }
 
@@ -68,7 +69,7 @@ func (s *Server) Counters() Counters {
 
 // NewConn gives the handler of a connection just accepted. early is what was already read from it.
 func (s *Server) NewConn(c *loop.Conn, p Port, peer netip.AddrPort, tls *core.TLS, early []byte) loop.Handler {
-	h := &conn{server: s, raw: c, port: p, peer: peer, tls: tls, held: append([]byte(nil), early...)}
+	h := &conn{server: s, raw: c, port: p, peer: peer, tls: tls, held: s.hold(early)}
 	h.open()
 	s.conns[h] = struct{}{}
 	return h
@@ -78,6 +79,15 @@ func (s *Server) NewConn(c *loop.Conn, p Port, peer netip.AddrPort, tls *core.TL
 func (s *Server) Drain() {
 	for c := range s.conns {
 		c.drain()
+	}
+}
+
+// DrainPort is Drain for the connections that came in at p.
+func (s *Server) DrainPort(p Port) {
+	for c := range s.conns {
+		if c.port == p {
+			c.drain()
+		}
 	}
 }
 
@@ -92,7 +102,7 @@ func (s *Server) take(c *conn, id uint32) *stream {
 		t.run = t.serve
 	}
 	t.conn, t.id = c, id
-	t.window = c.initialWindow
+	t.window, t.credit, t.declared, t.urgency = c.initialWindow, streamWindow, -1, defaultUrgency
 	t.x = s.worker.Begin()
 	t.x.Listener, t.x.Downstream = c.port.Settings(), t
 	s.counts.Streams++
@@ -105,7 +115,7 @@ const maxFree = 256
 func (s *Server) put(t *stream) {
 	s.counts.Streams--
 	if len(s.free) < maxFree {
-		t.clear()
+		*t = stream{run: t.run}
 		s.free = append(s.free, t)
 	}
 }

@@ -56,6 +56,7 @@ func (c *conn) flush() {
 			c.raw.Close()
 			break
 		}
+		c.sent = l.Now()
 		c.wakeBlocked()
 	}
 	o.writing = false

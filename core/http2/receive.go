@@ -21,7 +21,7 @@ func (c *conn) headers(h FrameHeader, payload []byte) {
 	}
 }
 
-// maxBlockFrames bounds the frames of one header block.
+// maxBlockFrames bounds the frames of one header block, besides those that its bytes fill.
 const maxBlockFrames = 32
 
 // continuation takes more of a header block. Compressed it can hardly be longer than the lines that it stands for.
@@ -36,7 +36,7 @@ func (c *conn) continuation(h FrameHeader, payload []byte) {
 	if len(payload) == 0 && !c.calmly(calmEmpty) {
 		return
 	}
-	if b.frames > maxBlockFrames || len(b.bytes) > 2*c.port.Settings().HeaderBytes {
+	if limit := 2 * c.port.Settings().HeaderBytes; b.frames > maxBlockFrames+limit/MinMaxFrame || len(b.bytes) > limit {
 		c.server.counts.Calm[calmBlock]++
 		c.fail(CodeEnhanceYourCalm, CalmReasons()[calmBlock])
 		return
@@ -57,9 +57,13 @@ func (c *conn) endBlock() {
 	case t != nil:
 		c.trailer(t, b)
 	case b.stream > c.last:
+		c.departed.opened(c.last, b.stream)
 		c.last = b.stream
 		c.request(b)
-	case c.departed.has(b.stream):
+	case c.departed.has(c.last, b.stream):
+		if b.endStream {
+			c.departed.remove(c.last, b.stream)
+		}
 		if c.calmly(calmControl) {
 			c.skip(b.bytes)
 		}
@@ -87,6 +91,9 @@ func (c *conn) skip(block []byte) {
 // compression ends the connection if err is one of the connection, after which nothing can be decoded.
 func (c *conn) compression(err error) bool {
 	if e, ok := err.(*ConnError); ok {
+		if e == errBomb {
+			c.server.counts.Calm[calmBomb]++
+		}
 		c.fail(e.Code, e.Detail)
 		return true
 	}
@@ -141,6 +148,7 @@ func (c *conn) identify(x *core.Exchange) {
 	}
 	x.Client.Peer, x.Client.Addr, x.Client.Text, x.Client.Via = c.peer, c.peer.Addr(), c.text, c.text
 	x.Client.TLS = c.tls
+	x.Request.HTTP2 = true
 }
 
 // trailer ends a request's body.

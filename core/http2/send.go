@@ -41,6 +41,7 @@ func (t *stream) endBlock(b []byte, start int, end bool) {
 	if end {
 		h.Flags, t.finished = FlagEndStream, true
 	}
+	t.stalled = 0
 	for {
 		n := len(b) - start - FrameHeaderBytes
 		if n <= c.maxFrame {
@@ -80,7 +81,8 @@ func (t *stream) sendData(p []byte, end bool) *core.Error {
 			c.appended(append(b, p[:n]...))
 			t.window -= int64(n)
 			c.window -= int64(n)
-			c.calm.tokens[calmWindow] = min(c.calm.tokens[calmWindow]+2, 2*rates[calmWindow])
+			c.calm.sent(n)
+			t.stalled = 0
 		}
 		if p = p[n:]; len(p) == 0 {
 			return nil
@@ -118,13 +120,21 @@ func (t *stream) roomy() *core.Error {
 	}
 }
 
-// wait waits in line until something has changed.
+// wait waits in line until something has changed. Its patience is with what holds the stream up: if that is the client's
+// window for it, nothing that goes on beside it counts, else what the connection has sent does.
 func (t *stream) wait() *core.Error {
 	c := t.conn
 	l := c.server.worker.Loop
 	deadline := int64(0)
 	if timeout := t.x.Listener.WriteTimeout; timeout > 0 {
-		deadline = l.Now() + int64(timeout)
+		if t.stalled == 0 {
+			t.stalled = l.Now()
+		}
+		deadline = t.stalled
+		if t.window > 0 {
+			deadline = max(deadline, c.sent)
+		}
+		deadline += int64(timeout)
 	}
 	t.sender = l.Self()
 	c.line(t)

@@ -2,7 +2,6 @@ package http2
 
 import (
 	"io"
-	"strconv"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
@@ -20,10 +19,9 @@ type stream struct {
 	gone    bool        // reset, or its connection is: nothing can be sent or received
 
 	// The body of the request.
-	in       []byte // room, then what has come and was not taken
-	out      []byte // the piece that was taken last
+	in       []byte // borrowed: room, then what has come and was not taken; nil: nothing
+	out      []byte // borrowed: the piece that was taken last
 	lent     int64  // bytes of that piece, not yet given back to the client
-	padding  int64  // received with the body, for nobody
 	credit   int64  // bytes that the client may still send
 	returned int64  // bytes used up, not yet given back
 	received int64
@@ -35,32 +33,16 @@ type stream struct {
 	reading  bool
 
 	// The response.
-	window    int64
-	sender    loop.Task // waits for the window, or for room
-	waiting   bool
-	answered  bool // its head has been sent
-	finished  bool // END_STREAM has
-	urgency   uint8
-	scheduled bool
+	window   int64
+	sender   loop.Task // waits for the window, or for room
+	waiting  bool
+	stalled  int64 // since when it waits without having sent anything; 0: it does not
+	finished bool  // END_STREAM has been sent
+	urgency  uint8
 }
 
 // room is left before a piece of a request body, for the head of the request that it is sent with.
 const room = 1 << 10
-
-// maxKeptBody bounds the memory that a stream keeps for bodies.
-const maxKeptBody = 4 << 10
-
-// clear makes t ready for another request.
-func (t *stream) clear() {
-	in, out, run := t.in[:0], t.out[:0], t.run
-	if cap(in) > maxKeptBody {
-		in = nil
-	}
-	if cap(out) > maxKeptBody {
-		out = nil
-	}
-	*t = stream{in: in, out: out, run: run}
-}
 
 // serve takes the exchange through the gateway.
 func (t *stream) serve() {
@@ -75,13 +57,18 @@ func (t *stream) serve() {
 			c.server.counts.Streams--
 		}
 	}()
-	if t.refusal != nil {
+	switch {
+	case t.gone: // before it began: no upstream need know
+		w.Refuse(x, core.ErrClientGone)
+	case t.refusal != nil:
 		w.Refuse(x, t.refusal)
-	} else {
+	default:
 		w.Serve(x)
 	}
 	w.End(x)
 	t.leave()
+	c.server.returnBody(t.in)
+	c.server.returnBody(t.out)
 	done = true
 	c.server.put(t)
 }
@@ -139,15 +126,9 @@ func (t *stream) Respond(x *core.Exchange) *core.Error {
 		t.conn.resetStream(t.id, CodeProtocol)
 		return nil
 	}
-	if m.ContentLength >= 0 && m.Status >= 200 && m.Status != 204 && m.Status != 304 && !m.Has(core.FieldContentLength) {
-		line := m.Begin(core.FieldContentLength.String())
-		line.SetBuffer(strconv.AppendInt(line.Buffer(), m.ContentLength, 10))
-		line.End(core.FieldContentLength)
-	}
 	if m.Body == nil || x.Request.Method == core.MethodHead || m.Status == 204 || m.Status == 304 {
 		return t.sendHead(m, true)
 	}
-	t.answered = true
 	if err := t.sendHead(m, false); err != nil {
 		return err
 	}
@@ -180,6 +161,7 @@ func (t *stream) relay(x *core.Exchange) *core.Error {
 			}
 			return nil
 		}
+		m.Body.Release() // no buffer is held while the client's window is shut
 	}
 }
 

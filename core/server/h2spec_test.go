@@ -16,8 +16,8 @@ import (
 // TestH2spec runs the conformance tests of h2spec, the strict ones too, through the gateway to an upstream. It writes what each
 // of them found to standard output.
 func TestH2spec(t *testing.T) {
-	u := newFixedUpstream(t, answerOf(bodyOf(1<<10)), nil, "\r\n\r\n", "test", "\r\n0\r\n\r\n")
-	g := run(t, h2Config(u.addr(), "[h2c]"))
+	u := newManyUpstream(t)
+	g := newGate(t, h2Config(u.addr, "[h2c]"))
 	host, port, err := net.SplitHostPort(g.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +26,7 @@ func TestH2spec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &config.Config{Host: host, Port: number, Path: "/", Timeout: 2 * time.Second, MaxHeaderLen: 4000, Strict: true}
+	c := &config.Config{Host: host, Port: number, Path: "/whole", Timeout: 2 * time.Second, MaxHeaderLen: 4000, Strict: true}
 	passed := 0
 	for _, s := range []*spec.TestGroup{generic.Spec(), http2.Spec(), hpack.Spec()} {
 		s.Test(c)

@@ -2,8 +2,6 @@ package server
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -88,6 +86,11 @@ func (g *gate) calmed(reason string) uint64 {
 	return 0
 }
 
+// upstreams is the number of open connections to the upstream.
+func (g *gate) upstreams() int {
+	return g.state.Load().compiled.Upstreams[0].Endpoints()[0].Open()
+}
+
 // active is the number of exchanges under way.
 func (g *gate) active() (n int) {
 	onEach(g.loops, func(i int) { n += g.workers[i].Active() })
@@ -104,15 +107,10 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// newH2Client gives the real client, on connections of its own.
+// newH2Client gives the real client, by prior knowledge, on connections of its own.
 func newH2Client(t testing.TB) *http.Client {
-	transport := &xhttp2.Transport{
-		AllowHTTP:          true,
-		DisableCompression: true,
-		DialTLSContext: func(_ context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			return net.Dial(network, addr)
-		},
-	}
+	transport := &http.Transport{DisableCompression: true, Protocols: &http.Protocols{}}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: patience}
 }
@@ -161,9 +159,17 @@ func (c *rawH2) encode(fields ...string) []byte {
 
 // headers opens a stream. An error means that the gateway has closed the connection.
 func (c *rawH2) headers(id uint32, end bool, fields ...string) error {
-	return c.framer.WriteHeaders(xhttp2.HeadersFrameParam{
-		StreamID: id, EndStream: end, EndHeaders: true, BlockFragment: c.encode(fields...),
-	})
+	const most = 16 << 10 // in a frame
+	block := c.encode(fields...)
+	first := block[:min(len(block), most)]
+	block = block[len(first):]
+	err := c.framer.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: id, EndStream: end, EndHeaders: len(block) == 0, BlockFragment: first})
+	for err == nil && len(block) > 0 {
+		next := block[:min(len(block), most)]
+		block = block[len(next):]
+		err = c.framer.WriteContinuation(id, len(block) == 0, next)
+	}
+	return err
 }
 
 // requestFields are those of a plain request, and more.

@@ -208,12 +208,11 @@ func TestHTTP2Trailers(t *testing.T) {
 	}
 }
 
-// TestHTTP2ManyRequests makes more requests at once than streams are allowed, on one connection.
+// TestHTTP2ManyRequests makes more requests at once than streams are allowed: the real client takes more connections for them.
 func TestHTTP2ManyRequests(t *testing.T) {
 	u := newManyUpstream(t)
 	g := newGate(t, h2Config(u.addr, "[h2c]"))
 	client := newH2Client(t)
-	client.Transport.(*xhttp2.Transport).StrictMaxConcurrentStreams = true
 	g.mustAnswer(client, "/small") // the limit is known
 	const requests = 300
 	var wait sync.WaitGroup
@@ -225,14 +224,51 @@ func TestHTTP2ManyRequests(t *testing.T) {
 			}
 		})
 	}
-	eventually(t, "128 requests are under way", func() bool { return u.held.Load() == 128 })
-	if c := g.counters(); c.Connections != 1 || c.Streams != 128 {
-		t.Errorf("%+v, want 128 streams of 1 connection", c)
+	eventually(t, "all are under way", func() bool { return u.held.Load() == requests })
+	if c := g.counters(); c.Connections < 3 || c.Streams != requests {
+		t.Errorf("%+v, want %d streams of 3 connections or more", c, requests)
 	}
 	close(u.let)
 	wait.Wait()
-	if c := g.counters(); c.Streams != 0 {
-		t.Errorf("%d streams are left", c.Streams)
+	eventually(t, "no stream is left", func() bool { return g.counters().Streams == 0 })
+}
+
+// TestHTTP2StreamLimit opens more streams than are allowed: those above are refused, the others go on.
+func TestHTTP2StreamLimit(t *testing.T) {
+	u := newManyUpstream(t)
+	g := newGate(t, h2Config(u.addr, "[h2c]"))
+	c := dialRawH2(t, g.addr)
+	const streams = 300
+	for i := range uint32(streams) {
+		if err := c.get(2*i+1, "/hold"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := uint32(128); i < streams; i++ {
+		if got, err := c.outcome(2*i + 1); got != "reset REFUSED_STREAM" {
+			t.Fatalf("stream %d of %d: %q, %v", i+1, streams, got, err)
+		}
+	}
+	eventually(t, "128 are under way", func() bool { return u.held.Load() == 128 })
+	close(u.let)
+	answered := map[uint32]bool{}
+	for len(answered) < 128 {
+		f, err := c.framer.ReadFrame()
+		if err != nil {
+			t.Fatalf("after %d answers: %v", len(answered), err)
+		}
+		if f, ok := f.(*xhttp2.DataFrame); ok && f.StreamEnded() && f.StreamID < 2*128 {
+			answered[f.StreamID] = true
+		}
+	}
+	if err := c.get(2*streams+1, "/small"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.outcome(2*streams + 1); got != "200 14" {
+		t.Errorf("the next stream: %q, %v", got, err)
+	}
+	if n := u.seen.Load(); n != 129 {
+		t.Errorf("the upstream has seen %d requests", n)
 	}
 }
 

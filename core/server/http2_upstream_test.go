@@ -1,31 +1,35 @@
 package server
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 )
 
-// pattern is a body of which each byte is known.
+// pattern is a body of which each byte is known: random ones that come again after so many that no size is a multiple of it.
 type pattern struct{ at, size int64 }
 
-func patternByte(i int64) byte { return byte(i*7 ^ i>>8 ^ i>>16) }
+const patternBytes = 65521
+
+var patternText = func() (b [patternBytes]byte) {
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b[:])
+	return b
+}()
 
 func (p *pattern) Read(b []byte) (n int, err error) {
 	if p.at == p.size {
 		return 0, io.EOF
 	}
-	for n < len(b) && p.at < p.size {
-		b[n] = patternByte(p.at)
-		n++
-		p.at++
-	}
+	n = copy(b[:min(int64(len(b)), p.size-p.at)], patternText[p.at%patternBytes:])
+	p.at += int64(n)
 	return n, nil
 }
 
@@ -34,12 +38,14 @@ func checkPattern(r io.Reader, size int64) error {
 	buf, at := make([]byte, 16<<10), int64(0)
 	for {
 		n, err := r.Read(buf)
-		for i, c := range buf[:n] {
-			if c != patternByte(at+int64(i)) {
-				return fmt.Errorf("byte %d is wrong", at+int64(i))
+		for got := buf[:n]; len(got) > 0; {
+			want := patternText[at%patternBytes:]
+			want = want[:min(len(want), len(got))]
+			if !bytes.Equal(got[:len(want)], want) {
+				return fmt.Errorf("bytes %d to %d are wrong", at, at+int64(len(want)))
 			}
+			got, at = got[len(want):], at+int64(len(want))
 		}
-		at += int64(n)
 		switch {
 		case err == io.EOF && at == size:
 			return nil
@@ -57,15 +63,17 @@ type manyUpstream struct {
 	seen   atomic.Int64 // requests
 	held   atomic.Int64 // requests that /hold holds now
 	let    chan struct{}
+	end    chan struct{}
 }
 
 func newManyUpstream(t testing.TB) *manyUpstream {
 	t.Helper()
-	u := &manyUpstream{let: make(chan struct{})}
+	u := &manyUpstream{let: make(chan struct{}), end: make(chan struct{})}
 	mux := http.NewServeMux()
 	for path, f := range map[string]http.HandlerFunc{
 		"/small": small, "/status/{code}": status, "/hints": hints, "/download/{size}": download, "/upload": upload, "/both/{size}": both,
 		"/trailers": trailers, "/large": large, "/early": early, "/break/{how}": breakOff, "/hold": u.hold, "/empty": empty,
+		"/whole": whole, "/drip": u.drip,
 	} {
 		mux.HandleFunc(path, f)
 	}
@@ -93,6 +101,7 @@ func newManyUpstream(t testing.TB) *manyUpstream {
 		_ = u.server.Serve(ln)
 	}()
 	t.Cleanup(func() {
+		close(u.end)
 		_ = u.server.Close()
 		<-done
 	})
@@ -149,7 +158,7 @@ func both(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Length", strconv.FormatInt(size+1, 10))
 	_, _ = io.Copy(w, &pattern{size: size})
 	if err := <-received; err == nil {
-		_, _ = w.Write([]byte{patternByte(size)}) // without it the answer is not whole
+		_, _ = io.Copy(w, &pattern{size, size + 1}) // without it the answer is not whole
 	}
 }
 
@@ -170,6 +179,13 @@ func early(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.ReadFull(r.Body, make([]byte, 1))
 	w.WriteHeader(http.StatusRequestEntityTooLarge)
 	_, _ = io.WriteString(w, smallBody)
+}
+
+// whole answers when it has read the whole body.
+func whole(w http.ResponseWriter, r *http.Request) {
+	if _, err := io.Copy(io.Discard, r.Body); err == nil {
+		_, _ = io.Copy(w, &pattern{size: 1 << 10})
+	}
 }
 
 func empty(w http.ResponseWriter, _ *http.Request) { _ = http.NewResponseController(w).Flush() }
@@ -193,6 +209,16 @@ func breakOff(w http.ResponseWriter, r *http.Request) {
 	_ = rw.Flush()
 }
 
+// drip sends the start of its answer, and the rest when it is let to.
+func (u *manyUpstream) drip(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(w, &pattern{size: dripBytes})
+	_ = http.NewResponseController(w).Flush()
+	u.hold(w, r)
+}
+
+// dripBytes is the start of an answer.
+const dripBytes = 1000
+
 // hold answers when it is let to, or ends when the connection does.
 func (u *manyUpstream) hold(w http.ResponseWriter, r *http.Request) {
 	u.held.Add(1)
@@ -201,6 +227,57 @@ func (u *manyUpstream) hold(w http.ResponseWriter, r *http.Request) {
 	case <-u.let:
 		_, _ = io.WriteString(w, smallBody)
 	case <-r.Context().Done():
-	case <-time.After(patience):
+	case <-u.end:
 	}
+}
+
+// echoUpstream keeps what it gets: of whole requests the line, the fields and the body.
+type echoUpstream struct {
+	addr string
+	mu   sync.Mutex
+	got  []string
+}
+
+func newEchoUpstream(t testing.TB) *echoUpstream {
+	t.Helper()
+	u := &echoUpstream{}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.addr = ln.Addr().String()
+	server := &http.Server{Handler: u, DisableGeneralOptionsHandler: true}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(ln)
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-done
+	})
+	return u
+}
+
+func (u *echoUpstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	if r.Header.Get("X-Request-Id") != "mine" {
+		r.Header.Del("X-Request-Id")
+	}
+	u.mu.Lock()
+	u.got = append(u.got, fmt.Sprintf("%s %s %s %v %q %d %v", r.Method, r.RequestURI, r.Host, r.Header, body, r.ContentLength, r.TransferEncoding))
+	u.mu.Unlock()
+	_, _ = io.WriteString(w, smallBody)
+}
+
+// take gives the requests since it was last called.
+func (u *echoUpstream) take() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	got := u.got
+	u.got = nil
+	return got
 }

@@ -79,6 +79,7 @@ func (o *opened) take(s *Server) (next []*listener) {
 	for _, l := range s.listeners {
 		if !staying[l] {
 			l.drain(s.loops)
+			onEach(s.loops, func(i int) { s.http2[i].DrainPort(l.ports[i]) })
 			l.closeSockets()
 		}
 	}

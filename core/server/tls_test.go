@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -98,7 +99,9 @@ func (a *authority) client(addr string, http2 bool, change func(c *cryptotls.Con
 	protocols.SetHTTP1(!http2)
 	protocols.SetHTTP2(http2)
 	transport := &http.Transport{TLSClientConfig: c, Protocols: protocols,
-		Dial: func(network, _ string) (net.Conn, error) { return dialer.Dial(network, addr) }}
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, addr)
+		}}
 	a.t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: patience}
 }

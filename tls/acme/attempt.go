@@ -1,0 +1,146 @@
+package acme
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// turn is when a name is to be tried.
+type turn struct {
+	e  *entry
+	at time.Time
+}
+
+// turns is a heap, the next turn first.
+type turns []turn
+
+func (t turns) Len() int           { return len(t) }
+func (t turns) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
+func (t turns) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
+func (t *turns) Push(x any)        { *t = append(*t, x.(turn)) }
+func (t *turns) Pop() any {
+	last := (*t)[len(*t)-1]
+	*t = (*t)[:len(*t)-1]
+	return last
+}
+
+// drive gets certificates for names that have none: from the storage, or else from the authority, again and again. Of
+// certificates that are there certmagic takes care; drive looks what it made of them.
+func (m *Issuer) drive(r *running) {
+	var waiting turns
+	pending := map[*entry]bool{} // waiting or under way
+	enlist := func(e *entry, at time.Time) {
+		pending[e] = true
+		heap.Push(&waiting, turn{e, at})
+	}
+	for _, e := range m.names {
+		enlist(e, time.Now())
+	}
+	underWay, done := 0, make(chan *entry)
+	sweep := time.NewTicker(m.timing.sweepEvery)
+	defer sweep.Stop()
+	for {
+		var due <-chan time.Time
+		for len(waiting) > 0 && underWay < maxAttempts {
+			if wait := time.Until(waiting[0].at); wait > 0 {
+				due = time.After(wait)
+				break
+			}
+			e := heap.Pop(&waiting).(turn).e
+			underWay++
+			r.spawn(func() {
+				m.attempt(r, e)
+				select {
+				case done <- e:
+				case <-r.ctx.Done():
+				}
+			})
+		}
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-due:
+		case e := <-done:
+			underWay--
+			delete(pending, e)
+			if !m.refresh(r, e) {
+				enlist(e, e.nextTurn())
+			}
+		case <-sweep.C:
+			for _, e := range m.names {
+				// Lost from memory, as after a revocation, it is certmagic's concern no more.
+				if !m.refresh(r, e) && !pending[e] {
+					enlist(e, time.Now())
+				}
+			}
+			for _, e := range m.onDemand() {
+				m.refresh(r, e)
+			}
+		}
+	}
+}
+
+func (e *entry) nextTurn() time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.next
+}
+
+// attempt tries once to have a certificate in memory, and notes what came of it.
+func (m *Issuer) attempt(r *running, e *entry) {
+	ctx, cancel := context.WithTimeout(r.ctx, m.timing.attempt)
+	defer cancel()
+	e.begin()
+	err := m.obtain(ctx, r, e.name)
+	have := m.refresh(r, e)
+	switch {
+	case r.ctx.Err() != nil:
+	case err == nil && have:
+		e.succeed()
+	case have: // it is due for renewal, which certmagic tries again
+		e.fail(err, m.timing.renewEvery)
+	case err == nil:
+		e.fail(errors.New("the certificate was stored but is not in memory"), e.pause(m.timing))
+	default:
+		pause := e.pause(m.timing)
+		m.options.Log.Warn("cannot get certificate", "name", e.name, "error", err, "next_attempt_in", pause.Round(time.Second).String())
+		e.fail(err, pause)
+	}
+}
+
+// obtain loads the certificate from the storage, renews it if that is due, or gets one where there is none. What is stored
+// and is no certificate with its key, as a crash between two files leaves it, is replaced.
+func (m *Issuer) obtain(ctx context.Context, r *running, name string) error {
+	err := r.config.ManageSync(ctx, []string{name})
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	var trouble *fs.PathError
+	if _, broken := r.config.CacheManagedCertificate(ctx, name); broken == nil || errors.Is(broken, fs.ErrNotExist) || errors.As(broken, &trouble) {
+		return err
+	}
+	m.options.Log.Warn("what is stored is no certificate, getting another", "name", name, "error", err)
+	if err := r.config.RenewCertSync(ctx, name, true); err != nil {
+		return fmt.Errorf("cannot replace what is stored: %w", err)
+	}
+	return r.config.ManageSync(ctx, []string{name})
+}
+
+// refresh publishes what certmagic has in memory for the name. It says whether there is something.
+func (m *Issuer) refresh(r *running, e *entry) bool {
+	have := slices.DeleteFunc(r.cache.AllMatchingCertificates(e.name), func(c certmagic.Certificate) bool { return c.Leaf == nil })
+	if len(have) == 0 {
+		return false
+	}
+	newest := slices.MaxFunc(have, func(a, b certmagic.Certificate) int { return a.Leaf.NotBefore.Compare(b.Leaf.NotBefore) })
+	cert := newest.Certificate
+	e.publish(&cert)
+	return true
+}
