@@ -30,6 +30,7 @@ const (
 	maxIndexedName  = 64
 	maxIndexedValue = 512
 	encoderSlots    = 128 // a power of two, above what a table of the default size holds
+	encoderProbes   = 4   // slots, one after the other, in which an entry may be found
 	encoderMemory   = 64  // a power of two: fields that are remembered for when they come again
 )
 
@@ -50,6 +51,7 @@ type Encoder struct {
 	table   table
 	slots   [encoderSlots]uint16  // low bits of an entry's number, by hash; stale ones are found out
 	memory  [encoderMemory]uint32 // hashes of fields that have come and are not in the table
+	turn    uint8                 // whose highest bit chooses the place in memory
 	least   int                   // smallest table size since the last block
 	resized bool
 	scratch []byte
@@ -59,6 +61,7 @@ type Encoder struct {
 func NewEncoder() *Encoder {
 	e := &Encoder{}
 	e.table.max = defaultTableBytes
+	e.table.first, e.table.next = 1, 1 // an empty slot leads to entry 0, which there is none of
 	return e
 }
 
@@ -253,17 +256,30 @@ func (e *Encoder) field(dst []byte, id core.FieldID, name, value []byte, alone b
 	if index := e.find(hash, name, value); index > 0 {
 		return appendInt(dst, 0x80, 7, index)
 	}
-	remembered := &e.memory[hash%encoderMemory]
-	if *remembered != hash {
-		*remembered = hash
+	slot := e.slot(hash)
+	if slot == nil || !e.recall(hash) {
 		return appendLiteral(dst, literalPlain, static, name, value)
 	}
-	*remembered = 0
-	e.insert(hash, name, value)
+	e.insert(slot, hash, name, value)
 	if static > 0 {
 		return appendShort(appendInt(dst, literalIndexed, indexedBits, int(static)), value)
 	}
 	return appendShort(appendShort(append(dst, literalIndexed), name), value)
+}
+
+// recall says whether a field has come before, and else remembers it, in one of two places: two fields that share one of them do
+// not push each other out for ever.
+func (e *Encoder) recall(hash uint32) bool {
+	places := [2]*uint32{&e.memory[hash%encoderMemory], &e.memory[hash>>16%encoderMemory]}
+	for _, p := range places {
+		if *p == hash {
+			*p = 0
+			return true
+		}
+	}
+	e.turn = e.turn*141 + 3 // a row of numbers without a rhythm that fields could fall into
+	*places[e.turn>>7] = hash
+	return false
 }
 
 // seed makes the hashes those of this process.
@@ -271,7 +287,7 @@ var seed = maphash.MakeSeed()
 
 // find gives the index of a field in the table, 0 when it is not there.
 func (e *Encoder) find(hash uint32, name, value []byte) int {
-	for probe := range uint32(2) {
+	for probe := range uint32(encoderProbes) {
 		age := uint32(uint16(e.table.next) - e.slots[(hash+probe)%encoderSlots])
 		if age == 0 || age > uint32(e.table.count()) {
 			continue
@@ -288,17 +304,25 @@ func (e *Encoder) find(hash uint32, name, value []byte) int {
 	return 0
 }
 
-func (e *Encoder) insert(hash uint32, name, value []byte) {
+// slot gives a slot for an entry that is to come, nil while all that it could have lead to others: an entry that cannot be
+// found again would only push others out.
+func (e *Encoder) slot(hash uint32) *uint16 {
+	for probe := range uint32(encoderProbes) {
+		at := (hash + probe) % encoderSlots
+		age := uint32(uint16(e.table.next) - e.slots[at])
+		if age == 0 || age > uint32(e.table.count()) || (at-e.table.at(int(age)).hash)%encoderSlots >= encoderProbes {
+			return &e.slots[at]
+		}
+	}
+	return nil
+}
+
+func (e *Encoder) insert(slot *uint16, hash uint32, name, value []byte) {
 	e.scratch = append(append(append(e.scratch[:0], name...), ": "...), value...)
 	e.scratch = append(e.scratch, "\r\n"...)
-	if !e.table.insert(entry{hash: hash, name: uint32(len(name))}, e.scratch) {
-		return
+	if e.table.insert(entry{hash: hash, name: uint32(len(name))}, e.scratch) {
+		*slot = uint16(e.table.next - 1)
 	}
-	slot := &e.slots[hash%encoderSlots]
-	if age := uint16(e.table.next-1) - *slot; age > 0 && int(age) < e.table.count() {
-		slot = &e.slots[(hash+1)%encoderSlots]
-	}
-	*slot = uint16(e.table.next - 1)
 }
 
 // appendLiteral appends a field as it is, its name by an index of the static table if that is not 0.
