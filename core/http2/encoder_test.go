@@ -247,6 +247,9 @@ func FuzzEncoder(f *testing.F) {
 						line = line[1:]
 					}
 					name, value, _ := bytes.Cut(line, []byte(": "))
+					if !core.ValidToken(name) {
+						continue
+					}
 					lowered := bytes.ToLower(name)
 					if k, id := classify(lowered); k != kindPlain && k != kindCookie || k.check(value) != faultNone || id == core.FieldTE {
 						continue
