@@ -29,10 +29,10 @@ type Conn struct {
 	ReadTimeout, WriteTimeout, Deadline int64
 	// Group is for whoever adopted it.
 	Group *Group
-	// Busy says that tasks beside the handler work for the connection: to be idle is no reason to close it.
-	Busy bool
 	// HalfClose says that a peer which closes its sending side has not hung up.
 	HalfClose bool
+	// Busy says that tasks beside the handler work for the connection: to be idle is no reason to close it.
+	Busy bool
 
 	loop    *Loop
 	handler Handler
