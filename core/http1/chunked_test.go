@@ -147,23 +147,3 @@ func TestChunksInPlace(t *testing.T) {
 		t.Errorf("after the end: %d, %v, %v", consumed, done, err)
 	}
 }
-
-func TestDate(t *testing.T) {
-	var d Date
-	f := func(second int64, want string) {
-		t.Helper()
-		if got := string(d.Append([]byte("Date: "), second)); got != "Date: "+want {
-			t.Errorf("Append(%d) = %q", second, got)
-		}
-	}
-	f(0, "Thu, 01 Jan 1970 00:00:00 GMT")
-	f(784111777, "Sun, 06 Nov 1994 08:49:37 GMT")
-	f(784111777, "Sun, 06 Nov 1994 08:49:37 GMT")
-	f(784111778, "Sun, 06 Nov 1994 08:49:38 GMT")
-	if n := testing.AllocsPerRun(100, func() {
-		var b [64]byte
-		d.Append(b[:0], d.second+1)
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
