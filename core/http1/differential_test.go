@@ -120,7 +120,7 @@ func compareFields(t *testing.T, in []byte, m *core.Message, theirs http.Header)
 		theirs.Del("Cache-Control")
 	}
 	for name := range theirs {
-		if drop, _ := judgeLookAlike([]byte(name)); drop && m.Status == 0 && core.LookupField([]byte(name)) == core.FieldOther {
+		if drop := core.Resembles([]byte(name)) == core.ResemblesAsserted; drop && m.Status == 0 && core.LookupField([]byte(name)) == core.FieldOther {
 			delete(theirs, name)
 		}
 	}

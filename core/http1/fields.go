@@ -1,10 +1,6 @@
 package http1
 
-import (
-	"math/bits"
-
-	"github.com/sluice-gateway/sluice/core"
-)
+import "github.com/sluice-gateway/sluice/core"
 
 // fields parses the field lines from i on and the empty line that ends them (RFC 9112, 5). It gives the head's length.
 func (p *parser) fields(i int) (int, fault) {
@@ -35,11 +31,10 @@ func (p *parser) fields(i int) (int, fault) {
 		if id == lookAlike {
 			id = core.FieldOther
 			if p.watch == watchRequest {
-				drop, f := judgeLookAlike(b[name:colon])
-				if f != faultNone {
-					return 0, f
-				}
-				if drop {
+				switch core.Resembles(b[name:colon]) { // responses are not mapped in this way
+				case core.ResemblesFraming:
+					return 0, faultLookAlike
+				case core.ResemblesAsserted:
 					continue
 				}
 			}
@@ -93,46 +88,4 @@ func nameFault(b []byte, start, i int) fault {
 		return faultBareCR
 	}
 	return faultName
-}
-
-// asserted are the fields that upstreams trust because the gateway writes them, or acts on them.
-const asserted core.FieldSet = 1<<core.FieldAuthorization | 1<<core.FieldConnection | 1<<core.FieldForwarded |
-	1<<core.FieldKeepAlive | 1<<core.FieldProxyAuthorization | 1<<core.FieldProxyConnection | 1<<core.FieldUpgrade |
-	1<<core.FieldVia | 1<<core.FieldXForwardedFor | 1<<core.FieldXForwardedHost | 1<<core.FieldXForwardedProto |
-	1<<core.FieldXRealIP | 1<<core.FieldXRequestID
-
-// judgeLookAlike finds names such as transfer_encoding: an upstream that maps names to variables reads them as the
-// fields that we did not see. Those that concern the framing are refused, those that are trusted are dropped.
-// Responses are not mapped in this way.
-func judgeLookAlike(name []byte) (drop bool, f fault) {
-	if looksLike(name, core.FieldContentLength.String()) || looksLike(name, core.FieldTransferEncoding.String()) {
-		return false, faultLookAlike
-	}
-	return looksLikeOneOf(name, asserted), faultNone
-}
-
-func looksLikeOneOf(name []byte, set core.FieldSet) bool {
-	for ; set != 0; set &= set - 1 {
-		if looksLike(name, core.FieldID(bits.TrailingZeros64(uint64(set))).String()) {
-			return true
-		}
-	}
-	return false
-}
-
-// looksLike compares names as one does who turns all but letters and digits into the same byte.
-func looksLike(name []byte, known string) bool {
-	if len(name) != len(known) {
-		return false
-	}
-	for i, c := range name {
-		if k := known[i]; k == '-' {
-			if core.TokenClass(c) != core.TokenOdd && c != '-' {
-				return false
-			}
-		} else if c|0x20 != k|0x20 {
-			return false
-		}
-	}
-	return true
 }

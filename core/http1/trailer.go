@@ -51,13 +51,6 @@ func (t *trailer) read(b []byte) (n int, last bool, f fault) {
 	return n, false, f
 }
 
-// untrailed are the known fields that a trailer must not bring, because they have been acted upon, or trusted, by the
-// time it comes (RFC 9110, 6.5.1).
-const untrailed = asserted | 1<<core.FieldAge | 1<<core.FieldCacheControl | 1<<core.FieldContentEncoding |
-	1<<core.FieldContentType | 1<<core.FieldCookie | 1<<core.FieldDate | 1<<core.FieldExpect | 1<<core.FieldLocation |
-	1<<core.FieldOrigin | 1<<core.FieldProxyAuthenticate | 1<<core.FieldReferer | 1<<core.FieldRetryAfter |
-	1<<core.FieldSetCookie | 1<<core.FieldTE | 1<<core.FieldTrailer | 1<<core.FieldVary
-
 // judgeTrailer checks one line. Framing and routing fields are refused, for somebody is being deceived; others that
 // have no place in a trailer are dropped.
 func judgeTrailer(line []byte) (keep bool, f fault) {
@@ -73,29 +66,12 @@ func judgeTrailer(line []byte) (keep bool, f fault) {
 	case core.FieldContentLength, core.FieldTransferEncoding, core.FieldHost:
 		return false, faultTrailerForbidden
 	case core.FieldOther:
-		return !untrailedName(name), faultNone
+		return core.MayTrail(name), faultNone
 	case lookAlike:
-		if _, f := judgeLookAlike(name); f != faultNone {
+		if core.Resembles(name) == core.ResemblesFraming {
 			return false, faultTrailerForbidden
 		}
-		return !looksLikeOneOf(name, untrailed), faultNone
+		return core.MayTrail(name), faultNone
 	}
-	return untrailed>>id&1 == 0, faultNone
-}
-
-// untrailedName knows those that the gateway itself does not use: about the content (a digest of it belongs here, RFC
-// 9530), conditions, authentication, controls.
-func untrailedName(name []byte) bool {
-	switch {
-	case core.EqualFold(name, "Content-Digest"):
-		return false
-	case len(name) >= 8 && core.EqualFold(name[:8], "Content-"), len(name) >= 3 && core.EqualFold(name[:3], "If-"):
-		return true
-	}
-	for _, s := range [...]string{"Expires", "HTTP2-Settings", "Max-Forwards", "Pragma", "Range", "Warning", "WWW-Authenticate"} {
-		if core.EqualFold(name, s) {
-			return true
-		}
-	}
-	return false
+	return core.UntrailedFields>>id&1 == 0, faultNone
 }

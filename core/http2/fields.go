@@ -1,10 +1,6 @@
 package http2
 
-import (
-	"math/bits"
-
-	"github.com/sluice-gateway/sluice/core"
-)
+import "github.com/sluice-gateway/sluice/core"
 
 // kind says what a field's name means for the message, once and for all: it is stored with the field in the table.
 type kind uint8
@@ -165,56 +161,16 @@ func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
-// trusted are the fields that upstreams trust because the gateway writes them, or acts on them.
-const trusted core.FieldSet = 1<<core.FieldAuthorization | 1<<core.FieldConnection | 1<<core.FieldForwarded |
-	1<<core.FieldKeepAlive | 1<<core.FieldProxyAuthorization | 1<<core.FieldProxyConnection | 1<<core.FieldUpgrade |
-	1<<core.FieldVia | 1<<core.FieldXForwardedFor | 1<<core.FieldXForwardedHost | 1<<core.FieldXForwardedProto |
-	1<<core.FieldXRealIP | 1<<core.FieldXRequestID
-
-// classifyOdd finds names such as transfer_encoding: an upstream that maps names to variables reads them as the fields
-// that they resemble. HTTP/1.1 gives the same verdict.
+// classifyOdd tells names that resemble known ones from others.
 func classifyOdd(name []byte) kind {
-	switch {
-	case looksLike(name, core.FieldContentLength.String()), looksLike(name, core.FieldTransferEncoding.String()):
+	switch core.Resembles(name) {
+	case core.ResemblesFraming:
 		return kindFramingAlike
-	case looksLikeOneOf(name, trusted):
+	case core.ResemblesAsserted:
 		return kindAlike
 	}
 	return kindPlain
 }
-
-func looksLikeOneOf(name []byte, set core.FieldSet) bool {
-	for ; set != 0; set &= set - 1 {
-		if looksLike(name, core.FieldID(bits.TrailingZeros64(uint64(set))).String()) {
-			return true
-		}
-	}
-	return false
-}
-
-// looksLike compares names as one does who turns all but letters and digits into the same byte.
-func looksLike(name []byte, known string) bool {
-	if len(name) != len(known) {
-		return false
-	}
-	for i, c := range name {
-		if k := known[i]; k == '-' {
-			if c != '-' && core.TokenClass(c) != core.TokenOdd {
-				return false
-			}
-		} else if c|0x20 != k|0x20 {
-			return false
-		}
-	}
-	return true
-}
-
-// untrailed are the known fields that a trailer must not bring, because they have been acted upon, or trusted, by the
-// time it comes (RFC 9110, 6.5.1).
-const untrailed = trusted | 1<<core.FieldAge | 1<<core.FieldCacheControl | 1<<core.FieldContentEncoding |
-	1<<core.FieldContentType | 1<<core.FieldCookie | 1<<core.FieldDate | 1<<core.FieldExpect | 1<<core.FieldLocation |
-	1<<core.FieldOrigin | 1<<core.FieldProxyAuthenticate | 1<<core.FieldReferer | 1<<core.FieldRetryAfter |
-	1<<core.FieldSetCookie | 1<<core.FieldTE | 1<<core.FieldTrailer | 1<<core.FieldVary
 
 // judgeTrailer says whether a field is kept as a trailer, dropped from it, or makes the message malformed. Framing and
 // routing fields do, and whatever a header section of HTTP/2 could not have either.
@@ -233,28 +189,7 @@ func judgeTrailer(e *entry, name []byte) (keep bool, f fault) {
 		return false, e.fault
 	}
 	if e.id != core.FieldOther {
-		return untrailed>>e.id&1 == 0, faultNone
+		return core.UntrailedFields>>e.id&1 == 0, faultNone
 	}
-	return !untrailedName(name), faultNone
-}
-
-// untrailedName knows those that the gateway itself does not use: about the content (a digest of it belongs here, RFC
-// 9530), conditions, authentication, controls; and what looks like one of the known.
-func untrailedName(name []byte) bool {
-	for _, c := range name {
-		if core.TokenClass(c) == core.TokenOdd {
-			return looksLikeOneOf(name, untrailed)
-		}
-	}
-	switch string(name) {
-	case "content-digest":
-		return false
-	case "expires", "http2-settings", "max-forwards", "pragma", "range", "warning", "www-authenticate":
-		return true
-	}
-	return hasPrefix(name, "content-") || hasPrefix(name, "if-")
-}
-
-func hasPrefix(name []byte, prefix string) bool {
-	return len(name) >= len(prefix) && string(name[:len(prefix)]) == prefix
+	return core.MayTrail(name), faultNone
 }
