@@ -39,6 +39,15 @@ func (e *Error) Error() string {
 	return e.Reason + ": " + e.Detail
 }
 
+// BodyError is what an error of a Body's Next means for the exchange: its own if it has a cause to tell, else whoever sent
+// the body has gone.
+func BodyError(err error) *Error {
+	if f, ok := err.(*Error); ok {
+		return f
+	}
+	return ErrClientGone
+}
+
 // What the stages of the path may fail with. The parsers have their own list of bad requests.
 var (
 	ErrClientGone      = &Error{Reason: "client_gone", Close: true}

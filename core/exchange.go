@@ -59,6 +59,21 @@ type Client struct {
 	TLS     *TLS           // nil: the connection is not encrypted
 }
 
+// Origin is what a connection shows of the client behind it.
+type Origin struct {
+	Peer netip.AddrPort // who connected, or whom the PROXY header named; zero for a unix socket
+	TLS  *TLS           // nil: not encrypted
+	text []byte         // Peer's address, once it was asked for
+}
+
+// Identify tells x of its client. A trusted proxy may say more later.
+func (o *Origin) Identify(x *Exchange) {
+	if o.text == nil && o.Peer.IsValid() {
+		o.text = o.Peer.Addr().AppendTo(nil)
+	}
+	x.Client = Client{Peer: o.Peer, Addr: o.Peer.Addr(), Text: o.text, Via: o.text, TLS: o.TLS}
+}
+
 // Times are instants of an exchange on the loop's clock, in nanoseconds; 0: not reached. What lies between Sent and Head
 // is the upstream's time, the rest of Start to End the gateway's and the client's.
 type Times struct {

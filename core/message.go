@@ -37,6 +37,9 @@ func (m Method) Idempotent() bool {
 	return false
 }
 
+// HTTP2Preface is how a client begins an HTTP/2 connection (RFC 9113, 3.4). Every HTTP/1.1 request that begins so is malformed.
+const HTTP2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
 // Message is a request or a response in the one form that all protocols share. Byte slices taken from it are valid
 // until the message is edited, received anew or reset.
 type Message struct {

@@ -3,10 +3,7 @@ package core
 // TLS is what the handshake of a client's connection came to. It is of the connection's loop.
 type TLS struct {
 	Version    uint16 // as in crypto/tls
-	Cipher     uint16
 	ServerName string // that the client asked for (SNI), in lower case; "": none
-	Protocol   string // negotiated by ALPN; "": none
-	Resumed    bool
 	ClientCert []byte // the client's verified certificate as Client-Cert wants it (RFC 9440, 2.2); nil: it showed none
 
 	// Names say for which hosts a connection may be used; nil: for all.

@@ -66,7 +66,7 @@ func (u *Client) send(x *core.Exchange) *core.Error {
 	}
 	p, err := m.Body.Next()
 	if err != nil {
-		return bodyError(err)
+		return core.BodyError(err)
 	}
 	if u.reused && m.Method.Idempotent() {
 		x.KeepForReplay(p)
@@ -231,14 +231,6 @@ func upstreamError(err error) *core.Error {
 		return core.ErrUpstreamReset
 	}
 	return core.ErrUpstreamClosed
-}
-
-// bodyError is what an error of a body's Next means for the exchange.
-func bodyError(err error) *core.Error {
-	if f, ok := err.(*core.Error); ok {
-		return f
-	}
-	return core.ErrClientGone
 }
 
 var (

@@ -22,7 +22,7 @@ func (e *exchange) begin(buf []byte, start, end int, err *core.Error) {
 	l := s.server.worker.Loop
 	e.err, e.answered, e.failed, e.keep = err, false, false, false
 	x.Times.Start = l.Turned()
-	s.identify(x)
+	s.origin.Identify(x)
 	m := &x.Request
 	if err != nil {
 		m.Reset()
@@ -37,15 +37,6 @@ func (e *exchange) begin(buf []byte, start, end int, err *core.Error) {
 	}
 	RemoveHopByHop(m)
 	e.body.begin(e, buf, start, end)
-}
-
-// identify says who the client is as far as the connection shows.
-func (s *serverConn) identify(x *core.Exchange) {
-	if s.text == nil && s.peer.IsValid() {
-		s.text = s.peer.Addr().AppendTo(nil)
-	}
-	x.Client.Peer, x.Client.Addr, x.Client.Text, x.Client.Via = s.peer, s.peer.Addr(), s.text, s.text
-	x.Client.TLS = s.tls
 }
 
 // serve takes the exchange through the gateway and then says whether the connection goes on; if not, it is closed.

@@ -138,7 +138,7 @@ func (e *exchange) next(f framing) (core.Piece, *core.Error) {
 		return p, nil
 	}
 	e.cut(f)
-	return p, bodyError(err)
+	return p, core.BodyError(err)
 }
 
 // cut makes the connection end in a way that no client takes for the end of a body. Where the end of the connection would

@@ -41,7 +41,7 @@ func NewServer(w *core.Worker) *Server { return &Server{worker: w} }
 
 // NewConn gives the handler of a connection just accepted. early is what was already read from it.
 func (s *Server) NewConn(c *loop.Conn, p Port, peer netip.AddrPort, tls *core.TLS, early []byte) loop.Handler {
-	return &serverConn{server: s, conn: c, port: p, peer: peer, tls: tls, held: append([]byte(nil), early...)}
+	return &serverConn{server: s, conn: c, port: p, origin: core.Origin{Peer: peer, TLS: tls}, held: append([]byte(nil), early...)}
 }
 
 // serverConn is one client's connection. While it is idle this and the loop.Conn are all that it costs.
@@ -49,16 +49,14 @@ type serverConn struct {
 	server *Server
 	conn   *loop.Conn
 	port   Port
-	peer   netip.AddrPort
-	tls    *core.TLS
+	origin core.Origin
 	held   []byte // received and not yet used: the start of the next request
-	text   []byte // the peer's address
 }
 
-func (s *serverConn) String() string { return "http/1.1 client " + s.peer.String() }
+func (s *serverConn) String() string { return "http/1.1 client " + s.origin.Peer.String() }
 
 // Closed tells the port that the connection is gone.
-func (s *serverConn) Closed(*loop.Conn) { s.port.Release(s.peer) }
+func (s *serverConn) Closed(*loop.Conn) { s.port.Release(s.origin.Peer) }
 
 // Serve takes requests from the connection until nothing more is there or it is over.
 func (s *serverConn) Serve(c *loop.Conn) {

@@ -51,7 +51,7 @@ func (u *upload) relay() *core.Error {
 			if err == loop.ErrInterrupted {
 				return nil
 			}
-			return bodyError(err)
+			return core.BodyError(err)
 		}
 		start, end := p.Start, p.End
 		if m.Chunked {

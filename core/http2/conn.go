@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"net/netip"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -13,9 +12,7 @@ type conn struct {
 	server *Server
 	raw    *loop.Conn
 	port   Port
-	peer   netip.AddrPort
-	tls    *core.TLS
-	text   []byte // the peer's address
+	origin core.Origin
 
 	held     []byte // borrowed: received, and not yet a whole frame; nil: nothing
 	greeted  bool   // the preface has come
@@ -56,7 +53,7 @@ type headerBlock struct {
 	self      bool // the stream depends on itself
 }
 
-func (c *conn) String() string { return "http/2 client " + c.peer.String() }
+func (c *conn) String() string { return "http/2 client " + c.origin.Peer.String() }
 
 // open says how we want to be spoken to.
 func (c *conn) open() {
@@ -81,7 +78,7 @@ func (c *conn) Closed(*loop.Conn) {
 	delete(c.server.conns, c)
 	c.held = c.server.returnBody(c.held)
 	c.abandonStreams()
-	c.port.Release(c.peer)
+	c.port.Release(c.origin.Peer)
 }
 
 func (c *conn) abandonStreams() {
@@ -180,12 +177,12 @@ func (c *conn) take(b []byte) (used int) {
 		return len(b)
 	}
 	if !c.greeted {
-		n := min(len(b), len(preface))
-		if string(b[:n]) != preface[:n] {
+		n := min(len(b), len(core.HTTP2Preface))
+		if string(b[:n]) != core.HTTP2Preface[:n] {
 			c.fail(CodeProtocol, "no preface")
 			return len(b)
 		}
-		if n < len(preface) {
+		if n < len(core.HTTP2Preface) {
 			return 0
 		}
 		c.greeted, used = true, n

@@ -29,7 +29,7 @@ func (r *reader) Answer(x *core.Exchange) {
 	for body := x.Request.Body; body != nil; {
 		p, err := body.Next()
 		if err != nil {
-			x.Fail(bodyError(err))
+			x.Fail(core.BodyError(err))
 			return
 		}
 		if n += len(p.Bytes()); p.Last {
@@ -67,13 +67,13 @@ func FuzzConnection(f *testing.F) {
 	settings := frame(FrameSettings, 0, 0, "")
 	head := frame(FrameHeaders, FlagEndHeaders, 1, string(block))
 	for _, seed := range []string{
-		"", preface, preface + settings, preface + settings + head, preface + settings + head + frame(FrameData, FlagEndStream, 1, "body"),
-		preface + settings + frame(FrameHeaders, FlagEndHeaders|FlagEndStream, 1, string(block)) + frame(FrameResetStream, 0, 1, "\x00\x00\x00\x08"),
-		preface + settings + frame(FrameHeaders, 0, 3, string(block[:3])) + frame(FrameContinuation, FlagEndHeaders, 3, string(block[3:])),
-		preface + settings + head + frame(FrameWindowUpdate, 0, 1, "\x7f\xff\xff\xff") + frame(FramePing, 0, 0, "12345678"),
-		preface + settings + head + frame(FrameHeaders, FlagEndHeaders|FlagEndStream, 1, "\x00\x01a\x01b"),
-		preface + frame(FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x00") + frame(FrameHeaders, FlagEndHeaders|FlagEndStream, 1, string(block)),
-		preface + settings + head + frame(FramePriorityUpdate, 0, 0, "\x00\x00\x00\x01u=0") + frame(FrameGoAway, 0, 0, "\x00\x00\x00\x00\x00\x00\x00\x00"),
+		"", core.HTTP2Preface, core.HTTP2Preface + settings, core.HTTP2Preface + settings + head, core.HTTP2Preface + settings + head + frame(FrameData, FlagEndStream, 1, "body"),
+		core.HTTP2Preface + settings + frame(FrameHeaders, FlagEndHeaders|FlagEndStream, 1, string(block)) + frame(FrameResetStream, 0, 1, "\x00\x00\x00\x08"),
+		core.HTTP2Preface + settings + frame(FrameHeaders, 0, 3, string(block[:3])) + frame(FrameContinuation, FlagEndHeaders, 3, string(block[3:])),
+		core.HTTP2Preface + settings + head + frame(FrameWindowUpdate, 0, 1, "\x7f\xff\xff\xff") + frame(FramePing, 0, 0, "12345678"),
+		core.HTTP2Preface + settings + head + frame(FrameHeaders, FlagEndHeaders|FlagEndStream, 1, "\x00\x01a\x01b"),
+		core.HTTP2Preface + frame(FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x00") + frame(FrameHeaders, FlagEndHeaders|FlagEndStream, 1, string(block)),
+		core.HTTP2Preface + settings + head + frame(FramePriorityUpdate, 0, 0, "\x00\x00\x00\x01u=0") + frame(FrameGoAway, 0, 0, "\x00\x00\x00\x00\x00\x00\x00\x00"),
 	} {
 		f.Add([]byte(seed))
 	}

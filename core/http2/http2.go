@@ -17,9 +17,6 @@ import (
 	"github.com/sluice-gateway/sluice/core/loop"
 )
 
-// preface is what a client sends first (RFC 9113, 3.4).
-const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
 const (
 	maxStreams   = 128        // that a client may have open at once
 	streamWindow = 64<<10 - 1 // bytes of a request body that may come before any was taken: the protocol's initial value
@@ -69,7 +66,7 @@ func (s *Server) Counters() Counters {
 
 // NewConn gives the handler of a connection just accepted. early is what was already read from it.
 func (s *Server) NewConn(c *loop.Conn, p Port, peer netip.AddrPort, tls *core.TLS, early []byte) loop.Handler {
-	h := &conn{server: s, raw: c, port: p, peer: peer, tls: tls, held: s.hold(early)}
+	h := &conn{server: s, raw: c, port: p, origin: core.Origin{Peer: peer, TLS: tls}, held: s.hold(early)}
 	h.open()
 	s.conns[h] = struct{}{}
 	return h

@@ -119,7 +119,8 @@ func (c *conn) request(b headerBlock) {
 	}
 	l := c.server.worker.Loop
 	x.Times.Start = l.Turned()
-	c.identify(x)
+	c.origin.Identify(x)
+	m.HTTP2 = true
 	t.ended = b.endStream
 	switch {
 	case err != nil:
@@ -140,16 +141,6 @@ func (c *conn) request(b headerBlock) {
 }
 
 var errSelfDependency = &core.Error{Status: 400, Reason: "bad_request", Detail: "stream depends on itself"}
-
-// identify says who the client is as far as the connection shows.
-func (c *conn) identify(x *core.Exchange) {
-	if c.text == nil && c.peer.IsValid() {
-		c.text = c.peer.Addr().AppendTo(nil)
-	}
-	x.Client.Peer, x.Client.Addr, x.Client.Text, x.Client.Via = c.peer, c.peer.Addr(), c.text, c.text
-	x.Client.TLS = c.tls
-	x.Request.HTTP2 = true
-}
 
 // trailer ends a request's body.
 func (c *conn) trailer(t *stream, b headerBlock) {

@@ -7,30 +7,33 @@ import (
 
 // sendHead sends a header block: a 1xx answer, or the answer's head.
 func (t *stream) sendHead(m *core.Message, end bool) *core.Error {
-	if err := t.roomy(); err != nil {
+	b, start, err := t.beginBlock()
+	if err != nil {
 		return err
 	}
-	c := t.conn
-	b := c.append(0)
-	start := len(b)
-	b = append(b, make([]byte, FrameHeaderBytes)...)
-	b = c.encoder.AppendResponse(b, m)
+	b = t.conn.encoder.AppendResponse(b, m)
 	t.endBlock(b, start, end)
 	t.x.Sent.ResponseHead += int64(len(b) - start)
 	return nil
 }
 
 func (t *stream) sendTrailer(lines []byte) *core.Error {
-	if err := t.roomy(); err != nil {
+	b, start, err := t.beginBlock()
+	if err != nil {
 		return err
 	}
-	c := t.conn
-	b := c.append(0)
-	start := len(b)
-	b = append(b, make([]byte, FrameHeaderBytes)...)
-	b = c.encoder.AppendTrailer(b, lines)
-	t.endBlock(b, start, true)
+	t.endBlock(t.conn.encoder.AppendTrailer(b, lines), start, true)
 	return nil
+}
+
+// beginBlock gives the output with room for a frame header, for a block that endBlock must follow before any wait.
+func (t *stream) beginBlock() (b []byte, start int, err *core.Error) {
+	if err = t.roomy(); err != nil {
+		return nil, 0, err
+	}
+	b = t.conn.append(0)
+	start = len(b)
+	return append(b, make([]byte, FrameHeaderBytes)...), start, nil
 }
 
 // endBlock writes the frame headers of the block that stands in b behind the room for the first of them. Nothing can come

@@ -148,7 +148,7 @@ func (t *stream) relay(x *core.Exchange) *core.Error {
 				return t.sendData(nil, true)
 			}
 			t.conn.resetStream(t.id, CodeInternal) // the body is cut off, and the client must see it
-			return bodyError(err)
+			return core.BodyError(err)
 		}
 		data, trailer := p.Bytes(), m.Trailer
 		if err := t.sendData(data, p.Last && len(trailer) == 0); err != nil {
@@ -163,12 +163,4 @@ func (t *stream) relay(x *core.Exchange) *core.Error {
 		}
 		m.Body.Release() // no buffer is held while the client's window is shut
 	}
-}
-
-// bodyError is what an error of a body's Next means for the exchange.
-func bodyError(err error) *core.Error {
-	if f, ok := err.(*core.Error); ok {
-		return f
-	}
-	return core.ErrClientGone
 }

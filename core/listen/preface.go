@@ -3,11 +3,9 @@ package listen
 import (
 	"net/netip"
 
+	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 )
-
-// Preface is how an HTTP/2 connection begins (RFC 9113, 3.4). No HTTP/1.1 request that is not malformed begins so.
-const Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // prefaceConn finds out which protocol a client speaks that did not say so in a handshake.
 type prefaceConn struct {
@@ -38,7 +36,7 @@ func (h *prefaceConn) Serve(c *loop.Conn) {
 			return
 		}
 		buf := c.Loop().Borrow()
-		n, err := c.ReadNow(buf[:len(Preface)])
+		n, err := c.ReadNow(buf[:len(core.HTTP2Preface)])
 		h.held = append(h.held, buf[:n]...)
 		c.Loop().Return(buf)
 		if err != nil && err != loop.ErrAgain {
@@ -49,11 +47,11 @@ func (h *prefaceConn) Serve(c *loop.Conn) {
 
 // prefaceOf says whether a connection that begins with b speaks HTTP/2, once that is certain.
 func prefaceOf(b []byte) (http2, decided bool) {
-	n := min(len(b), len(Preface))
+	n := min(len(b), len(core.HTTP2Preface))
 	switch {
-	case string(b[:n]) != Preface[:n]:
+	case string(b[:n]) != core.HTTP2Preface[:n]:
 		return false, true
-	case n == len(Preface):
+	case n == len(core.HTTP2Preface):
 		return true, true
 	}
 	return false, false

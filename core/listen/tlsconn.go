@@ -109,9 +109,9 @@ func (h *tlsConn) Serve(c *loop.Conn) {
 
 func (t *TLS) secured(s *cryptotls.ConnectionState) *core.TLS {
 	secured := &core.TLS{
-		Version: s.Version, Cipher: s.CipherSuite, Resumed: s.DidResume,
-		ServerName: strings.TrimSuffix(strings.ToLower(s.ServerName), "."), Protocol: s.NegotiatedProtocol,
-		Names: t.Names,
+		Version:    s.Version,
+		ServerName: strings.TrimSuffix(strings.ToLower(s.ServerName), "."),
+		Names:      t.Names,
 	}
 	if len(s.VerifiedChains) > 0 {
 		secured.ClientCert = append(base64.StdEncoding.AppendEncode([]byte{':'}, s.PeerCertificates[0].Raw), ':')

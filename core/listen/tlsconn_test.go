@@ -13,6 +13,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/core"
 )
 
 func encrypted(t *testing.T, timeout time.Duration, handshakes int) Settings {
@@ -118,7 +120,7 @@ func TestTLSRefusals(t *testing.T) {
 // The protocol of a plain connection is what its first bytes say, however they come.
 func TestPreface(t *testing.T) {
 	for in, want := range map[string]string{
-		"GET / HTTP/1.1\r\n\r\n": "decided", "P": "", "PR": "", "PO": "decided", "PRI * HTTP/2.0\r\n": "", Preface: "http2", Preface + "x": "http2",
+		"GET / HTTP/1.1\r\n\r\n": "decided", "P": "", "PR": "", "PO": "decided", "PRI * HTTP/2.0\r\n": "", core.HTTP2Preface: "http2", core.HTTP2Preface + "x": "http2",
 		"PRI * HTTP/1.1\r\n": "decided", "": "",
 	} {
 		http2, decided := prefaceOf([]byte(in))
@@ -135,11 +137,11 @@ func TestPreface(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for i := range len(Preface) {
-		c.Write([]byte(Preface[i : i+1]))
+	for i := range len(core.HTTP2Preface) {
+		c.Write([]byte(core.HTTP2Preface[i : i+1]))
 	}
-	got := make([]byte, len(Preface))
-	if _, err := io.ReadFull(c, got); err != nil || string(got) != Preface {
+	got := make([]byte, len(core.HTTP2Preface))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != core.HTTP2Preface {
 		t.Fatalf("%q, %v", got, err)
 	}
 }
