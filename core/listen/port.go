@@ -190,7 +190,7 @@ func (p *Port) begin(c *loop.Conn, peer netip.AddrPort, early []byte) (deadline 
 	case s.TLS != nil:
 		deadline = p.after(s.TLS.Timeout)
 		p.counters.Handshaking++
-		c.Handle(&tlsConn{port: p, peer: peer, early: append([]byte(nil), early...), deadline: deadline})
+		c.Handle(&tlsConn{port: p, tls: s.TLS, peer: peer, early: append([]byte(nil), early...), deadline: deadline})
 	case s.H2C && s.H1:
 		deadline = p.after(s.Listener.IdleTimeout)
 		c.Handle(&prefaceConn{port: p, peer: peer, held: append([]byte(nil), early...)})

@@ -14,6 +14,7 @@ import (
 // tlsConn shakes hands on a connection and then gives it to the protocol that was agreed on.
 type tlsConn struct {
 	port     *Port
+	tls      *TLS // as the listener was set up when the connection came
 	peer     netip.AddrPort
 	early    []byte // what was read before the handshake
 	deadline int64  // for the whole handshake; 0: none
@@ -86,7 +87,7 @@ func (h *tlsConn) Serve(c *loop.Conn) {
 		}
 	}
 	c.Deadline = h.deadline
-	state, err := c.SecureServer(p.settings.TLS.Config, h.early)
+	state, err := c.SecureServer(h.tls.Config, h.early)
 	if err != nil {
 		h.fail(c, err)
 		return
@@ -98,7 +99,7 @@ func (h *tlsConn) Serve(c *loop.Conn) {
 		p.counters.Resumed++
 	}
 	p.counters.Handshaking--
-	next := p.protocol(c, p, Accepted{Peer: h.peer, TLS: p.settings.TLS.secured(&state), HTTP2: state.NegotiatedProtocol == "h2"})
+	next := p.protocol(c, p, Accepted{Peer: h.peer, TLS: h.tls.secured(&state), HTTP2: state.NegotiatedProtocol == "h2"})
 	c.Handle(next)
 	if c.Readable() {
 		next.Serve(c)

@@ -213,3 +213,57 @@ func TestTLSHandshakeRate(t *testing.T) {
 	}
 	h.await("most are refused", func(c Counters) bool { return c.Refused[OverHandshakeRate] >= 3 && c.Open >= 2 })
 }
+
+// A handshake that is under way when the listener stops to be encrypted is finished as it began.
+func TestTLSTakenAwayInAHandshake(t *testing.T) {
+	h := newHost(t, 1, encrypted(t, 5*time.Second, 0))
+	at := h.listen(Bind{Addr: netip.MustParseAddrPort("127.0.0.1:0")}).Addr()
+	raw, err := net.Dial("tcp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := &heldBack{Conn: raw, goOn: make(chan struct{})}
+	c := cryptotls.Client(held, trusting())
+	defer c.Close()
+	done := make(chan error, 1)
+	go func() {
+		if _, err := c.Write([]byte("x")); err != nil {
+			done <- err
+			return
+		}
+		_, err := io.ReadFull(c, make([]byte, 1))
+		done <- err
+	}()
+	h.await("the handshake has begun", func(c Counters) bool { return c.Handshaking == 1 })
+	time.Sleep(20 * time.Millisecond) // so that the first bytes are there
+	h.do(0, func(p *Port) { p.Configure(settings(nil)) })
+	close(held.goOn)
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Errorf("the handshake came to %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the handshake comes to nothing")
+	}
+}
+
+// heldBack sends the first byte at once and waits with the others.
+type heldBack struct {
+	net.Conn
+	begun bool
+	goOn  chan struct{}
+}
+
+func (b *heldBack) Write(p []byte) (int, error) {
+	if b.begun {
+		return b.Conn.Write(p)
+	}
+	b.begun = true
+	if _, err := b.Conn.Write(p[:1]); err != nil {
+		return 0, err
+	}
+	<-b.goOn
+	n, err := b.Conn.Write(p[1:])
+	return n + 1, err
+}
