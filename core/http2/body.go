@@ -7,24 +7,8 @@ import (
 	"github.com/sluice-gateway/sluice/core/loop"
 )
 
-// beginBody prepares for the body that follows a request's head.
-func (t *stream) beginBody(m *core.Message) *core.Error {
-	t.declared = m.ContentLength
-	if p, ok := m.Lookup("priority"); ok {
-		t.urgency = urgencyOf(p, t.urgency)
-	}
-	if t.ended {
-		if t.declared > 0 {
-			return errLength
-		}
-		m.Body = nil
-		return nil
-	}
-	m.Body, m.Chunked = t, t.declared < 0
-	return nil
-}
-
-var errLength = &core.Error{Status: 400, Reason: "bad_request", Detail: "body differs from Content-Length"}
+// room is left before a piece of a body, for the head of the message that it is sent with.
+const room = 1 << 10
 
 // receive takes a piece of the body. size is what it counts against the windows.
 func (t *stream) receive(body []byte, size int64) {
@@ -48,7 +32,7 @@ func (t *stream) receive(body []byte, size int64) {
 	}
 }
 
-// end notes that the client has sent all.
+// end notes that the peer has sent all.
 func (t *stream) end() {
 	if t.declared >= 0 && t.received != t.declared {
 		t.conn.resetStream(t.id, CodeProtocol)
@@ -70,127 +54,82 @@ func (t *stream) buffered() int64 { return int64(max(len(t.in)-room, 0)) }
 // Ready says whether a piece of the body is at hand.
 func (t *stream) Ready() bool { return len(t.in) > room || t.ended }
 
-// Next gives what has come of the body.
-func (t *stream) Next() (core.Piece, error) {
+// next gives what has come of the body, and waits for it. While the piece is used, more gathers in the other buffer.
+func (t *stream) next() (core.Piece, error) {
 	t.Release()
-	l := t.conn.server.worker.Loop
 	if t.drawn {
 		return core.Piece{}, io.EOF
 	}
-	for len(t.in) <= room && !t.ended {
-		if t.gone {
-			return core.Piece{}, core.ErrClientGone
-		}
-		deadline := int64(0)
-		if timeout := t.x.Listener.BodyTimeout; timeout > 0 {
-			deadline = l.Now() + int64(timeout)
-		}
-		t.reader, t.reading = l.Self(), true
-		err := l.Park(deadline)
-		t.reading = false
-		switch err {
-		case nil:
-		case loop.ErrTimeout:
-			return core.Piece{}, core.ErrRequestTimeout
-		case loop.ErrInterrupted, loop.ErrStopped:
+	for !t.Ready() {
+		if err := t.await(t.receiveTimeout); err != nil {
 			return core.Piece{}, err
-		default:
-			return core.Piece{}, core.ErrClientGone
 		}
 	}
-	return t.piece()
-}
-
-// piece gives all that is there. While it is used, more gathers in the other buffer.
-func (t *stream) piece() (core.Piece, error) {
-	x := t.x
 	t.in, t.out = nil, t.reserve(0)
 	t.drawn = t.ended
 	end := len(t.out)
-	p := core.Piece{Buf: t.out[:cap(t.out)], Start: room, End: end, Last: t.drawn}
 	t.lent = int64(end - room)
-	x.Sent.RequestBody += t.lent
-	if t.drawn {
-		x.Request.Trailer = t.trailer
-	}
-	if x.BodyLimit > 0 && x.Sent.RequestBody > x.BodyLimit {
-		return p, core.ErrBodyTooLarge
-	}
-	return p, nil
+	return core.Piece{Buf: t.out[:cap(t.out)], Start: room, End: end, Last: t.drawn}, nil
 }
 
-// Release lets the client send as much as was taken.
+// await waits for something to come, timeout at most; 0: without end.
+func (t *stream) await(timeout int64) error {
+	if t.gone != nil {
+		return t.gone
+	}
+	l := t.conn.res.loop
+	t.reader, t.reading = l.Self(), true
+	err := l.Park(earlier(t.until, timeout, l.Now()))
+	t.reading = false
+	switch err {
+	case nil, loop.ErrInterrupted, loop.ErrStopped:
+		return err
+	case loop.ErrTimeout:
+		return t.conn.blame.slowSender
+	}
+	return core.ErrClientGone
+}
+
+// earlier is the earlier of an instant and timeout from now, of which either may be 0: never.
+func earlier(instant, timeout, now int64) int64 {
+	if timeout > 0 && (instant == 0 || now+timeout < instant) {
+		return now + timeout
+	}
+	return instant
+}
+
+// Release lets the peer send as much as was taken.
 func (t *stream) Release() {
 	n := t.lent
 	t.lent = 0
 	t.give(n)
-	t.out = t.conn.server.returnBody(t.out)
+	t.out = t.conn.res.giveBack(t.out)
 }
 
 // reserve gives t.in with room for n bytes more, and for what a taker may write around them. With the whole window in it, it fits
 // into a buffer of the loop.
 func (t *stream) reserve(n int) []byte {
-	s, size := t.conn.server, max(len(t.in), room)+n+core.PieceTail
+	r, size := t.conn.res, max(len(t.in), room)+n+core.PieceTail
 	if size <= cap(t.in) {
 		return t.in
 	}
-	b := s.borrowBody(size)
+	b := r.borrow(size)
 	if t.in == nil {
 		return b[:room]
 	}
 	b = b[:copy(b, t.in)]
-	t.in = s.returnBody(t.in)
+	t.in = r.giveBack(t.in)
 	return b
 }
 
-// bodySizes are those of the buffers in which a server gathers what has come of bodies, below the loop's own: what streams hold of
-// whoever sends little is in proportion to it.
-var bodySizes = [...]int{4 << 10, 20 << 10}
-
-// maxBodies bounds the buffers of each size that a server keeps for later.
-const maxBodies = 64
-
-// borrowBody gives a buffer of size or more.
-func (s *Server) borrowBody(size int) []byte {
-	for i, most := range bodySizes {
-		if size > most {
-			continue
-		}
-		if n := len(s.bodies[i]); n > 0 {
-			b := s.bodies[i][n-1]
-			s.bodies[i] = s.bodies[i][:n-1]
-			return b
-		}
-		return make([]byte, most)
-	}
-	return s.worker.Loop.Borrow()
-}
-
-// returnBody takes back what borrowBody gave, or nil, and returns nil.
-func (s *Server) returnBody(b []byte) []byte {
-	b = b[:cap(b)]
-	for i, size := range bodySizes {
-		if len(b) == size {
-			if len(s.bodies[i]) < maxBodies {
-				s.bodies[i] = append(s.bodies[i], b)
-			}
-			return nil
-		}
-	}
-	if b != nil {
-		s.worker.Loop.Return(b)
-	}
-	return nil
-}
-
-// give gives n used bytes back to the client, on the stream and on the connection.
+// give gives n used bytes back to the peer, on the stream and on the connection.
 func (t *stream) give(n int64) {
 	if n == 0 {
 		return
 	}
 	c := t.conn
 	c.giveBack(n)
-	if t.returned += n; t.returned < streamWindow/2 || t.ended || t.gone || c.dying {
+	if t.returned += n; t.returned < streamWindow/2 || t.ended || t.gone != nil || c.dying {
 		return
 	}
 	c.appended(AppendWindowUpdate(c.append(FrameHeaderBytes+4), t.id, uint32(t.returned)))

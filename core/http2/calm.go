@@ -46,10 +46,10 @@ func (m *calm) sent(n int) { m[calmWindow] -= int64(2+n/updateBytes) * (second /
 
 // calmly counts one more of what; false ends the connection (RFC 9113, 10.5).
 func (c *conn) calmly(what int) bool {
-	if c.calm.take(what, c.server.worker.Loop.Now()) {
+	if c.calm.take(what, c.res.loop.Now()) {
 		return true
 	}
-	c.server.counts.Calm[what]++
+	c.res.calm[what]++
 	c.fail(CodeEnhanceYourCalm, CalmReasons()[what])
 	return false
 }

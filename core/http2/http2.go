@@ -1,9 +1,10 @@
-// Package http2 speaks HTTP/2 (RFC 9113) with clients.
+// Package http2 speaks HTTP/2 (RFC 9113) with clients and with upstreams.
 //
 // A connection is a handler of the loop that reads frames while there are any and then leaves the connection idle, whether
-// streams are open or not: it costs no coroutine. Each request is a task of its own, which takes a core.Exchange through the
-// gateway. What the tasks of a turn have to send gathers in the connection's output, which one more task writes at the end
-// of that turn, so that the answers of many streams leave in one write. All of it happens on one loop: nothing locks.
+// streams are open or not: it costs no coroutine. Each request of a client is a task of its own, which takes a core.Exchange
+// through the gateway; a request to an upstream is a stream that the exchange's task opens. What the tasks of a turn have to
+// send gathers in the connection's output, which one more task writes at the end of that turn, so that the messages of many
+// streams leave in one write. All of it happens on one loop: nothing locks.
 //
 // A stream counts against the limit of streams until its task has ended, not only until the client reset it: a client that
 // opens and resets streams cannot make more of them work than one that waits for its answers.
@@ -11,21 +12,13 @@ package http2
 
 import (
 	"net/netip"
-	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 )
 
-const (
-	maxStreams   = 128        // that a client may have open at once
-	streamWindow = 64<<10 - 1 // bytes of a request body that may come before any was taken: the protocol's initial value
-	connWindow   = 1 << 20    // the same, of all streams of a connection together
-	// lingerTime is how long a failed connection is read from, so that its last words are not destroyed by a reset.
-	lingerTime = time.Second
-	// drainTime is what a client has to learn that no more streams are taken, before those that come late are refused.
-	drainTime = time.Second
-)
+// maxStreams is how many streams a client may have open at once.
+const maxStreams = 128
 
 // Port is where a connection came in.
 type Port interface {
@@ -39,12 +32,11 @@ type Port interface {
 
 // Server serves the HTTP/2 connections of one loop.
 type Server struct {
-	worker  *core.Worker
-	conns   map[*conn]struct{}
-	scratch Scratch
-	free    []*stream
-	bodies  [len(bodySizes)][][]byte
-	counts  Counters
+	resources
+	conns   map[*serverConn]struct{}
+	free    []*serverStream
+	streams int
+	resets  uint64
 }
 
 // Counters are a Server's; Connections and Streams are of now, the others only grow.
@@ -55,21 +47,23 @@ type Counters struct {
 }
 
 // NewServer gives the server of w's loop.
-func NewServer(w *core.Worker) *Server { return &Server{worker: w, conns: map[*conn]struct{}{}} }
+func NewServer(w *core.Worker) *Server {
+	return &Server{resources: newResources(w), conns: map[*serverConn]struct{}{}}
+}
 
 // Counters are the server's counts as of now.
 func (s *Server) Counters() Counters {
-	c := s.counts
-	c.Connections = len(s.conns)
-	return c
+	return Counters{Connections: len(s.conns), Streams: s.streams, Resets: s.resets, Calm: s.calm}
 }
 
 // NewConn gives the handler of a connection just accepted. early is what was already read from it.
-func (s *Server) NewConn(c *loop.Conn, p Port, peer netip.AddrPort, tls *core.TLS, early []byte) loop.Handler {
-	h := &conn{server: s, raw: c, port: p, origin: core.Origin{Peer: peer, TLS: tls}, held: s.hold(early)}
-	h.open()
-	s.conns[h] = struct{}{}
-	return h
+func (s *Server) NewConn(raw *loop.Conn, p Port, peer netip.AddrPort, tls *core.TLS, early []byte) loop.Handler {
+	c := &serverConn{server: s, port: p, origin: core.Origin{Peer: peer, TLS: tls}}
+	c.open(c, false, &s.resources, raw, serverBlame)
+	c.held = s.hold(early)
+	c.greet()
+	s.conns[c] = struct{}{}
+	return c
 }
 
 // Drain makes every connection end after the streams that are open now or come within drainTime (RFC 9113, 6.8).
@@ -88,31 +82,29 @@ func (s *Server) DrainPort(p Port) {
 	}
 }
 
-// take gives a stream.
-func (s *Server) take(c *conn, id uint32) *stream {
-	var t *stream
+// take gives a stream with an exchange to serve.
+func (s *Server) take(c *serverConn) *serverStream {
+	var t *serverStream
 	if n := len(s.free); n > 0 {
 		t = s.free[n-1]
 		s.free = s.free[:n-1]
 	} else {
-		t = &stream{}
+		t = &serverStream{server: s}
 		t.run = t.serve
 	}
-	t.conn, t.id = c, id
-	t.window, t.credit, t.declared, t.urgency = c.initialWindow, streamWindow, -1, defaultUrgency
 	t.x = s.worker.Begin()
 	t.x.Listener, t.x.Downstream = c.port.Settings(), t
-	s.counts.Streams++
+	s.streams++
 	return t
 }
 
-// maxFree bounds the streams that a server keeps for later.
+// maxFree bounds the streams that are kept for later.
 const maxFree = 256
 
-func (s *Server) put(t *stream) {
-	s.counts.Streams--
+func (s *Server) put(t *serverStream) {
+	s.streams--
 	if len(s.free) < maxFree {
-		*t = stream{run: t.run}
+		*t = serverStream{server: s, run: t.run}
 		s.free = append(s.free, t)
 	}
 }

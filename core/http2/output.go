@@ -24,7 +24,7 @@ func (o *output) full() bool { return len(o.pending) >= outBytes }
 func (c *conn) append(n int) []byte {
 	o := &c.out
 	if o.buf == nil {
-		o.buf = c.server.worker.Loop.Borrow()
+		o.buf = c.res.loop.Borrow()
 		o.pending = o.buf[:0]
 	}
 	return o.pending
@@ -41,12 +41,12 @@ func (c *conn) appended(b []byte) {
 	if o.task == nil {
 		o.task = c.flush
 	}
-	c.server.worker.Loop.Go(o.task)
+	c.res.loop.Go(o.task)
 }
 
 // flush writes until nothing is left.
 func (c *conn) flush() {
-	o, l := &c.out, c.server.worker.Loop
+	o, l := &c.out, c.res.loop
 	for len(o.pending) > 0 && !c.closed {
 		buf, out := o.buf, o.pending
 		o.buf, o.pending = nil, nil
@@ -70,7 +70,7 @@ func (c *conn) flush() {
 	if c.dying {
 		c.raw.CloseWrite()
 	}
-	c.rest()
+	c.side.rest()
 }
 
 // wakeBlocked lets streams that wait for room or for the window look again, in the order in which they came.

@@ -5,18 +5,6 @@ import (
 	"github.com/sluice-gateway/sluice/core/loop"
 )
 
-// sendHead sends a header block: a 1xx answer, or the answer's head.
-func (t *stream) sendHead(m *core.Message, end bool) *core.Error {
-	b, start, err := t.beginBlock()
-	if err != nil {
-		return err
-	}
-	b = t.conn.encoder.AppendResponse(b, m)
-	t.endBlock(b, start, end)
-	t.x.Sent.ResponseHead += int64(len(b) - start)
-	return nil
-}
-
 func (t *stream) sendTrailer(lines []byte) *core.Error {
 	b, start, err := t.beginBlock()
 	if err != nil {
@@ -47,14 +35,14 @@ func (t *stream) endBlock(b []byte, start int, end bool) {
 	t.stalled = 0
 	for {
 		n := len(b) - start - FrameHeaderBytes
-		if n <= c.maxFrame {
+		if n <= c.peer.maxFrame {
 			h.Length, h.Flags = uint32(n), h.Flags|FlagEndHeaders
 			PutFrameHeader(b[start:], h)
 			break
 		}
-		h.Length = uint32(c.maxFrame)
+		h.Length = uint32(c.peer.maxFrame)
 		PutFrameHeader(b[start:], h)
-		start += FrameHeaderBytes + c.maxFrame
+		start += FrameHeaderBytes + c.peer.maxFrame
 		b = append(b, make([]byte, FrameHeaderBytes)...)
 		copy(b[start+FrameHeaderBytes:], b[start:len(b)-FrameHeaderBytes])
 		h = FrameHeader{Type: FrameContinuation, Stream: t.id}
@@ -73,7 +61,7 @@ func (t *stream) sendData(p []byte, end bool) *core.Error {
 		} else if err := t.roomy(); err != nil {
 			return err
 		}
-		n := int(min(int64(len(p)), int64(c.maxFrame), t.window, c.window))
+		n := int(min(int64(len(p)), int64(c.peer.maxFrame), t.window, c.window))
 		last := end && n == len(p)
 		if n > 0 || last {
 			h := FrameHeader{Length: uint32(n), Type: FrameData, Stream: t.id}
@@ -112,8 +100,8 @@ func (t *stream) sendable() *core.Error {
 func (t *stream) roomy() *core.Error {
 	for {
 		switch {
-		case t.gone:
-			return core.ErrClientGone
+		case t.gone != nil:
+			return t.gone
 		case !t.conn.out.full():
 			return nil
 		}
@@ -123,32 +111,32 @@ func (t *stream) roomy() *core.Error {
 	}
 }
 
-// wait waits in line until something has changed. Its patience is with what holds the stream up: if that is the client's
+// wait waits in line until something has changed. Its patience is with what holds the stream up: if that is the peer's
 // window for it, nothing that goes on beside it counts, else what the connection has sent does.
 func (t *stream) wait() *core.Error {
 	c := t.conn
-	l := c.server.worker.Loop
-	deadline := int64(0)
-	if timeout := t.x.Listener.WriteTimeout; timeout > 0 {
+	l := c.res.loop
+	since := int64(0)
+	if t.sendTimeout > 0 {
 		if t.stalled == 0 {
 			t.stalled = l.Now()
 		}
-		deadline = t.stalled
-		if t.window > 0 {
-			deadline = max(deadline, c.sent)
+		if since = t.stalled; t.window > 0 {
+			since = max(since, c.sent)
 		}
-		deadline += int64(timeout)
 	}
 	t.sender = l.Self()
 	c.line(t)
-	err := l.Park(deadline)
+	err := l.Park(earlier(t.until, t.sendTimeout, since))
 	c.unblock(t)
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		return nil
-	case loop.ErrTimeout:
-		c.resetStream(t.id, CodeCancel)
-		return core.ErrClientSlow
+	case err == loop.ErrTimeout:
+		c.cut(t.id, CodeCancel, c.blame.slowTaker)
+		return c.blame.slowTaker
+	case t.gone != nil:
+		return t.gone
 	}
 	return core.ErrClientGone
 }

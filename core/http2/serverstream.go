@@ -1,0 +1,128 @@
+package http2
+
+import (
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
+)
+
+// serverStream is one request of a client: the downstream side of its exchange. Its task serves the exchange.
+type serverStream struct {
+	stream
+	server  *Server
+	run     func()      // serve, bound once
+	refusal *core.Error // the request is malformed
+}
+
+// serve takes the exchange through the gateway.
+func (t *serverStream) serve() {
+	x, s := t.x, t.server
+	w := s.worker
+	done := false
+	defer func() {
+		if !done { // a panic: nothing of the exchange is to be trusted
+			w.Abandon(x)
+			t.conn.cut(t.id, CodeInternal, core.ErrInternal)
+			t.leave(CodeInternal)
+			s.streams--
+		}
+	}()
+	switch {
+	case t.gone != nil: // before it began: no upstream need know
+		w.Refuse(x, core.ErrClientGone)
+	case t.refusal != nil:
+		w.Refuse(x, t.refusal)
+	default:
+		w.Serve(x)
+	}
+	w.End(x)
+	t.leave(CodeNo) // the rest of the body is not wanted (RFC 9113, 8.1)
+	done = true
+	s.put(t)
+}
+
+// beginBody prepares for the body that follows a request's head.
+func (t *serverStream) beginBody(m *core.Message) *core.Error {
+	l := t.x.Listener
+	t.receiveTimeout, t.sendTimeout = int64(l.BodyTimeout), int64(l.WriteTimeout)
+	t.declared = m.ContentLength
+	if p, ok := m.Lookup("priority"); ok {
+		t.urgency = urgencyOf(p, t.urgency)
+	}
+	if t.ended {
+		if t.declared > 0 {
+			return errLength
+		}
+		m.Body = nil
+		return nil
+	}
+	m.Body, m.Chunked = t, t.declared < 0
+	return nil
+}
+
+var errLength = &core.Error{Status: 400, Reason: "bad_request", Detail: "body differs from Content-Length"}
+
+// Next gives what has come of the request's body.
+func (t *serverStream) Next() (core.Piece, error) {
+	p, err := t.next()
+	if err != nil {
+		return p, err
+	}
+	x := t.x
+	x.Sent.RequestBody += t.lent
+	if p.Last {
+		x.Request.Trailer = t.trailer
+	}
+	if x.BodyLimit > 0 && x.Sent.RequestBody > x.BodyLimit {
+		return p, core.ErrBodyTooLarge
+	}
+	return p, nil
+}
+
+// Conn is nil: no exchange of HTTP/2 has a connection of its own.
+func (t *serverStream) Conn() *loop.Conn { return nil }
+
+// Buffered is nil, as Conn.
+func (t *serverStream) Buffered() []byte { return nil }
+
+// Interim sends a 1xx answer.
+func (t *serverStream) Interim(x *core.Exchange) *core.Error {
+	if x.Response.Status == 101 {
+		return nil
+	}
+	return t.sendHead(&x.Response, false)
+}
+
+// Respond sends the answer.
+func (t *serverStream) Respond(x *core.Exchange) *core.Error {
+	m := &x.Response
+	if t.gone != nil {
+		return core.ErrClientGone
+	}
+	if t.refusal != nil && t.refusal.Status == 400 { // malformed: an error of the stream (RFC 9113, 8.1.1)
+		t.conn.resetStream(t.id, CodeProtocol)
+		return nil
+	}
+	if m.Body == nil || x.Request.Method == core.MethodHead || m.Status == 204 || m.Status == 304 {
+		return t.sendHead(m, true)
+	}
+	if err := t.sendHead(m, false); err != nil {
+		return err
+	}
+	err := t.relay(m, &x.Sent.ResponseBody)
+	if err != nil && !t.finished && t.gone == nil {
+		t.conn.cut(t.id, CodeInternal, err) // the body is cut off, and the client must see it
+	}
+	return err
+}
+
+// sendHead sends a header block: a 1xx answer, or the answer's head.
+func (t *serverStream) sendHead(m *core.Message, end bool) *core.Error {
+	b, start, err := t.beginBlock()
+	if err != nil {
+		return err
+	}
+	b = t.conn.encoder.AppendResponse(b, m)
+	t.endBlock(b, start, end)
+	t.x.Sent.ResponseHead += int64(len(b) - start)
+	return nil
+}
