@@ -77,7 +77,7 @@ func (s *serverConn) Serve(c *loop.Conn) {
 // by the exchange like any other, with an error.
 func (s *serverConn) receive() *exchange {
 	c, l, settings := s.conn, s.server.worker.Loop, s.port.Settings()
-	buf, deadline := l.Borrow(), int64(0)
+	buf, deadline := s.borrow(), int64(0)
 	end := headRoom + copy(buf[headRoom:], s.held)
 	for tried := headRoom; ; {
 		if hasNewline(buf[tried:end]) || end-headRoom >= settings.HeaderBytes {
@@ -130,9 +130,14 @@ func (s *serverConn) more(buf []byte, end int, deadline int64) ([]byte, error) {
 	c.ReadTimeout, c.Deadline = 0, deadline
 	err := c.WaitRead()
 	c.Deadline = 0
-	buf = l.Borrow()
+	buf = s.borrow()
 	copy(buf[headRoom:], s.held)
 	return buf, err
+}
+
+// borrow gives a buffer that takes what is held. After a long body that may be as much as was read of it at once.
+func (s *serverConn) borrow() []byte {
+	return s.server.worker.Loop.BorrowFor(headRoom + len(s.held) + core.PieceTail + 1)
 }
 
 // rest leaves the connection to the loop until its next request, or closes it.
