@@ -17,6 +17,7 @@ type Retry uint8
 const (
 	RetryNever      Retry = iota
 	RetryUnsent           // nothing of the request was sent: any request may be repeated
+	RetryRefused          // the endpoint says that it has not looked at the request: any may be repeated that is still there
 	RetryIfReused         // a kept connection broke before a byte came back: an idempotent request may be repeated
 	RetryIdempotent       // the endpoint failed: by policy, an idempotent request may be repeated
 )
@@ -63,6 +64,7 @@ var (
 	ErrHandshakeFailed = &Error{Status: 502, Reason: "tls_failed", Side: SideUpstream, Retry: RetryUnsent}
 	ErrUpstreamReset   = &Error{Status: 502, Reason: "upstream_reset", Side: SideUpstream, Retry: RetryIfReused}
 	ErrUpstreamClosed  = &Error{Status: 502, Reason: "upstream_closed", Side: SideUpstream, Retry: RetryIfReused}
+	ErrRefused         = &Error{Status: 502, Reason: "upstream_refused", Side: SideUpstream, Retry: RetryRefused}
 	ErrBadResponse     = &Error{Status: 502, Reason: "bad_response", Side: SideUpstream}
 	ErrNoEndpoint      = &Error{Status: 503, Reason: "no_endpoint", Side: SideUpstream}
 	ErrQueueFull       = &Error{Status: 503, Reason: "queue_full", Side: SideUpstream}

@@ -29,7 +29,7 @@ func (x *Exchange) Replay() bool {
 		return true
 	}
 	if !b.whole {
-		return false
+		return x.Sent.RequestBody == 0 // nothing was taken of it yet
 	}
 	b.x = x
 	x.Request.Body = b

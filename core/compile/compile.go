@@ -12,9 +12,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
-	"github.com/sluice-gateway/sluice/core/http1"
 	"github.com/sluice-gateway/sluice/core/listen"
-	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/core/observe"
 	"github.com/sluice-gateway/sluice/core/route"
 	"github.com/sluice-gateway/sluice/core/upstream"
@@ -25,6 +23,7 @@ type Registry struct {
 	log        *slog.Logger
 	metrics    *observe.Registry
 	workers    []*core.Worker
+	protocols  protocols
 	upstreams  map[string]*discovered
 	encrypted  map[string]*Encryption // by listener
 	generation int
@@ -32,7 +31,7 @@ type Registry struct {
 
 // NewRegistry gives an empty registry for the workers of all loops.
 func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
-	return &Registry{log: log, metrics: metrics, workers: workers, upstreams: map[string]*discovered{}}
+	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{}}
 }
 
 // Compiled is a configuration that is ready to be put in force.
@@ -172,5 +171,3 @@ func (r *Registry) Close() {
 
 // onLoop runs f on the worker's loop, soon.
 func onLoop(w *core.Worker, f func()) { w.Loop.Post(f) }
-
-func speakHTTP1(w *core.Worker, c *loop.Conn) upstream.Transport { return http1.NewClient(w, c) }

@@ -38,7 +38,7 @@ type discovered struct {
 // discover makes a new upstream, with the names of u resolved once.
 func (r *Registry) discover(u *config.Upstream) *discovered {
 	d := &discovered{registry: r, known: map[string][]netip.Addr{}}
-	d.upstream = upstream.New(u.Name, r.metrics.Pool(u.Name), settings(u, nil), speakHTTP1, r.workers)
+	d.upstream = upstream.New(u.Name, r.metrics.Pool(u.Name), r.settings(u, nil), r.workers)
 	return d
 }
 
@@ -48,7 +48,7 @@ func (d *discovered) configure(u *config.Upstream, t *upstreamTLS) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.spec, d.tls = u, t
-	d.upstream.Configure(settings(u, t))
+	d.upstream.Configure(d.registry.settings(u, t))
 	ctx, quit := context.WithCancel(context.Background())
 	names := d.resolve(ctx)
 	d.upstream.Assign(d.members(), onLoop)
@@ -170,7 +170,7 @@ func hostPort(address string) (host string, port uint16, ok bool) {
 	return h, uint16(n), err == nil
 }
 
-func settings(u *config.Upstream, t *upstreamTLS) *upstream.Settings {
+func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settings {
 	s := &upstream.Settings{
 		Connect:               u.Timeouts.Connect,
 		Header:                u.Timeouts.Header,
@@ -183,6 +183,10 @@ func settings(u *config.Upstream, t *upstreamTLS) *upstream.Settings {
 		IdleTimeout:           u.Pool.IdleTimeout,
 		RequestsPerConnection: u.Pool.RequestsPerConnection,
 		ReplayBytes:           u.ReplayBytes,
+		Protocol:              r.protocols.of(u),
+		Streams:               u.HTTP2.Streams,
+		KeepAlive:             u.HTTP2.KeepAlive,
+		KeepAliveTimeout:      u.HTTP2.KeepAliveTimeout,
 	}
 	if t != nil {
 		s.TLS = t.config

@@ -14,6 +14,14 @@ import (
 // sessionsKept is how many sessions of an upstream can be resumed.
 const sessionsKept = 256
 
+// alpnOf names a protocol that an encrypted upstream can be spoken to with.
+func alpnOf(protocol string) string {
+	if protocol == "h2" {
+		return "h2"
+	}
+	return "http/1.1"
+}
+
 // maxCABytes bounds the file of an upstream's authorities.
 const maxCABytes = 16 << 20
 
@@ -34,7 +42,7 @@ func secure(u *config.Upstream, before *upstreamTLS, log *slog.Logger) (*upstrea
 	refuse := func(err error) (*upstreamTLS, error) {
 		return nil, fmt.Errorf("%s: upstream %q: %w", t.Pos, u.Name, err)
 	}
-	o := tls.ClientOptions{ServerName: t.ServerName, PinnedSPKI: t.Pins, MinVersion: t.MinVersion, ALPN: []string{"http/1.1"},
+	o := tls.ClientOptions{ServerName: t.ServerName, PinnedSPKI: t.Pins, MinVersion: t.MinVersion, ALPN: []string{alpnOf(u.Protocol)},
 		InsecureSkipVerify: t.Insecure, Sessions: sessionsKept}
 	if t.CA != "" {
 		text, err := os.ReadFile(t.CA)
@@ -46,7 +54,7 @@ func secure(u *config.Upstream, before *upstreamTLS, log *slog.Logger) (*upstrea
 		}
 		o.CAPEM = string(text)
 	}
-	s := &upstreamTLS{identity: fmt.Sprintf("%q %q %q %q %v %q", o.CAPEM, t.ServerName, t.Pins, t.MinVersion, t.Insecure, place(t.Certificate))}
+	s := &upstreamTLS{identity: fmt.Sprintf("%q %q %q %q %q %v %q", o.ALPN, o.CAPEM, t.ServerName, t.Pins, t.MinVersion, t.Insecure, place(t.Certificate))}
 	if before != nil && before.identity == s.identity {
 		if before.store != nil {
 			before.store.Reload()

@@ -126,6 +126,15 @@ type Upstream struct {
 	Resolve     time.Duration // between resolutions of names; 10s, at least 1s
 	ReplayBytes int           // a request body up to this size can be sent again to a second connection; 16KiB, at most 64KiB
 	TLS         *UpstreamTLS  // nil: not encrypted
+	Protocol    string        // h1, h2 (with TLS) or h2c (without); h1
+	HTTP2       UpstreamHTTP2
+}
+
+// UpstreamHTTP2 is how HTTP/2 connections to an upstream are used.
+type UpstreamHTTP2 struct {
+	Streams          int           // open at once on one connection, 1..1000; 100. The upstream may allow less
+	KeepAlive        time.Duration // of silence while streams are open, before it is asked for a sign of life; 30s; 0: off
+	KeepAliveTimeout time.Duration // for that sign; 10s
 }
 
 // Endpoint is one address of an upstream; a name may stand for several.

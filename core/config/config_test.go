@@ -99,6 +99,8 @@ func TestDefaults(t *testing.T) {
 			Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute},
 			Resolve:     10 * time.Second,
 			ReplayBytes: 16384,
+			Protocol:    "h1",
+			HTTP2:       UpstreamHTTP2{Streams: 100, KeepAlive: 30 * time.Second, KeepAliveTimeout: 10 * time.Second},
 		}},
 		Routes: []Route{
 			{Name: "*", Pos: at(4, 5), Matches: []Match{{Pos: at(4, 14), Text: "*"}}, To: []Target{{"a", 1, at(4, 23)}}, Host: "preserve"},

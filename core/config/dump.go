@@ -204,6 +204,11 @@ func (w *dumper) upstream(u *Upstream) {
 	if u.TLS != nil {
 		w.block("tls:", func() { w.upstreamTLS(u.TLS) })
 	}
+	if u.Protocol != "h1" {
+		h := &u.HTTP2
+		w.line("protocol: %s", u.Protocol)
+		w.line("http2: { streams: %d, keepalive: %s, keepalive_timeout: %s }", h.Streams, formatDuration(h.KeepAlive), formatDuration(h.KeepAliveTimeout))
+	}
 }
 
 func (w *dumper) route(r *Route) {

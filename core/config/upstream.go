@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2"
 	maxEndpoints   = 10_000 // of one upstream
 	maxReplayBytes = 64 << 10
 )
@@ -21,6 +21,8 @@ func defaultUpstream(name string, pos Pos) Upstream {
 		Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute},
 		Resolve:     10 * time.Second,
 		ReplayBytes: 16 << 10,
+		Protocol:    "h1",
+		HTTP2:       UpstreamHTTP2{Streams: 100, KeepAlive: 30 * time.Second, KeepAliveTimeout: 10 * time.Second},
 	}
 }
 
@@ -47,6 +49,7 @@ func (d *decoder) upstream(name string, k, v ast.Node) {
 
 func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 	hasEndpoints := false
+	var protocol, http2 ast.Node
 	ok := d.mapping(name, v, upstreamKeys, func(key string, _, v ast.Node) bool {
 		switch key {
 		case "endpoints":
@@ -64,6 +67,12 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 			d.sizeInt(key, v, 0, maxReplayBytes, &u.ReplayBytes)
 		case "tls":
 			d.upstreamTLS(key, v, u)
+		case "protocol":
+			protocol = v
+			d.word(key, v, "h1 h2 h2c", &u.Protocol)
+		case "http2":
+			http2 = v
+			d.upstreamHTTP2(key, v, &u.HTTP2)
 		default:
 			return false
 		}
@@ -72,6 +81,30 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 	if ok && !hasEndpoints {
 		d.problem(k, "add endpoints: [127.0.0.1:8080]", "upstream %q has no %q", name, "endpoints")
 	}
+	switch {
+	case u.Protocol == "h2" && u.TLS == nil:
+		d.problem(protocol, "write protocol: h2c, or add tls: true", "%q needs %q", "protocol: h2", "tls")
+	case u.Protocol == "h2c" && u.TLS != nil:
+		d.problem(protocol, "write protocol: h2", "%q has no %q", "protocol: h2c", "tls")
+	case u.Protocol == "h1" && http2 != nil:
+		d.problem(http2, "add protocol: h2 or h2c", "%q is of no use with %q", "http2", "protocol: h1")
+	}
+}
+
+func (d *decoder) upstreamHTTP2(key string, n ast.Node, h *UpstreamHTTP2) {
+	d.mapping(key, n, "streams keepalive keepalive_timeout", func(key string, _, v ast.Node) bool {
+		switch key {
+		case "streams":
+			d.integer(key, v, 1, 1000, &h.Streams)
+		case "keepalive":
+			d.optionalDuration(key, v, &h.KeepAlive)
+		case "keepalive_timeout":
+			d.duration(key, v, time.Millisecond, &h.KeepAliveTimeout)
+		default:
+			return false
+		}
+		return true
+	})
 }
 
 func (d *decoder) endpoints(key string, n ast.Node, u *Upstream) {

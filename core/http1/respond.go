@@ -47,7 +47,7 @@ func (e *exchange) framing(x *core.Exchange) framing {
 	case m.Body == nil:
 		m.ContentLength = 0
 		return framingLength
-	case m.ContentLength >= 0:
+	case m.ContentLength >= 0 && (x.Request.HTTP10 || !m.HTTP2 || !m.Has(core.FieldTrailer)): // else trailers follow
 		return framingLength
 	case x.Request.HTTP10:
 		return framingClose

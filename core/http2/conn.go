@@ -37,9 +37,10 @@ type conn struct {
 	sent    int64 // when bytes were last written
 	due     int64 // when what the peer has begun must be complete, or a failed connection is closed; 0: nothing is due
 	calm    calm
-	ending  bool // the end was announced
-	dying   bool // the connection has failed: what comes is thrown away
-	closed  bool
+	pulse
+	ending bool // the end was announced
+	dying  bool // the connection has failed: what comes is thrown away
+	closed bool
 }
 
 // side is what clients and servers do differently. It is asked between frames, and must not wait.
@@ -100,8 +101,10 @@ func (c *conn) Serve(raw *loop.Conn) {
 			n = copy(buf, buf[c.take(buf[:n]):n])
 		}
 		var k int
-		k, err = raw.ReadNow(buf[n:])
-		n += k
+		if k, err = raw.ReadNow(buf[n:]); k > 0 {
+			n += k
+			c.heard = l.Now()
+		}
 	}
 	if c.serving = false; err == loop.ErrAgain {
 		c.held = c.res.hold(buf[:n])

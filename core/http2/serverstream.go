@@ -22,7 +22,7 @@ func (t *serverStream) serve() {
 		if !done { // a panic: nothing of the exchange is to be trusted
 			w.Abandon(x)
 			t.conn.cut(t.id, CodeInternal, core.ErrInternal)
-			t.leave(CodeInternal)
+			t.leave(CodeInternal, CodeInternal)
 			s.streams--
 		}
 	}()
@@ -35,7 +35,7 @@ func (t *serverStream) serve() {
 		w.Serve(x)
 	}
 	w.End(x)
-	t.leave(CodeNo) // the rest of the body is not wanted (RFC 9113, 8.1)
+	t.leave(CodeInternal, CodeNo) // the rest of the body is not wanted (RFC 9113, 8.1)
 	done = true
 	s.put(t)
 }

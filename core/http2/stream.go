@@ -13,9 +13,10 @@ type stream struct {
 	conn  *conn
 	id    uint32
 	x     *core.Exchange
-	task  loop.Task   // serves the exchange and must hear of it when the stream is gone; none: nobody need
-	gone  *core.Error // why nothing can be sent or received any more; nil: it can
-	until int64       // when every wait ends, on the loop's clock; 0: when its timeout has passed
+	task  loop.Task     // serves the exchange and must hear of it when the stream is gone; none: nobody need
+	asked *ClientStream // who has opened it; nil: the peer
+	gone  *core.Error   // why nothing can be sent or received any more; nil: it can
+	until int64         // when every wait ends, on the loop's clock; 0: when its timeout has passed
 
 	// The body that comes.
 	in             []byte // borrowed: room, then what has come and was not taken; nil: nothing
@@ -61,15 +62,16 @@ func (t *stream) abandon(err *core.Error) {
 	t.unblock()
 }
 
-// leave ends the stream, whatever state it is in. refusal is how the peer is told that the rest of its body is not wanted.
-func (t *stream) leave(refusal ErrorCode) {
+// leave ends the stream, whatever state it is in. The peer is told with unfinished that our body breaks off, else with unwanted
+// that the rest of its own is of no use.
+func (t *stream) leave(unfinished, unwanted ErrorCode) {
 	c := t.conn
-	if t.gone == nil {
+	if t.gone == nil && t.id != 0 {
 		switch {
 		case !t.finished:
-			c.cut(t.id, CodeInternal, c.blame.gone)
+			c.cut(t.id, unfinished, c.blame.gone)
 		case !t.ended:
-			c.cut(t.id, refusal, c.blame.gone)
+			c.cut(t.id, unwanted, c.blame.gone)
 		default:
 			delete(c.streams, t.id)
 		}

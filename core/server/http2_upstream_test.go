@@ -55,7 +55,7 @@ func checkPattern(r io.Reader, size int64) error {
 	}
 }
 
-// manyUpstream is an HTTP/1.1 upstream that does what the path says.
+// manyUpstream is an upstream of both protocols that does what the path says.
 type manyUpstream struct {
 	addr   string
 	server http.Server
@@ -82,6 +82,9 @@ func newManyUpstream(t testing.TB) *manyUpstream {
 		mux.ServeHTTP(w, r)
 	})
 	u.server.MaxHeaderBytes = 1 << 20
+	u.server.Protocols = &http.Protocols{}
+	u.server.Protocols.SetHTTP1(true)
+	u.server.Protocols.SetUnencryptedHTTP2(true)
 	u.server.ConnState = func(_ net.Conn, s http.ConnState) {
 		switch s {
 		case http.StateNew:

@@ -84,16 +84,16 @@ func (p *Proxy) Answer(x *core.Exchange) {
 func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {
 	fresh := false
 	for n := 1; ; n++ {
-		c, err := s.connect(x, set, fresh)
+		way, err := s.connect(x, set, fresh)
 		if err == nil {
-			x.Upstream = c
+			x.Upstream = way
 			if ownHost || !x.Request.Has(core.FieldHost) {
-				x.Request.Set(core.FieldHost, c.endpoint.host)
+				x.Request.Set(core.FieldHost, way.target().host)
 			}
-			if err = c.transport.Do(x, int64(set.Header), int64(set.Idle)); err == nil {
+			if err = way.do(x, set); err == nil {
 				return nil
 			}
-			c.abort(x)
+			way.abort(x)
 		}
 		if n == maxAttempts || !s.mayRepeat(x, err) {
 			return err
@@ -109,26 +109,44 @@ func (s *share) mayRepeat(x *core.Exchange, err *core.Error) bool {
 	switch err.Retry {
 	case core.RetryUnsent:
 		return x.Attempt.Count() < min(lb.MaxTried, s.size)
+	case core.RetryRefused:
+		return x.Replay()
 	case core.RetryIfReused:
 		return x.Request.Method.Idempotent() && x.Request.Protocol == nil && x.Replay()
 	}
 	return false
 }
 
-// connect gives a connection to an endpoint that the exchange has not tried: a kept one unless fresh is wanted, else a new
-// one. While every endpoint has all the connections it may have, the exchange waits in the queue.
-func (s *share) connect(x *core.Exchange, set *Settings, fresh bool) (*conn, *core.Error) {
-	c, e, failure := s.find(x, set, fresh)
+// way is an exchange's way to an endpoint and back: a connection of its own, or a place in one that it shares.
+type way interface {
+	core.Upstream
+	// target is where it leads.
+	target() *Endpoint
+	// do sends the request and waits for the head of the answer.
+	do(x *core.Exchange, set *Settings) *core.Error
+	// abort ends it after a failure.
+	abort(x *core.Exchange)
+}
+
+// connect gives a way to an endpoint that the exchange has not tried: over a kept connection unless fresh is wanted, else over a
+// new one. While every endpoint has all the connections it may have, the exchange waits in the queue.
+func (s *share) connect(x *core.Exchange, set *Settings, fresh bool) (way, *core.Error) {
+	found, failure := s.find(x, set, fresh)
 	if failure == core.ErrQueueFull {
-		c, e, failure = s.wait(x, set, fresh)
+		found, failure = s.wait(x, set, fresh)
 	}
 	if failure != nil {
 		return nil, failure
 	}
-	x.Sent.Endpoint = &e.Endpoint
-	if c != nil {
-		return c, nil
+	if found.mux != nil || found.place != nil && found.place.protocol.shared() {
+		return s.ride(x, set, found)
 	}
+	if found.conn != nil {
+		x.Sent.Endpoint = &found.conn.endpoint.Endpoint
+		return found.conn, nil
+	}
+	e := found.place
+	x.Sent.Endpoint = &e.Endpoint
 	c, err := s.dial(x, e, set)
 	if err != nil {
 		x.Attempt.Tried(&e.Endpoint)
@@ -137,9 +155,33 @@ func (s *share) connect(x *core.Exchange, set *Settings, fresh bool) (*conn, *co
 	return c, nil
 }
 
-// find looks for a connection that was kept, and where there is none for a place at an endpoint to which one may be made.
-// ErrQueueFull: there are endpoints, and all have the connections they may have.
-func (s *share) find(x *core.Exchange, set *Settings, fresh bool) (*conn, *Endpoint, *core.Error) {
+// ride gives the exchange its place in a connection that it shares with others.
+func (s *share) ride(x *core.Exchange, set *Settings, found seat) (way, *core.Error) {
+	m := found.mux
+	if m == nil {
+		m = s.newMux(found.place)
+	}
+	x.Sent.Endpoint = &m.endpoint.Endpoint
+	r, err := m.board(x, set)
+	switch {
+	case err == nil:
+		return r, nil
+	case err.Retry == core.RetryUnsent:
+		x.Attempt.Tried(&m.endpoint.Endpoint)
+	}
+	return nil, err
+}
+
+// seat is what an exchange was given to reach an endpoint with; one of the three.
+type seat struct {
+	conn  *conn     // that was kept, for it alone
+	mux   *Mux      // in which a place is promised to it
+	place *Endpoint // to which it may make a connection, which is counted already
+}
+
+// find looks for a connection that was kept or can be shared, and where there is none for a place at an endpoint to which one may
+// be made. ErrQueueFull: there are endpoints, and all have the connections they may have.
+func (s *share) find(x *core.Exchange, set *Settings, fresh bool) (seat, *core.Error) {
 	full := false
 	for range s.size {
 		picked := s.picker.Pick(&x.Attempt)
@@ -148,20 +190,27 @@ func (s *share) find(x *core.Exchange, set *Settings, fresh bool) (*conn, *Endpo
 		}
 		e := picked.State.(*Endpoint)
 		x.Sent.Endpoint = picked
+		if e.protocol.shared() {
+			if m := s.join(e, set); m != nil {
+				return seat{mux: m}, nil
+			}
+			full = true
+			continue
+		}
 		if !fresh {
 			if c := s.reuse(e); c != nil {
-				return c, e, nil
+				return seat{conn: c}, nil
 			}
 		}
 		if e.take(set) {
-			return nil, e, nil
+			return seat{place: e}, nil
 		}
 		full = true
 	}
 	if full {
-		return nil, nil, core.ErrQueueFull
+		return seat{}, core.ErrQueueFull
 	}
-	return nil, nil, core.ErrNoEndpoint
+	return seat{}, core.ErrNoEndpoint
 }
 
 func dialError(err error) *core.Error {

@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"errors"
+
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 )
@@ -119,7 +121,7 @@ func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error
 			return nil, err
 		}
 	}
-	c.transport = s.upstream.speak(s.worker, raw)
+	c.transport = e.protocol.Speak(s.worker, raw)
 	return c, nil
 }
 
@@ -131,18 +133,29 @@ func secure(raw *loop.Conn, e *Endpoint, deadline int64) error {
 		config.ServerName = e.name
 	}
 	raw.Deadline = deadline
-	_, err := raw.SecureClient(config)
+	state, err := raw.SecureClient(config)
 	raw.Deadline = 0
+	if want := e.protocol.ALPN; err == nil && want != "" && state.NegotiatedProtocol != want {
+		err = errALPN
+	}
 	if err != nil {
 		return &handshakeError{err}
 	}
 	return nil
 }
 
+var errALPN = errors.New("the endpoint does not speak the protocol")
+
 // handshakeError tells a failed handshake from a failed connection.
 type handshakeError struct{ error }
 
 func (e *handshakeError) Unwrap() error { return e.error }
+
+func (c *conn) target() *Endpoint { return c.endpoint }
+
+func (c *conn) do(x *core.Exchange, set *Settings) *core.Error {
+	return c.transport.Do(x, int64(set.Header), int64(set.Idle))
+}
 
 // Finish ends the exchange: a clean connection is kept for the next, any other is closed.
 func (c *conn) Finish(x *core.Exchange) {

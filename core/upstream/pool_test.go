@@ -345,7 +345,7 @@ func TestMayRepeat(t *testing.T) {
 	}
 	with := func(size int, kept bool) func(x *core.Exchange) {
 		return func(x *core.Exchange) {
-			x.Request.Body = unreadable{}
+			x.Request.Body, x.Sent.RequestBody = unreadable{}, int64(size)
 			if kept {
 				x.KeepForReplay(body(size))
 			}
@@ -377,6 +377,9 @@ func TestMayRepeat(t *testing.T) {
 	f(core.RetryIfReused, core.MethodPut, with(100, true), true)
 	f(core.RetryIfReused, core.MethodPut, with(101, true), false) // more than is kept
 	f(core.RetryIfReused, core.MethodPut, with(10, false), false)
+	f(core.RetryRefused, core.MethodPost, with(10, true), true)
+	f(core.RetryRefused, core.MethodPost, with(10, false), false)
+	f(core.RetryRefused, core.MethodPost, with(0, false), true) // none of it was taken
 }
 
 // unreadable is a body that nobody may read.

@@ -17,19 +17,18 @@ type queue struct {
 type waiter struct {
 	task  loop.Task
 	x     *core.Exchange
-	fresh bool      // a connection that was kept will not do
-	conn  *conn     // given: one that was kept, idle until the waiter runs
-	place *Endpoint // given: it may be connected to, and that is counted already
+	fresh bool // a connection that was kept will not do
+	seat       // given; a conn stays idle until the waiter runs
 }
 
 func (q *queue) len() int { return len(q.waiting) }
 
 // wait waits until a connection, or a place for one, may be had, up to the queue's timeout.
-func (s *share) wait(x *core.Exchange, set *Settings, fresh bool) (*conn, *Endpoint, *core.Error) {
+func (s *share) wait(x *core.Exchange, set *Settings, fresh bool) (seat, *core.Error) {
 	u, l := s.upstream, s.worker.Loop
 	if int(u.pending.Add(1)) > set.MaxPending {
 		u.pending.Add(-1)
-		return nil, nil, core.ErrQueueFull
+		return seat{}, core.ErrQueueFull
 	}
 	deadline := x.DeadlineIn(int64(set.QueueTimeout))
 	if set.QueueTimeout <= 0 {
@@ -39,36 +38,45 @@ func (s *share) wait(x *core.Exchange, set *Settings, fresh bool) (*conn, *Endpo
 	s.recall()
 	for {
 		// Once more now that it is counted: who freed a place before did not see it. No other task runs between this and Park.
-		c, e, failure := s.find(x, set, fresh)
+		found, failure := s.find(x, set, fresh)
 		if failure != core.ErrQueueFull {
 			s.leave(w)
-			return c, e, failure
+			return found, failure
 		}
 		err := l.Park(deadline)
-		if w.conn == nil && w.place == nil {
+		given := w.seat
+		if given == (seat{}) {
 			if err == nil { // the endpoints are others now
 				continue
 			}
 			s.leave(w)
-			return nil, nil, waitError(err)
+			return seat{}, waitError(err)
 		}
-		c, e = w.conn, w.place
 		s.recycle(w)
-		if c != nil {
-			c.promised = nil
+		if given.conn != nil {
+			given.conn.promised = nil
 		}
-		switch {
-		case err == nil && c != nil:
-			c.use()
-			return c, c.endpoint, nil
-		case err == nil:
-			return nil, e, nil
-		case c != nil:
-			s.keep(c, set)
-		default:
-			s.release(e)
+		if err == nil {
+			if given.conn != nil {
+				given.conn.use()
+			}
+			return given, nil
 		}
-		return nil, nil, waitError(err)
+		s.decline(given, set)
+		return seat{}, waitError(err)
+	}
+}
+
+// decline leaves what a waiter was given, and has no use for any more, to others.
+func (s *share) decline(given seat, set *Settings) {
+	switch {
+	case given.conn != nil:
+		s.keep(given.conn, set)
+	case given.mux != nil:
+		given.mux.promised--
+		given.mux.Changed()
+	default:
+		s.release(given.place)
 	}
 }
 

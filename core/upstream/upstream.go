@@ -7,6 +7,7 @@ package upstream
 
 import (
 	cryptotls "crypto/tls"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,10 @@ type Settings struct {
 	IdleTimeout           time.Duration
 	RequestsPerConnection int // 0: no limit
 	ReplayBytes           int
+	Protocol              *Protocol
+	Streams               int               // exchanges that share one connection at most, if the protocol lets them; above zero
+	KeepAlive             time.Duration     // of silence on a shared connection before the endpoint is asked for a sign of life; 0: never
+	KeepAliveTimeout      time.Duration     // for that sign
 	TLS                   *cryptotls.Config // nil: not encrypted. Without a ServerName each endpoint's own is asked for
 }
 
@@ -40,13 +45,21 @@ type Transport interface {
 	Buffered() []byte
 }
 
-// Speak makes a transport of a fresh connection.
+// Protocol is how endpoints are spoken to: exchanges have a connection each, or share one.
+type Protocol struct {
+	Speak Speak // nil: they share
+	Carry Carry
+	ALPN  string // that an encrypted connection must have come to; "": whatever
+}
+
+func (p *Protocol) shared() bool { return p.Carry != nil }
+
+// Speak makes a transport of a fresh connection, which serves one exchange after another.
 type Speak func(w *core.Worker, c *loop.Conn) Transport
 
 // Upstream is a named group of endpoints.
 type Upstream struct {
 	core.Pool
-	speak     Speak
 	settings  atomic.Pointer[Settings]
 	endpoints atomic.Pointer[[]*Endpoint] // as last resolved; for those who look from outside
 	shares    []*share                    // by loop
@@ -60,30 +73,33 @@ type share struct {
 	picker   lb.Picker
 	size     int // endpoints in the picker
 	queue    queue
+	rides    rides
 }
 
 // Endpoint is one address of an upstream.
 type Endpoint struct {
 	lb.Endpoint
-	address loop.Address
-	host    []byte // its name as a Host field
-	tls     *cryptotls.Config
-	name    string          // the same without the port: what its certificate must be for
-	open    atomic.Int32    // connections, on all loops
-	shares  []endpointShare // by loop
+	address  loop.Address
+	protocol *Protocol
+	host     []byte // its name as a Host field
+	tls      *cryptotls.Config
+	name     string          // the same without the port: what its certificate must be for
+	open     atomic.Int32    // connections, on all loops
+	shares   []endpointShare // by loop
 }
 
 // endpointShare is what one loop has of an endpoint.
 type endpointShare struct {
 	idle    []*conn // the one used last at the end
+	muxes   []*Mux  // that exchanges share, the oldest first
 	active  int
 	alone   lb.Picker // over this endpoint: says whether an attempt has tried it
 	retired bool      // the endpoint is no longer in the configuration, or its name resolves to others
 }
 
 // New makes an upstream for the workers of all loops, without endpoints. Metric is its metric id.
-func New(name string, metric int, s *Settings, speak Speak, workers []*core.Worker) *Upstream {
-	u := &Upstream{Pool: core.Pool{Name: name, Metric: metric}, speak: speak}
+func New(name string, metric int, s *Settings, workers []*core.Worker) *Upstream {
+	u := &Upstream{Pool: core.Pool{Name: name, Metric: metric}}
 	u.settings.Store(s)
 	u.endpoints.Store(&[]*Endpoint{})
 	for _, w := range workers {
@@ -116,7 +132,15 @@ type Member struct {
 }
 
 // Idle is the number of connections to e that no exchange uses, on the loop of that index; called on that loop.
-func (e *Endpoint) Idle(index int) int { return len(e.shares[index].idle) }
+func (e *Endpoint) Idle(index int) int {
+	n := len(e.shares[index].idle)
+	for _, m := range e.shares[index].muxes {
+		if m.carrier != nil && m.riding == 0 {
+			n++
+		}
+	}
+	return n
+}
 
 // Assign makes members the endpoints of u. Those whose address and TLS stay keep their connections; those that go finish what is
 // under way. It may be called from any goroutine but a loop's, by one at a time; apply runs a function on the loop of each worker,
@@ -130,7 +154,7 @@ func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())
 	used := map[*Endpoint]bool{}
 	for _, m := range members {
 		e := old[m.Address]
-		if e == nil || used[e] || e.Weight != m.Weight || e.Name != m.Name || e.tls != u.Settings().TLS {
+		if e == nil || used[e] || e.Weight != m.Weight || e.Name != m.Name || e.tls != u.Settings().TLS || e.protocol != u.Settings().Protocol {
 			e = u.newEndpoint(m)
 		}
 		used[e] = true
@@ -162,7 +186,7 @@ func (u *Upstream) Retire(apply func(w *core.Worker, f func())) {
 }
 
 func (u *Upstream) newEndpoint(m Member) *Endpoint {
-	e := &Endpoint{address: m.Address, tls: u.Settings().TLS, shares: make([]endpointShare, len(u.shares))}
+	e := &Endpoint{address: m.Address, tls: u.Settings().TLS, protocol: u.Settings().Protocol, shares: make([]endpointShare, len(u.shares))}
 	e.host = []byte(m.Name)
 	if m.Address.Path != "" {
 		e.host = []byte("localhost")
@@ -193,5 +217,8 @@ func (e *Endpoint) retire(index int) {
 	sh.retired = true
 	for len(sh.idle) > 0 {
 		sh.idle[len(sh.idle)-1].raw.Close()
+	}
+	for _, m := range slices.Clone(sh.muxes) {
+		m.leave()
 	}
 }

@@ -1,0 +1,260 @@
+package upstream
+
+import (
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
+)
+
+// Carrier is an upstream connection that takes many exchanges at once. Only the loop that owns the connection uses it.
+type Carrier interface {
+	// Room is how many exchanges it takes now.
+	Room() int
+	// Open takes an exchange, for which there is room. The Transport ends with its Finish.
+	Open() Transport
+	// Ending says that it takes no more, now and later.
+	Ending() bool
+	// Leave makes it take no more, and close after the last.
+	Leave()
+}
+
+// Carry makes a carrier of a fresh connection, and tells owner of what happens to it.
+type Carry func(w *core.Worker, c *loop.Conn, owner *Mux) Carrier
+
+// Mux is a connection to an endpoint that many exchanges use at once. While it is being made they wait for it: of all that come
+// meanwhile, one connects.
+type Mux struct {
+	share    *share
+	endpoint *Endpoint
+	raw      *loop.Conn
+	carrier  Carrier     // nil: it is being made, or could not be
+	failure  *core.Error // why it could not be made
+	waiting  []loop.Task // for it to be made
+	promised int         // exchanges that have a place in it and have not taken it yet
+	riding   int         // exchanges that use it
+	served   int         // exchanges that have ever used it
+	gone     bool
+}
+
+// assumedRoom is how many exchanges wait for one connection that is being made; more have another made.
+const assumedRoom = 100
+
+func (m *Mux) String() string {
+	return "upstream " + m.share.upstream.Name + " " + m.endpoint.Address
+}
+
+// room is for how many more exchanges there is a place.
+func (m *Mux) room(set *Settings) int {
+	switch {
+	case m.gone:
+		return 0
+	case m.carrier == nil:
+		return min(assumedRoom, set.Streams) - m.promised
+	}
+	n := m.carrier.Room()
+	if set.RequestsPerConnection > 0 {
+		n = min(n, set.RequestsPerConnection-m.served)
+	}
+	return n - m.promised
+}
+
+// board gives the exchange a place in m that was promised to it, once m is made.
+func (m *Mux) board(x *core.Exchange, set *Settings) (*ride, *core.Error) {
+	l := m.share.worker.Loop
+	for deadline := x.DeadlineIn(int64(set.Connect)); m.carrier == nil && m.failure == nil; {
+		m.waiting = append(m.waiting, l.Self())
+		if err := l.Park(deadline); err != nil {
+			m.forget(l.Self())
+			m.promised--
+			return nil, dialError(err)
+		}
+	}
+	m.promised--
+	switch {
+	case m.failure != nil:
+		return nil, m.failure
+	case m.gone || m.carrier.Room() == 0: // it has changed its mind meanwhile
+		return nil, core.ErrRefused
+	}
+	m.riding++
+	m.served++
+	r := m.share.rides.take()
+	r.mux, r.transport = m, m.carrier.Open()
+	return r, nil
+}
+
+func (m *Mux) forget(t loop.Task) {
+	for i := range m.waiting {
+		if m.waiting[i] == t {
+			m.waiting = append(m.waiting[:i], m.waiting[i+1:]...)
+			return
+		}
+	}
+}
+
+// make connects, in a task of its own: those who wait for the connection may leave before it is there.
+func (m *Mux) make() {
+	s, e := m.share, m.endpoint
+	set := s.upstream.Settings()
+	raw, err := s.worker.Loop.Dial(e.address, m, s.worker.Loop.Now()+int64(set.Connect))
+	if err == nil {
+		m.raw = raw
+		if e.tls != nil {
+			if err = secure(raw, e, s.worker.Loop.Now()+int64(set.Connect)); err != nil {
+				raw.Close()
+			}
+		}
+	}
+	if err != nil {
+		m.failure = dialError(err)
+		m.Closed()
+	} else {
+		m.carrier = e.protocol.Carry(s.worker, raw, m)
+		if sh := &e.shares[s.worker.Loop.Index()]; sh.retired {
+			m.leave()
+		}
+	}
+	for _, t := range m.waiting {
+		t.Wake()
+	}
+	m.waiting = nil
+}
+
+// Serve is never called: the carrier takes the connection over before it is left idle.
+func (m *Mux) Serve(raw *loop.Conn) { raw.Close() }
+
+// Changed offers the places that there may be now.
+func (m *Mux) Changed() {
+	s := m.share
+	set := s.upstream.Settings()
+	for m.carrier != nil && s.queue.len() > 0 && m.room(set) > 0 {
+		w := s.first(m.endpoint)
+		if w == nil {
+			return
+		}
+		s.remove(w)
+		m.promised++
+		w.seat = seat{mux: m}
+		w.task.Wake()
+	}
+}
+
+// Closed takes the connection off the books.
+func (m *Mux) Closed() {
+	if m.gone {
+		return
+	}
+	m.gone = true
+	sh := &m.endpoint.shares[m.share.worker.Loop.Index()]
+	for i := range sh.muxes {
+		if sh.muxes[i] == m {
+			sh.muxes = append(sh.muxes[:i], sh.muxes[i+1:]...)
+			break
+		}
+	}
+	m.share.release(m.endpoint)
+}
+
+// Settings are those in force.
+func (m *Mux) Settings() *Settings { return m.share.upstream.Settings() }
+
+// IdleTimeout is how long the connection stays open without an exchange.
+func (m *Mux) IdleTimeout() time.Duration { return m.Settings().IdleTimeout }
+
+// leave makes m take no more exchanges, and end after the last.
+func (m *Mux) leave() {
+	if m.carrier != nil {
+		m.carrier.Leave()
+	}
+}
+
+// join finds a place for an exchange at e: in a connection that is or is being made, else in a new one if there may be another.
+// A loop may have one connection to each endpoint whatever the maximum is: those of other loops are of no use to it.
+func (s *share) join(e *Endpoint, set *Settings) *Mux {
+	sh := &e.shares[s.worker.Loop.Index()]
+	for _, m := range sh.muxes {
+		if m.room(set) > 0 {
+			m.promised++
+			return m
+		}
+	}
+	if len(sh.muxes) == 0 {
+		e.open.Add(1)
+	} else if !e.take(set) {
+		return nil
+	}
+	return s.newMux(e)
+}
+
+// newMux has a connection to e made, which is counted already, and promises a place in it.
+func (s *share) newMux(e *Endpoint) *Mux {
+	m := &Mux{share: s, endpoint: e, promised: 1}
+	sh := &e.shares[s.worker.Loop.Index()]
+	sh.muxes = append(sh.muxes, m)
+	s.worker.Loop.Go(m.make)
+	return m
+}
+
+// ride is one exchange on a Mux.
+type ride struct {
+	mux       *Mux
+	transport Transport
+}
+
+// rides are a loop's, to be used again.
+type rides []*ride
+
+func (f *rides) take() *ride {
+	if n := len(*f); n > 0 {
+		r := (*f)[n-1]
+		*f = (*f)[:n-1]
+		return r
+	}
+	return &ride{}
+}
+
+func (f *rides) put(r *ride) {
+	*r = ride{}
+	if len(*f) < maxSpare {
+		*f = append(*f, r)
+	}
+}
+
+func (r *ride) target() *Endpoint { return r.mux.endpoint }
+
+func (r *ride) do(x *core.Exchange, set *Settings) *core.Error {
+	return r.transport.Do(x, int64(set.Header), int64(set.Idle))
+}
+
+// Finish ends the exchange.
+func (r *ride) Finish(x *core.Exchange) {
+	m := r.mux
+	s := m.share
+	s.worker.Loop.Watch(nil)
+	x.Upstream = nil
+	r.end(x)
+	set := s.upstream.Settings()
+	if s.worker.Draining() || set.RequestsPerConnection > 0 && m.served >= set.RequestsPerConnection {
+		m.carrier.Leave()
+	}
+}
+
+// abort ends the exchange after a failure.
+func (r *ride) abort(x *core.Exchange) {
+	x.Upstream = nil
+	r.end(x)
+}
+
+// Abandon ends the place of an exchange that ended in a panic; those beside it go on.
+func (r *ride) Abandon() { r.end(nil) }
+
+func (r *ride) end(x *core.Exchange) {
+	m := r.mux
+	m.riding--
+	r.transport.Finish(x)
+	m.share.rides.put(r)
+}
+
+// Tunnel is never called: no tunnel is opened on a shared connection.
+func (r *ride) Tunnel(*core.Exchange) { panic("BUG: tunnel on a shared connection") }
