@@ -31,7 +31,9 @@ func mayHaveBody(status int) bool { return status >= 200 && status != 204 && sta
 // Fail makes the answer of a failure: a status and a stable reason code in JSON, never the cause's text.
 func (x *Exchange) Fail(err *Error) {
 	x.Err = err
-	if err.Status != 0 {
+	if x.Request.GRPC && err.Status != 0 {
+		x.failGRPC(err)
+	} else if err.Status != 0 {
 		x.Answer(err.Status, "application/json", failureText(err))
 		x.Response.Close = x.Response.Close || err.Close
 	}

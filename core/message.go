@@ -65,6 +65,7 @@ type Message struct {
 	ContentLength int64  // -1: none given
 	Close         bool   // the sender closes after this message
 	KeepAlive     bool   // HTTP/1.0: the sender asks to go on
+	GRPC          bool   // a gRPC call over HTTP/2
 	Upgrade       bool   // Connection: upgrade, with an Upgrade field
 	Protocol      []byte // what the connection is to become after this message, or becomes; nil: nothing else
 	Expect100     bool   // Expect: 100-continue

@@ -26,6 +26,7 @@ func (t *stream) receive(body []byte, size int64) {
 		return
 	}
 	t.in = append(t.reserve(len(body)), body...)
+	t.x.Moved = c.res.loop.Now()
 	t.give(size - int64(len(body)))
 	if len(body) > 0 {
 		t.wakeReader()
@@ -60,8 +61,9 @@ func (t *stream) next() (core.Piece, error) {
 	if t.drawn {
 		return core.Piece{}, io.EOF
 	}
-	for !t.Ready() {
-		if err := t.await(t.receiveTimeout); err != nil {
+	for since := t.conn.res.loop.Now(); !t.Ready(); since = t.x.Moved {
+		err := t.await(earlier(0, t.receiveTimeout, since))
+		if err != nil && (err != t.conn.blame.slowSender || t.x.Moved <= since) { // else the other way is alive
 			return core.Piece{}, err
 		}
 	}
@@ -72,14 +74,17 @@ func (t *stream) next() (core.Piece, error) {
 	return core.Piece{Buf: t.out[:cap(t.out)], Start: room, End: end, Last: t.drawn}, nil
 }
 
-// await waits for something to come, timeout at most; 0: without end.
-func (t *stream) await(timeout int64) error {
+// await waits for something to come until an instant on the loop's clock; 0: without end.
+func (t *stream) await(deadline int64) error {
 	if t.gone != nil {
 		return t.gone
 	}
 	l := t.conn.res.loop
 	t.reader, t.reading = l.Self(), true
-	err := l.Park(earlier(t.until, timeout, l.Now()))
+	if t.until != 0 && (deadline == 0 || t.until < deadline) {
+		deadline = t.until
+	}
+	err := l.Park(deadline)
 	t.reading = false
 	switch err {
 	case nil, loop.ErrInterrupted, loop.ErrStopped:
@@ -90,10 +95,10 @@ func (t *stream) await(timeout int64) error {
 	return core.ErrClientGone
 }
 
-// earlier is the earlier of an instant and timeout from now, of which either may be 0: never.
-func earlier(instant, timeout, now int64) int64 {
-	if timeout > 0 && (instant == 0 || now+timeout < instant) {
-		return now + timeout
+// earlier is the earlier of an instant and timeout after since, of which either may be 0: never.
+func earlier(instant, timeout, since int64) int64 {
+	if timeout > 0 && (instant == 0 || since+timeout < instant) {
+		return since + timeout
 	}
 	return instant
 }

@@ -169,15 +169,10 @@ func (t *ClientStream) receive(x *core.Exchange, header int64) *core.Error {
 		case t.gone != nil:
 			return t.failure()
 		}
-		now := t.conn.res.loop.Now()
 		if due == 0 && !t.upload.running { // the request is complete: the time for the answer runs from now on
-			due = earlier(0, header, now)
+			due = earlier(0, header, t.conn.res.loop.Now())
 		}
-		timeout := int64(0)
-		if due != 0 {
-			timeout = max(due-now, 1)
-		}
-		if err := t.await(timeout); err != nil && t.gone == nil {
+		if err := t.await(due); err != nil && t.gone == nil {
 			return core.BodyError(err)
 		}
 	}

@@ -126,6 +126,7 @@ func (c *serverConn) request(b headerBlock) {
 	x.Times.Start = c.res.loop.Turned()
 	c.origin.Identify(x)
 	m.HTTP2 = true
+	m.GRPC = m.Method == core.MethodPost && core.IsGRPC(m.Get(core.FieldContentType))
 	switch {
 	case err != nil:
 	case b.self:

@@ -54,6 +54,9 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 		dst = appendString(dst, `,"server_name":"`, s.ServerName)
 	}
 	dst = strconv.AppendInt(append(dst, `,"status":`...), int64(t.status), 10)
+	if m.GRPC {
+		dst = appendBytes(dst, `,"grpc_status":"`, x.GRPCStatus())
+	}
 	if x.Err != nil {
 		dst = appendString(dst, `,"reason":"`, x.Err.Reason)
 		dst = appendString(dst, `,"detail":"`, x.Err.Detail)

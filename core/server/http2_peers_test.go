@@ -275,3 +275,35 @@ func wantCalm(t testing.TB, err error) {
 		t.Errorf("the connection ended with %v, want ENHANCE_YOUR_CALM", err)
 	}
 }
+
+// fields reads until the stream has ended and gives all the fields of its sections; "end" says what ended it.
+func (c *rawH2) fields(id uint32) (map[string]string, error) {
+	got := map[string]string{}
+	for {
+		f, err := c.framer.ReadFrame()
+		if err != nil {
+			return got, err
+		}
+		if f.Header().StreamID != id {
+			continue
+		}
+		switch f := f.(type) {
+		case *xhttp2.RSTStreamFrame:
+			got["end"] = "reset " + f.ErrCode.String()
+			return got, nil
+		case *xhttp2.MetaHeadersFrame:
+			for _, field := range f.Fields {
+				got[field.Name] = field.Value
+			}
+			if f.StreamEnded() {
+				got["end"] = "headers"
+				return got, nil
+			}
+		case *xhttp2.DataFrame:
+			if f.StreamEnded() {
+				got["end"] = "data"
+				return got, nil
+			}
+		}
+	}
+}

@@ -66,6 +66,10 @@ func (p *Proxy) Answer(x *core.Exchange) {
 	if total > 0 {
 		x.Deadline = x.Times.Start + int64(total)
 	}
+	if x.Request.GRPC && !boundCall(x) {
+		x.Fail(errGRPCTimeout)
+		return
+	}
 	x.ReplayLimit = set.ReplayBytes
 	x.Sent.Pool = &s.upstream.Pool
 	forward(x)
@@ -79,6 +83,17 @@ func (p *Proxy) Answer(x *core.Exchange) {
 		addVia(&x.Response, x.Listener.Forward.Via)
 	}
 }
+
+// boundCall lets the client's own deadline end a gRPC call; false: what it says is malformed.
+func boundCall(x *core.Exchange) bool {
+	d, ok := x.Request.GRPCTimeout()
+	if own := x.Times.Start + int64(d); d > 0 && (x.Deadline == 0 || own < x.Deadline) {
+		x.Deadline = own
+	}
+	return ok
+}
+
+var errGRPCTimeout = &core.Error{Status: 400, Reason: "bad_request", Detail: "malformed grpc-timeout"}
 
 // try makes attempts until one is answered or none may follow.
 func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {

@@ -224,7 +224,11 @@ func (f *rides) put(r *ride) {
 func (r *ride) target() *Endpoint { return r.mux.endpoint }
 
 func (r *ride) do(x *core.Exchange, set *Settings) *core.Error {
-	return r.transport.Do(x, int64(set.Header), int64(set.Idle))
+	header := set.Header
+	if x.Request.GRPC { // a stream may be long in beginning to speak
+		header = set.Idle
+	}
+	return r.transport.Do(x, int64(header), int64(set.Idle))
 }
 
 // Finish ends the exchange.
