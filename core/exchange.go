@@ -2,6 +2,7 @@ package core
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/lb"
@@ -101,10 +102,26 @@ type Downstream interface {
 	Interim(x *Exchange) *Error
 	// Respond sends x.Response, the body drawn from Response.Body as fast as the client takes it.
 	Respond(x *Exchange) *Error
-	// Conn is the connection below, for tunnels and to learn that the client has gone. nil where there is none of its own.
+	// Conn is the connection below, for tunnels and to learn that the client has gone. nil where there is none of its own: then the
+	// Downstream is a Stream.
 	Conn() *loop.Conn
 	// Buffered is what the client sent after the request's head and body, for the start of a tunnel.
 	Buffered() []byte
+}
+
+// Stream is a side of an exchange that shares its connection with others, and can become one end of a tunnel.
+type Stream interface {
+	// OpenTunnel prepares for bytes both ways. Each wait ends after idle.
+	OpenTunnel(idle time.Duration)
+	// Receive gives what the peer has sent, and waits for it: loop.ErrTimeout when nothing comes, io.EOF after its end. The bytes
+	// are valid until Release.
+	Receive() ([]byte, error)
+	Release()
+	// Send sends bytes, CloseSend the end of them.
+	Send(p []byte) *Error
+	CloseSend() *Error
+	// Cancel ends it, both ways.
+	Cancel()
 }
 
 // Upstream is the upstream's side of an exchange while one is under way.

@@ -176,6 +176,8 @@ func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settin
 		Header:                u.Timeouts.Header,
 		Idle:                  u.Timeouts.Idle,
 		Total:                 u.Timeouts.Total,
+		Tunnel:                u.Timeouts.Tunnel,
+		TunnelLife:            u.Timeouts.TunnelLife,
 		MaxConnections:        u.Pool.MaxConnections,
 		MaxPending:            u.Pool.MaxPending,
 		QueueTimeout:          u.Pool.QueueTimeout,

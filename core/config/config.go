@@ -160,6 +160,9 @@ type UpstreamTimeouts struct {
 	Header  time.Duration // end of the request to the end of the response head; 30s
 	Idle    time.Duration // between reads of a response body; 60s
 	Total   time.Duration // whole request; 0: no limit
+
+	Tunnel     time.Duration // without a byte either way through a tunnel, such as a WebSocket; 5m
+	TunnelLife time.Duration // of a tunnel; 0: no limit
 }
 
 // Route says what is done with the requests it matches.

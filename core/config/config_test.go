@@ -96,7 +96,7 @@ func TestDefaults(t *testing.T) {
 			Endpoints:   []Endpoint{{Address: "b:80", Weight: 1, Pos: at(2, 17)}},
 			Balance:     "round_robin",
 			Pool:        Pool{MaxPending: 1024, QueueTimeout: time.Second, IdlePerLoop: 256, IdleTimeout: time.Minute},
-			Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute},
+			Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute, Tunnel: 5 * time.Minute},
 			Resolve:     10 * time.Second,
 			ReplayBytes: 16384,
 			Protocol:    "h1",

@@ -197,8 +197,8 @@ func (w *dumper) upstream(u *Upstream) {
 	w.line("balance: %s", u.Balance)
 	w.line("pool: { max_connections: %d, max_pending: %d, queue_timeout: %s, idle_per_loop: %d, idle_timeout: %s, requests_per_connection: %d }",
 		p.MaxConnections, p.MaxPending, formatDuration(p.QueueTimeout), p.IdlePerLoop, formatDuration(p.IdleTimeout), p.RequestsPerConnection)
-	w.line("timeouts: { connect: %s, header: %s, idle: %s, total: %s }",
-		formatDuration(t.Connect), formatDuration(t.Header), formatDuration(t.Idle), formatDuration(t.Total))
+	w.line("timeouts: { connect: %s, header: %s, idle: %s, total: %s, tunnel: %s, tunnel_life: %s }", formatDuration(t.Connect),
+		formatDuration(t.Header), formatDuration(t.Idle), formatDuration(t.Total), formatDuration(t.Tunnel), formatDuration(t.TunnelLife))
 	w.line("resolve: %s", formatDuration(u.Resolve))
 	w.line("replay_bytes: %s", formatSize(int64(u.ReplayBytes)))
 	if u.TLS != nil {

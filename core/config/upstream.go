@@ -18,7 +18,7 @@ func defaultUpstream(name string, pos Pos) Upstream {
 		Pos:         pos,
 		Balance:     "round_robin",
 		Pool:        Pool{MaxPending: 1024, QueueTimeout: time.Second, IdlePerLoop: 256, IdleTimeout: time.Minute},
-		Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute},
+		Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute, Tunnel: 5 * time.Minute},
 		Resolve:     10 * time.Second,
 		ReplayBytes: 16 << 10,
 		Protocol:    "h1",
@@ -182,7 +182,7 @@ func (d *decoder) pool(key string, n ast.Node, p *Pool) {
 }
 
 func (d *decoder) upstreamTimeouts(key string, n ast.Node, t *UpstreamTimeouts) {
-	d.mapping(key, n, "connect header idle total", func(key string, _, v ast.Node) bool {
+	d.mapping(key, n, "connect header idle total tunnel tunnel_life", func(key string, _, v ast.Node) bool {
 		switch key {
 		case "connect":
 			d.duration(key, v, time.Millisecond, &t.Connect)
@@ -192,6 +192,10 @@ func (d *decoder) upstreamTimeouts(key string, n ast.Node, t *UpstreamTimeouts) 
 			d.duration(key, v, time.Millisecond, &t.Idle)
 		case "total":
 			d.optionalDuration(key, v, &t.Total)
+		case "tunnel":
+			d.duration(key, v, time.Millisecond, &t.Tunnel)
+		case "tunnel_life":
+			d.optionalDuration(key, v, &t.TunnelLife)
 		default:
 			return false
 		}

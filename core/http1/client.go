@@ -1,6 +1,8 @@
 package http1
 
 import (
+	"bytes"
+
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 )
@@ -52,6 +54,10 @@ func (u *Client) Do(x *core.Exchange, timeout, idle int64) *core.Error {
 func (u *Client) send(x *core.Exchange) *core.Error {
 	l := u.worker.Loop
 	m := &x.Request
+	if m.Protocol != nil && m.HTTP2 { // the client was not asked for a key (RFC 8441, 5)
+		m.RemoveName(core.WebSocketKeyField)
+		m.AddName(core.WebSocketKeyField, u.worker.WebSocketKey())
+	}
 	scratch := l.Borrow()
 	defer l.Return(scratch)
 	head := appendRequest(scratch[:0], m)
@@ -188,6 +194,9 @@ func (u *Client) accept(x *core.Exchange) *core.Error {
 		if m.Protocol = m.Get(core.FieldUpgrade); m.Protocol == nil {
 			return errUnaskedUpgrade
 		}
+		if x.Request.HTTP2 && !accepted(x) {
+			return errWebSocketAccept
+		}
 	}
 	RemoveHopByHop(m)
 	if u.upload.running && m.Status >= 400 {
@@ -195,6 +204,13 @@ func (u *Client) accept(x *core.Exchange) *core.Error {
 	}
 	u.body.begin(x)
 	return nil
+}
+
+// accepted says whether the upstream has answered the key that it was sent for a client that does not look (RFC 6455, 4.1).
+func accepted(x *core.Exchange) bool {
+	key, _ := x.Request.Lookup(core.WebSocketKeyField)
+	answer, _ := x.Response.Lookup(core.WebSocketAcceptField)
+	return core.EqualFold(x.Response.Protocol, core.WebSocket) && bytes.Equal(answer, core.WebSocketAccept(key))
 }
 
 // seen notes that the whole answer has been read.
@@ -234,9 +250,10 @@ func upstreamError(err error) *core.Error {
 }
 
 var (
-	errInterims       = &core.Error{Status: 502, Reason: "bad_response", Detail: "too many interim answers", Side: core.SideUpstream}
-	errResponseHead   = &core.Error{Status: 502, Reason: "bad_response", Detail: "head too large", Side: core.SideUpstream}
-	errUnaskedUpgrade = &core.Error{Status: 502, Reason: "bad_response", Detail: "101 that was not asked for", Side: core.SideUpstream}
-	errResetFinal     = &core.Error{Status: 502, Reason: "upstream_reset", Side: core.SideUpstream}
-	errClosedFinal    = &core.Error{Status: 502, Reason: "upstream_closed", Side: core.SideUpstream}
+	errInterims        = &core.Error{Status: 502, Reason: "bad_response", Detail: "too many interim answers", Side: core.SideUpstream}
+	errResponseHead    = &core.Error{Status: 502, Reason: "bad_response", Detail: "head too large", Side: core.SideUpstream}
+	errUnaskedUpgrade  = &core.Error{Status: 502, Reason: "bad_response", Detail: "101 that was not asked for", Side: core.SideUpstream}
+	errWebSocketAccept = &core.Error{Status: 502, Reason: "bad_response", Detail: "101 without the answer to the WebSocket's key", Side: core.SideUpstream}
+	errResetFinal      = &core.Error{Status: 502, Reason: "upstream_reset", Side: core.SideUpstream}
+	errClosedFinal     = &core.Error{Status: 502, Reason: "upstream_closed", Side: core.SideUpstream}
 )

@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -44,8 +45,9 @@ type ClientConn struct {
 	pool    *Client
 	owner   Owner
 	options ClientOptions
-	leaving bool // no more streams are wanted
-	served  bool // a stream has ended well: the next may find that the upstream has gone meanwhile
+	leaving bool        // no more streams are wanted
+	waiting []loop.Task // for the upstream's settings
+	served  bool        // a stream has ended well: the next may find that the upstream has gone meanwhile
 }
 
 // responseLimits bound what an upstream may send as a head.
@@ -171,6 +173,9 @@ func (c *ClientConn) rest() {
 	c.raw.Busy = c.running > 0 || c.out.waits()
 	c.raw.Use()
 	c.raw.Idle(deadline)
+	if c.settled || c.dying {
+		c.wakeWaiting()
+	}
 	c.owner.Changed()
 }
 
@@ -187,7 +192,32 @@ func (c *ClientConn) refused() {
 // Closed ends what the connection's streams were working for.
 func (c *ClientConn) Closed(*loop.Conn) {
 	c.end()
+	c.wakeWaiting()
 	c.owner.Closed()
+}
+
+// settle waits for the upstream's settings, until an instant on the loop's clock.
+func (c *ClientConn) settle(deadline int64) *core.Error {
+	for !c.settled && !c.closed && !c.dying {
+		l := c.res.loop
+		c.waiting = append(c.waiting, l.Self())
+		if err := l.Park(deadline); err != nil {
+			self := l.Self()
+			c.waiting = slices.DeleteFunc(c.waiting, func(t loop.Task) bool { return t == self })
+			if err == loop.ErrTimeout {
+				return core.ErrUpstreamTimeout
+			}
+			return core.ErrClientGone
+		}
+	}
+	return nil
+}
+
+func (c *ClientConn) wakeWaiting() {
+	for _, t := range c.waiting {
+		t.Wake()
+	}
+	c.waiting = nil
 }
 
 var (

@@ -27,7 +27,12 @@ func (t *ClientStream) Do(x *core.Exchange, header, idle int64) *core.Error {
 	c := t.owner
 	t.x, t.until, t.reused = x, x.Deadline, c.served
 	t.sendTimeout, t.receiveTimeout = idle, idle
-	if x.Request.Protocol != nil || x.Request.Method == core.MethodConnect {
+	switch m := &x.Request; {
+	case m.Protocol != nil:
+		if err := t.askTunnel(x, header); err != nil {
+			return err
+		}
+	case m.Method == core.MethodConnect:
 		return errNoTunnel
 	}
 	if c.Ending() || c.last >= maxStreamID {
@@ -42,7 +47,19 @@ func (t *ClientStream) Do(x *core.Exchange, header, idle int64) *core.Error {
 	return nil
 }
 
-var errNoTunnel = &core.Error{Status: 502, Reason: "bad_gateway", Detail: "no tunnel through HTTP/2 upstreams", Side: core.SideUpstream}
+// askTunnel prepares for a WebSocket (RFC 8441, 5), which the upstream must know how to open.
+func (t *ClientStream) askTunnel(x *core.Exchange, timeout int64) *core.Error {
+	c, m := t.owner, &x.Request
+	if err := c.settle(x.DeadlineIn(timeout)); err != nil {
+		return err
+	}
+	if !c.peer.connect || !core.EqualFold(m.Protocol, core.WebSocket) {
+		return errNoTunnel
+	}
+	return nil
+}
+
+var errNoTunnel = &core.Error{Status: 502, Reason: "no_tunnel", Detail: "the HTTP/2 upstream opens no such tunnel", Side: core.SideUpstream}
 
 // send sends the head, and what is there of the body as far as it can leave without a wait. The rest is left to the upload.
 func (t *ClientStream) send(x *core.Exchange) *core.Error {
@@ -59,7 +76,7 @@ func (t *ClientStream) send(x *core.Exchange) *core.Error {
 			return core.ErrRefused
 		}
 	}
-	empty := m.Body == nil || drawn && p.Last && p.Start == p.End && len(m.Trailer) == 0
+	empty := m.Body == nil && m.Protocol == nil || drawn && p.Last && p.Start == p.End && len(m.Trailer) == 0
 	id := max(c.last+2, 1) | 1
 	c.departed.opened(c.last, id)
 	c.last = id
@@ -73,7 +90,7 @@ func (t *ClientStream) send(x *core.Exchange) *core.Error {
 	t.endBlock(c.encoder.AppendRequest(b, m, c.options.Scheme, nil, nil), start, empty)
 	c.beat()
 	switch {
-	case empty:
+	case m.Body == nil || empty:
 		return nil
 	case drawn && t.fits(p.End-p.Start):
 		if err := t.sendData(p.Bytes(), p.Last && len(m.Trailer) == 0); err != nil {
@@ -133,6 +150,10 @@ var errInterims = &core.Error{Status: 502, Reason: "bad_response", Detail: "too 
 
 // begin prepares for the body of the answer; false: its head is malformed.
 func (t *ClientStream) begin(m *core.Message, end bool) bool {
+	if t.x.Request.Protocol != nil && m.Status/100 == 2 && !end {
+		m.ContentLength = -1
+		return true // what comes is the tunnel's
+	}
 	bodiless := t.x.Request.Method == core.MethodHead || m.Status == 204 || m.Status == 304
 	t.ended = end
 	switch {
@@ -198,6 +219,12 @@ func (t *ClientStream) accept(x *core.Exchange) {
 	x.Times.Sent, x.Times.Head = l.Yielded(), t.headAt
 	if t.drawn {
 		x.Times.Done = t.headAt
+	}
+	if m := &x.Response; x.Request.Protocol != nil && m.Status/100 == 2 && m.Body == nil && !t.drawn { // as HTTP/1.1 says it
+		m.Status, m.Protocol = 101, x.Request.Protocol
+		if key, ok := x.Request.Lookup(core.WebSocketKeyField); ok && !x.Request.HTTP2 {
+			m.AddName(core.WebSocketAcceptField, core.WebSocketAccept(key))
+		}
 	}
 	if t.upload.running && x.Response.Status >= 400 {
 		t.upload.stop() // nobody wants the rest; with any other answer the upstream may well go on reading

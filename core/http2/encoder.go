@@ -165,6 +165,9 @@ func (e *Encoder) AppendRequest(dst []byte, m *core.Message, scheme string, auth
 	}
 	length := m.ContentLength >= 0
 	m.All(func(id core.FieldID, name, value []byte) bool {
+		if m.Protocol != nil && id == core.FieldOther && core.EqualFold(name, core.WebSocketKeyField) {
+			return true // it has no place here (RFC 8441, 5)
+		}
 		if unsent>>id&1 == 0 {
 			dst = e.field(dst, id, name, value, false)
 			length = length && id != core.FieldContentLength

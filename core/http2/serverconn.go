@@ -32,6 +32,7 @@ func (c *serverConn) greet() {
 	b := AppendSettings(c.append(64),
 		Setting{SettingMaxConcurrentStreams, maxStreams},
 		Setting{SettingMaxHeaderListSize, uint32(settings.HeaderBytes)},
+		Setting{SettingEnableConnectProtocol, 1},
 		Setting{SettingNoRFC7540Priorities, 1})
 	c.appended(AppendWindowUpdate(b, 0, connWindow-streamWindow))
 }
@@ -131,8 +132,10 @@ func (c *serverConn) request(b headerBlock) {
 	case err != nil:
 	case b.self:
 		err = errSelfDependency
-	case m.Method == core.MethodConnect || m.Protocol != nil:
-		err = core.ErrMethod // no stream becomes a tunnel
+	case m.Method == core.MethodConnect:
+		err = core.ErrMethod
+	case m.Protocol != nil && !core.EqualFold(m.Protocol, core.WebSocket):
+		err = errProtocol // nothing is known of how HTTP/1.1 says it
 	}
 	t.open(&c.conn, b.stream)
 	t.ended = b.endStream
@@ -145,6 +148,8 @@ func (c *serverConn) request(b headerBlock) {
 	c.running++
 	t.task = c.res.loop.Go(t.run)
 }
+
+var errProtocol = &core.Error{Status: 501, Reason: "not_implemented", Detail: "extended CONNECT for another protocol than websocket"}
 
 var errSelfDependency = &core.Error{Status: 400, Reason: "bad_request", Detail: "stream depends on itself"}
 

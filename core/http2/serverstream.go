@@ -44,6 +44,9 @@ func (t *serverStream) serve() {
 func (t *serverStream) beginBody(m *core.Message) *core.Error {
 	l := t.x.Listener
 	t.receiveTimeout, t.sendTimeout = int64(l.BodyTimeout), int64(l.WriteTimeout)
+	if m.Protocol != nil { // what comes is the tunnel's
+		return nil
+	}
 	t.declared = m.ContentLength
 	if p, ok := m.Lookup("priority"); ok {
 		t.urgency = urgencyOf(p, t.urgency)
@@ -78,7 +81,7 @@ func (t *serverStream) Next() (core.Piece, error) {
 	return p, nil
 }
 
-// Conn is nil: no exchange of HTTP/2 has a connection of its own.
+// Conn is nil: no exchange of HTTP/2 has a connection of its own. A tunnel is the stream itself.
 func (t *serverStream) Conn() *loop.Conn { return nil }
 
 // Buffered is nil, as Conn.
@@ -102,6 +105,9 @@ func (t *serverStream) Respond(x *core.Exchange) *core.Error {
 		t.conn.resetStream(t.id, CodeProtocol)
 		return nil
 	}
+	if x.OpensTunnel() {
+		return t.openTunnel(m)
+	}
 	if m.Body == nil || x.Request.Method == core.MethodHead || m.Status == 204 || m.Status == 304 {
 		return t.sendHead(m, true)
 	}
@@ -112,6 +118,18 @@ func (t *serverStream) Respond(x *core.Exchange) *core.Error {
 	if err != nil && !t.finished && t.gone == nil {
 		t.conn.cut(t.id, CodeInternal, err) // the body is cut off, and the client must see it
 	}
+	return err
+}
+
+// openTunnel accepts an extended CONNECT (RFC 8441, 5): what HTTP/1.1 says with 101 and more is a plain 200 here.
+func (t *serverStream) openTunnel(m *core.Message) *core.Error {
+	m.Remove(core.FieldContentLength)
+	m.RemoveName(core.WebSocketAcceptField)
+	m.ContentLength = -1
+	status := m.Status
+	m.Status = 200
+	err := t.sendHead(m, false)
+	m.Status = status
 	return err
 }
 

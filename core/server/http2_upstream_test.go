@@ -73,7 +73,7 @@ func newManyUpstream(t testing.TB) *manyUpstream {
 	for path, f := range map[string]http.HandlerFunc{
 		"/small": small, "/status/{code}": status, "/hints": hints, "/download/{size}": download, "/upload": upload, "/both/{size}": both,
 		"/trailers": trailers, "/large": large, "/early": early, "/break/{how}": breakOff, "/hold": u.hold, "/empty": empty,
-		"/whole": whole, "/drip": u.drip,
+		"/whole": whole, "/drip": u.drip, "/socket": echoing2,
 	} {
 		mux.HandleFunc(path, f)
 	}

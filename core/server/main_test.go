@@ -21,6 +21,10 @@ const patience = 20 * time.Second
 
 // TestMain fails the run when a test leaves goroutines or descriptors behind.
 func TestMain(m *testing.M) {
+	if err := allowExtendedConnect(); err != nil {
+		fmt.Println("FAIL:", err)
+		os.Exit(1)
+	}
 	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
 		_ = ln.Close() // Go's netpoller and signals keep what they opened first
 	}

@@ -259,6 +259,3 @@ func (r *ride) end(x *core.Exchange) {
 	r.transport.Finish(x)
 	m.share.rides.put(r)
 }
-
-// Tunnel is never called: no tunnel is opened on a shared connection.
-func (r *ride) Tunnel(*core.Exchange) { panic("BUG: tunnel on a shared connection") }

@@ -2,67 +2,88 @@ package upstream
 
 import (
 	"io"
+	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 )
 
-// bulkBytes is moved inside the kernel at a time once a read has filled its buffer.
-const bulkBytes = 1 << 20
-
 // tunnel relays bytes both ways after an upgrade, each way in a task of its own. It ends when both ways have ended, when
-// one fails, or when nothing has moved either way for the idle timeout.
+// one fails, when nothing has moved either way for the idle timeout, or when it has lived for as long as it may.
 type tunnel struct {
 	loop     *loop.Loop
-	client   *loop.Conn
-	upstream *loop.Conn
-	idle     int64
+	client   end
+	upstream end
+	idle     int64 // nanoseconds
 	moved    int64 // instant of the last byte, either way
 	owner    loop.Task
 	open     bool // the task of the client's way runs
 }
 
+// end is one end of a tunnel: a connection, or a stream of one.
+type end interface {
+	// receive gives what the peer has sent, and waits for it: loop.ErrTimeout after the idle timeout, io.EOF after its end. The
+	// bytes are valid until release, which must follow.
+	receive() ([]byte, error)
+	release()
+	send(p []byte) error
+	// closeSend tells the peer that nothing more comes.
+	closeSend()
+	// cut ends it both ways, now.
+	cut()
+}
+
 // Tunnel relays until both sides have ended.
 func (c *conn) Tunnel(x *core.Exchange) {
-	l := c.share.worker.Loop
+	idle := int64(c.share.upstream.Settings().Tunnel)
+	c.share.tunnel(x, newConnEnd(c.raw, c.transport.Buffered(), idle))
+}
+
+// Tunnel relays until both sides have ended.
+func (r *ride) Tunnel(x *core.Exchange) {
+	s := r.mux.share
+	s.tunnel(x, newStreamEnd(r.transport.(core.Stream), int64(s.upstream.Settings().Tunnel)))
+}
+
+// tunnel relays between x's client and an endpoint.
+func (s *share) tunnel(x *core.Exchange, upstream end) {
+	l, set := s.worker.Loop, s.upstream.Settings()
 	l.Watch(nil)
-	t := &tunnel{loop: l, client: x.Downstream.Conn(), upstream: c.raw, owner: l.Self(), open: true,
-		idle: int64(c.share.upstream.Settings().Idle), moved: l.Now()}
-	for _, side := range [...]*loop.Conn{t.client, t.upstream} {
-		side.HalfClose, side.Deadline, side.ReadTimeout, side.WriteTimeout = true, 0, t.idle, t.idle
+	t := &tunnel{loop: l, upstream: upstream, owner: l.Self(), open: true, idle: int64(set.Tunnel), moved: l.Now()}
+	if stream, ok := x.Downstream.(core.Stream); ok {
+		t.client = newStreamEnd(stream, t.idle)
+	} else {
+		t.client = newConnEnd(x.Downstream.Conn(), x.Downstream.Buffered(), t.idle)
 	}
-	early, late := x.Downstream.Buffered(), c.transport.Buffered()
+	if set.TunnelLife > 0 {
+		life := l.NewTimer(t.cut)
+		life.At(l.Now() + int64(set.TunnelLife))
+		defer life.Stop()
+	}
 	l.Go(func() {
 		defer func() {
 			t.open = false
 			t.owner.Wake()
 		}()
-		x.Sent.RequestBody += t.way(t.upstream, t.client, early)
+		x.Sent.RequestBody += t.way(t.upstream, t.client)
 	})
-	x.Sent.ResponseBody += t.way(t.client, t.upstream, late)
+	x.Sent.ResponseBody += t.way(t.client, t.upstream)
 	for t.open {
 		if l.Park(0) != nil {
-			t.end()
+			t.cut()
 			l.Yield()
 		}
 	}
 }
 
-// end closes both sides, and with them both ways.
-func (t *tunnel) end() {
-	t.client.Close()
-	t.upstream.Close()
+// cut closes both sides, and with them both ways.
+func (t *tunnel) cut() {
+	t.client.cut()
+	t.upstream.cut()
 }
 
-// way relays from src to dst, first what was already read, until src ends; it returns the bytes moved.
-func (t *tunnel) way(dst, src *loop.Conn, first []byte) (total int64) {
-	if len(first) > 0 {
-		if _, err := dst.Write(first); err != nil {
-			t.end()
-			return 0
-		}
-		total = int64(len(first))
-	}
+// way relays from src to dst until src ends; it returns the bytes moved.
+func (t *tunnel) way(dst, src end) (total int64) {
 	for {
 		n, err := t.step(dst, src)
 		total += n
@@ -72,36 +93,109 @@ func (t *tunnel) way(dst, src *loop.Conn, first []byte) (total int64) {
 		switch {
 		case err == nil:
 		case err == io.EOF:
-			dst.CloseWrite()
+			dst.closeSend()
 			return total
 		case err == loop.ErrTimeout && t.loop.Now()-t.moved < t.idle: // the other way is alive
 		default:
-			t.end()
+			t.cut()
 			return total
 		}
 	}
 }
 
 // step moves what is there.
-func (t *tunnel) step(dst, src *loop.Conn) (int64, error) {
-	if err := src.WaitRead(); err != nil {
+func (t *tunnel) step(dst, src end) (int64, error) {
+	p, err := src.receive()
+	if err != nil {
 		return 0, err
 	}
-	buf := t.loop.Borrow()
-	n, err := src.Read(buf)
-	if n > 0 {
-		_, err = dst.Write(buf[:n])
-		if err == loop.ErrTimeout { // part of it may be gone: not to be taken for an idle wait
-			err = loop.ErrClosed
-		}
+	n := int64(len(p))
+	err = dst.send(p)
+	src.release()
+	if err != nil { // part of it may be gone: not to be taken for an idle wait
+		return n, loop.ErrClosed
 	}
-	t.loop.Return(buf)
-	if err != nil || n < len(buf) || dst.Encrypted() || src.Encrypted() {
-		return int64(n), err
+	from, direct := src.(*connEnd)
+	to, both := dst.(*connEnd)
+	if !direct || !both || !from.filled || to.conn.Encrypted() || from.conn.Encrypted() {
+		return n, nil
 	}
-	moved, wrote, err := t.loop.Splice(dst, src, bulkBytes)
+	moved, wrote, err := t.loop.Splice(to.conn, from.conn, bulkBytes)
 	if wrote { // what was between the two is lost
 		err = loop.ErrClosed
 	}
-	return int64(n) + moved, err
+	return n + moved, err
+}
+
+// bulkBytes is moved inside the kernel at a time once a read has filled its buffer.
+const bulkBytes = 1 << 20
+
+// connEnd is a connection that has become one end of a tunnel.
+type connEnd struct {
+	conn   *loop.Conn
+	early  []byte // came before the tunnel was opened; valid as long as the exchange
+	buf    []byte // borrowed
+	filled bool   // the last read took as much as there was room for
+}
+
+func newConnEnd(c *loop.Conn, early []byte, idle int64) *connEnd {
+	c.HalfClose, c.Deadline, c.ReadTimeout, c.WriteTimeout = true, 0, idle, idle
+	return &connEnd{conn: c, early: early}
+}
+
+func (e *connEnd) receive() ([]byte, error) {
+	if p := e.early; len(p) > 0 {
+		e.early = nil
+		return p, nil
+	}
+	if err := e.conn.WaitRead(); err != nil {
+		return nil, err
+	}
+	e.buf = e.conn.Loop().Borrow()
+	n, err := e.conn.Read(e.buf)
+	e.filled = n == len(e.buf)
+	if err != nil {
+		e.release()
+	}
+	return e.buf[:n], err
+}
+
+func (e *connEnd) release() {
+	if e.buf != nil {
+		e.conn.Loop().Return(e.buf)
+		e.buf = nil
+	}
+}
+
+func (e *connEnd) send(p []byte) error {
+	_, err := e.conn.Write(p)
+	return err
+}
+
+func (e *connEnd) closeSend() { e.conn.CloseWrite() }
+func (e *connEnd) cut()       { e.conn.Close() }
+
+// streamEnd is a stream that has become one end of a tunnel.
+type streamEnd struct{ stream core.Stream }
+
+func newStreamEnd(s core.Stream, idle int64) streamEnd {
+	s.OpenTunnel(time.Duration(idle))
+	return streamEnd{s}
+}
+
+func (e streamEnd) receive() ([]byte, error) { return e.stream.Receive() }
+func (e streamEnd) release()                 { e.stream.Release() }
+func (e streamEnd) cut()                     { e.stream.Cancel() }
+
+func (e streamEnd) send(p []byte) error {
+	if err := e.stream.Send(p); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (e streamEnd) closeSend() {
+	if e.stream.CloseSend() != nil {
+		e.stream.Cancel()
+	}
 }

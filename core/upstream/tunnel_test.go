@@ -46,7 +46,7 @@ func upgrading(t *testing.T, idle time.Duration, f func(c *net.TCPConn, r io.Rea
 		work.Wait()
 	})
 	set := defaults()
-	set.Idle = idle
+	set.Tunnel = idle
 	h := newHost(t, 1, set, memberOf(ln, 1))
 	c := h.dial(0)
 	c.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n")

@@ -20,6 +20,8 @@ import (
 type Settings struct {
 	Connect, Header, Idle time.Duration // timeouts; each above zero
 	Total                 time.Duration // 0: none
+	Tunnel                time.Duration // without a byte either way; above zero
+	TunnelLife            time.Duration // of a tunnel; 0: as long as it likes
 	MaxConnections        int           // to one endpoint, all loops together; 0: no limit
 	MaxPending            int           // requests that wait for a connection, all loops together
 	QueueTimeout          time.Duration

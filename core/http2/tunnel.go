@@ -1,0 +1,42 @@
+package http2
+
+import (
+	"io"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
+)
+
+// What follows makes a stream of either side one end of a tunnel (core.Stream).
+
+// OpenTunnel prepares for bytes both ways. A wait ends after idle.
+func (t *stream) OpenTunnel(idle time.Duration) {
+	t.receiveTimeout, t.sendTimeout, t.until = int64(idle), int64(idle), 0
+}
+
+// Receive gives what the peer has sent, and waits for it: loop.ErrTimeout when nothing comes, io.EOF after its end. The bytes are
+// valid until Release.
+func (t *stream) Receive() ([]byte, error) {
+	p, err := t.next()
+	switch {
+	case err != nil && err == error(t.conn.blame.slowSender):
+		return nil, loop.ErrTimeout
+	case err == nil && p.Last && p.Start == p.End:
+		return nil, io.EOF
+	}
+	return p.Bytes(), err
+}
+
+// Send sends bytes.
+func (t *stream) Send(p []byte) *core.Error { return t.sendData(p, false) }
+
+// CloseSend tells the peer that nothing more comes.
+func (t *stream) CloseSend() *core.Error { return t.sendData(nil, true) }
+
+// Cancel ends the stream, both ways.
+func (t *stream) Cancel() {
+	if t.gone == nil {
+		t.conn.cut(t.id, CodeCancel, t.conn.blame.gone)
+	}
+}
