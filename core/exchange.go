@@ -57,13 +57,15 @@ type Client struct {
 	Via     []byte         // the peer's address as text
 	Trusted bool           // the peer is a proxy whose forwarding headers are believed
 	TLS     *TLS           // nil: the connection is not encrypted
+	Conn    *loop.Conn     // the connection below, which others may use too; for its identity and its addresses
 }
 
 // Origin is what a connection shows of the client behind it.
 type Origin struct {
 	Peer netip.AddrPort // who connected, or whom the PROXY header named; zero for a unix socket
 	TLS  *TLS           // nil: not encrypted
-	text []byte         // Peer's address, once it was asked for
+	Conn *loop.Conn
+	text []byte // Peer's address, once it was asked for
 }
 
 // Identify tells x of its client. A trusted proxy may say more later.
@@ -71,7 +73,7 @@ func (o *Origin) Identify(x *Exchange) {
 	if o.text == nil && o.Peer.IsValid() {
 		o.text = o.Peer.Addr().AppendTo(nil)
 	}
-	x.Client = Client{Peer: o.Peer, Addr: o.Peer.Addr(), Text: o.text, Via: o.text, TLS: o.TLS}
+	x.Client = Client{Peer: o.Peer, Addr: o.Peer.Addr(), Text: o.text, Via: o.text, TLS: o.TLS, Conn: o.Conn}
 }
 
 // Times are instants of an exchange on the loop's clock, in nanoseconds; 0: not reached. What lies between Sent and Head

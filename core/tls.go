@@ -4,6 +4,7 @@ package core
 type TLS struct {
 	Version    uint16 // as in crypto/tls
 	ServerName string // that the client asked for (SNI), in lower case; "": none
+	Resumed    bool   // by a ticket
 	ClientCert []byte // the client's verified certificate as Client-Cert wants it (RFC 9440, 2.2); nil: it showed none
 
 	// Names say for which hosts a connection may be used; nil: for all.

@@ -184,6 +184,12 @@ func settings(u *config.Upstream, t *upstreamTLS) *upstream.Settings {
 		RequestsPerConnection: u.Pool.RequestsPerConnection,
 		ReplayBytes:           u.ReplayBytes,
 	}
+	switch u.Proxy {
+	case "v1":
+		s.Proxy = upstream.ProxyV1
+	case "v2":
+		s.Proxy = upstream.ProxyV2
+	}
 	if t != nil {
 		s.TLS = t.config
 	}

@@ -126,6 +126,7 @@ type Upstream struct {
 	Resolve     time.Duration // between resolutions of names; 10s, at least 1s
 	ReplayBytes int           // a request body up to this size can be sent again to a second connection; 16KiB, at most 64KiB
 	TLS         *UpstreamTLS  // nil: not encrypted
+	Proxy       string        // version of the PROXY header that each connection begins with: v1, v2; "": none
 }
 
 // Endpoint is one address of an upstream; a name may stand for several.

@@ -201,6 +201,9 @@ func (w *dumper) upstream(u *Upstream) {
 		formatDuration(t.Connect), formatDuration(t.Header), formatDuration(t.Idle), formatDuration(t.Total))
 	w.line("resolve: %s", formatDuration(u.Resolve))
 	w.line("replay_bytes: %s", formatSize(int64(u.ReplayBytes)))
+	if u.Proxy != "" {
+		w.line("proxy_protocol: %s", u.Proxy)
+	}
 	if u.TLS != nil {
 		w.block("tls:", func() { w.upstreamTLS(u.TLS) })
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls proxy_protocol"
 	maxEndpoints   = 10_000 // of one upstream
 	maxReplayBytes = 64 << 10
 )
@@ -52,6 +52,8 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 		case "endpoints":
 			hasEndpoints = true
 			d.endpoints(key, v, u)
+		case "proxy_protocol":
+			d.word(key, v, "v1 v2", &u.Proxy)
 		case "balance":
 			d.word(key, v, "round_robin", &u.Balance)
 		case "pool":

@@ -66,7 +66,7 @@ func (s *Server) Counters() Counters {
 
 // NewConn gives the handler of a connection just accepted. early is what was already read from it.
 func (s *Server) NewConn(c *loop.Conn, p Port, peer netip.AddrPort, tls *core.TLS, early []byte) loop.Handler {
-	h := &conn{server: s, raw: c, port: p, origin: core.Origin{Peer: peer, TLS: tls}, held: s.hold(early)}
+	h := &conn{server: s, raw: c, port: p, origin: core.Origin{Peer: peer, TLS: tls, Conn: c}, held: s.hold(early)}
 	h.open()
 	s.conns[h] = struct{}{}
 	return h

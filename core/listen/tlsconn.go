@@ -113,6 +113,7 @@ func (t *TLS) secured(s *cryptotls.ConnectionState) *core.TLS {
 		Version:    s.Version,
 		ServerName: strings.TrimSuffix(strings.ToLower(s.ServerName), "."),
 		Names:      t.Names,
+		Resumed:    s.DidResume,
 	}
 	if len(s.VerifiedChains) > 0 {
 		secured.ClientCert = append(base64.StdEncoding.AppendEncode([]byte{':'}, s.PeerCertificates[0].Raw), ':')

@@ -149,11 +149,14 @@ func (s *share) find(x *core.Exchange, set *Settings, fresh bool) (*conn, *Endpo
 		e := picked.State.(*Endpoint)
 		x.Sent.Endpoint = picked
 		if !fresh {
-			if c := s.reuse(e); c != nil {
+			if c := s.reuse(e, x); c != nil {
 				return c, e, nil
 			}
 		}
 		if e.take(set) {
+			return nil, e, nil
+		}
+		if e.proxy != ProxyNone && s.evict(e, set) {
 			return nil, e, nil
 		}
 		full = true

@@ -12,9 +12,11 @@ type conn struct {
 	raw       *loop.Conn
 	transport Transport
 	served    int
+	owner     owner   // whom alone it may serve, where it began with a PROXY header
 	promised  *waiter // whose it will be when it runs; the connection is idle until then
 	inUse     bool
 	spare     bool // its place is for another loop's exchanges
+	evicted   bool // its place is whoever's who closed it
 	gone      bool
 }
 
@@ -54,24 +56,26 @@ func (c *conn) Closed(*loop.Conn) {
 			}
 		}
 	}
-	if c.spare {
+	switch {
+	case c.evicted:
+	case c.spare:
 		c.share.free(c.endpoint)
-	} else {
+	default:
 		c.share.release(c.endpoint)
 	}
 }
 
 func (c *conn) shareOf() *endpointShare { return &c.endpoint.shares[c.share.worker.Loop.Index()] }
 
-// reuse gives an idle connection to e, nil when there is none.
-func (s *share) reuse(e *Endpoint) *conn {
+// reuse gives an idle connection to e that may serve x, nil when there is none.
+func (s *share) reuse(e *Endpoint, x *core.Exchange) *conn {
 	sh := &e.shares[s.worker.Loop.Index()]
-	n := len(sh.idle)
-	if n == 0 {
+	i := e.position(sh.idle, x)
+	if i < 0 {
 		return nil
 	}
-	c := sh.idle[n-1]
-	sh.idle = sh.idle[:n-1]
+	c := sh.idle[i]
+	sh.idle = append(sh.idle[:i], sh.idle[i+1:]...)
 	c.use()
 	return c
 }
@@ -113,6 +117,12 @@ func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error
 		return nil, err
 	}
 	c.raw = raw
+	if e.proxy != ProxyNone {
+		if err = c.announce(x, x.DeadlineIn(int64(set.Connect))); err != nil {
+			raw.Close()
+			return nil, err
+		}
+	}
 	if e.tls != nil {
 		if err = secure(raw, e, x.DeadlineIn(int64(set.Connect))); err != nil {
 			raw.Close()
@@ -152,6 +162,9 @@ func (c *conn) Finish(x *core.Exchange) {
 	c.served++
 	keep := c.transport.Finish(x) && (set.RequestsPerConnection == 0 || c.served < set.RequestsPerConnection)
 	sh := c.shareOf()
+	if keep && c.endpoint.proxy != ProxyNone {
+		c.share.makeRoom(c.endpoint, set)
+	}
 	switch {
 	case !keep, sh.retired, c.share.worker.Draining(), len(sh.idle) >= set.IdlePerLoop:
 		c.raw.Close()

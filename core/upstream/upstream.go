@@ -27,6 +27,7 @@ type Settings struct {
 	RequestsPerConnection int // 0: no limit
 	ReplayBytes           int
 	TLS                   *cryptotls.Config // nil: not encrypted. Without a ServerName each endpoint's own is asked for
+	Proxy                 ProxyVersion      // of the header that connections begin with, before TLS
 }
 
 // Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.
@@ -68,6 +69,7 @@ type Endpoint struct {
 	address loop.Address
 	host    []byte // its name as a Host field
 	tls     *cryptotls.Config
+	proxy   ProxyVersion
 	name    string          // the same without the port: what its certificate must be for
 	open    atomic.Int32    // connections, on all loops
 	shares  []endpointShare // by loop
@@ -118,7 +120,7 @@ type Member struct {
 // Idle is the number of connections to e that no exchange uses, on the loop of that index; called on that loop.
 func (e *Endpoint) Idle(index int) int { return len(e.shares[index].idle) }
 
-// Assign makes members the endpoints of u. Those whose address and TLS stay keep their connections; those that go finish what is
+// Assign makes members the endpoints of u. Those whose address, TLS and PROXY header stay keep their connections; those that go finish what is
 // under way. It may be called from any goroutine but a loop's, by one at a time; apply runs a function on the loop of each worker,
 // or at once while the loops do not run yet.
 func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())) {
@@ -130,7 +132,7 @@ func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())
 	used := map[*Endpoint]bool{}
 	for _, m := range members {
 		e := old[m.Address]
-		if e == nil || used[e] || e.Weight != m.Weight || e.Name != m.Name || e.tls != u.Settings().TLS {
+		if e == nil || used[e] || e.Weight != m.Weight || e.Name != m.Name || e.tls != u.Settings().TLS || e.proxy != u.Settings().Proxy {
 			e = u.newEndpoint(m)
 		}
 		used[e] = true
@@ -162,7 +164,8 @@ func (u *Upstream) Retire(apply func(w *core.Worker, f func())) {
 }
 
 func (u *Upstream) newEndpoint(m Member) *Endpoint {
-	e := &Endpoint{address: m.Address, tls: u.Settings().TLS, shares: make([]endpointShare, len(u.shares))}
+	set := u.Settings()
+	e := &Endpoint{address: m.Address, tls: set.TLS, proxy: set.Proxy, shares: make([]endpointShare, len(u.shares))}
 	e.host = []byte(m.Name)
 	if m.Address.Path != "" {
 		e.host = []byte("localhost")
