@@ -28,6 +28,7 @@ type Exchange struct {
 	BodyLimit   int64 // bytes of the request body; 0: none
 	ReplayLimit int   // bytes of a request body that are kept for a second attempt
 	Uploading   bool  // the request body is on its way beside the answer
+	Passed      bool  // the client's TLS was passed through: there is no request, and bodies are what passed either way
 
 	Times Times
 	Sent  Sent
@@ -131,7 +132,7 @@ func (x *Exchange) reset() {
 	x.Listener, x.Snapshot, x.Downstream = nil, nil, nil
 	x.Client = Client{}
 	x.Route, x.Params, x.Attempt, x.Upstream = nil, nil, lb.Attempt{}, nil
-	x.Deadline, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading = 0, nil, 0, 0, false
+	x.Deadline, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading, x.Passed = 0, nil, 0, 0, false, false
 	x.Times, x.Sent, x.RequestID = Times{}, Sent{}, nil
 	x.local.text, x.reached = "", 0
 	x.replay.reset()

@@ -2,7 +2,7 @@ package core
 
 // TLS is what the handshake of a client's connection came to. It is of the connection's loop.
 type TLS struct {
-	Version    uint16 // as in crypto/tls
+	Version    uint16 // as in crypto/tls; 0: it is passed through, and only the server name is known
 	ServerName string // that the client asked for (SNI), in lower case; "": none
 	Resumed    bool   // by a ticket
 	ClientCert []byte // the client's verified certificate as Client-Cert wants it (RFC 9440, 2.2); nil: it showed none

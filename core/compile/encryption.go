@@ -74,11 +74,18 @@ func encrypt(spec *config.Listener, before *Encryption, loops int, log *slog.Log
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Pos, err)
 	}
-	e.settings = &listen.TLS{Config: c, Names: e.Store, Timeout: t.Timeout, Handshakes: t.Handshakes}
-	if t.Rate > 0 {
-		e.settings.Rate = max(t.Rate/max(loops, 1), 1)
-	}
+	e.settings = &listen.TLS{Config: c, Timeout: t.Timeout, Handshakes: t.Handshakes}
+	e.settings.Names = &served{e.Store, e.settings}
+	e.settings.Rate = ratePerLoop(t.Rate, loops)
 	return e, nil
+}
+
+// ratePerLoop is a loop's part of a rate; 0: no limit.
+func ratePerLoop(rate, loops int) int {
+	if rate == 0 {
+		return 0
+	}
+	return max(rate/max(loops, 1), 1)
 }
 
 // ticketScope keeps a session from being resumed where other clients are let in than where it was made.

@@ -52,6 +52,9 @@ func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) 
 		}
 		targets = append(targets, upstream.Target{Upstream: d.upstream, Weight: t.Weight})
 	}
+	if spec.Passthrough {
+		return upstream.NewPassthrough(targets, len(r.workers)), nil
+	}
 	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)), nil
 }
 

@@ -162,9 +162,12 @@ type Route struct {
 	Priority int     // higher wins over every other rule; 0
 
 	// The action, exactly one of:
-	To       []Target
+	To       []Target // with Passthrough: where connections go whose TLS is not ended here
 	Respond  *Respond
 	Redirect *Redirect
+
+	// Passthrough: the matches are of server names, on listeners with TLS, and the route has no requests.
+	Passthrough bool
 
 	// How the request is changed for the upstream; at most one of the three paths.
 	StripPrefix   string

@@ -112,7 +112,9 @@ func (w *dumper) listener(l *Listener) {
 	w.line("merge_slashes: %t", l.MergeSlashes)
 	w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s, client_cert: %t }",
 		f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)), f.ClientCert)
-	w.line("protocols: [%s]", strings.Join(l.Protocols.names(), ", "))
+	if names := l.Protocols.names(); len(names) > 0 {
+		w.line("protocols: [%s]", strings.Join(names, ", "))
+	}
 	if l.TLS != nil {
 		w.block("tls:", func() { w.tls(l.TLS) })
 	}
@@ -159,6 +161,20 @@ func (w *dumper) upstreamTLS(t *UpstreamTLS) {
 }
 
 func (w *dumper) tls(t *TLS) {
+	if t.Passthrough {
+		w.line("passthrough: true")
+	} else {
+		w.tlsEnd(t)
+	}
+	w.line("handshakes: %d", t.Handshakes)
+	if t.Rate > 0 {
+		w.line("handshake_rate: %d/s", t.Rate)
+	}
+	w.line("timeout: %s", formatDuration(t.Timeout))
+}
+
+// tlsEnd writes how TLS is ended here.
+func (w *dumper) tlsEnd(t *TLS) {
 	w.block("certificates:", func() {
 		for i := range t.Certificates {
 			w.line("- %s", t.Certificates[i].text())
@@ -172,11 +188,6 @@ func (w *dumper) tls(t *TLS) {
 	if a := t.ClientAuth; a != nil {
 		w.line("client_auth: { mode: %s, ca: %s, crl: %s }", a.Mode, quote(a.CA), quoteList(a.CRL))
 	}
-	w.line("handshakes: %d", t.Handshakes)
-	if t.Rate > 0 {
-		w.line("handshake_rate: %d/s", t.Rate)
-	}
-	w.line("timeout: %s", formatDuration(t.Timeout))
 	switch k := &t.Tickets; {
 	case k.Off:
 		w.line("tickets: false")
@@ -220,7 +231,11 @@ func (w *dumper) route(r *Route) {
 		w.line("priority: %d", r.Priority)
 	}
 	if len(r.To) > 0 {
-		w.block("to:", func() {
+		key := "to:"
+		if r.Passthrough {
+			key = "passthrough:"
+		}
+		w.block(key, func() {
 			for _, t := range r.To {
 				w.line("%s: %d", quote(t.Upstream), t.Weight)
 			}
@@ -241,7 +256,7 @@ func (w *dumper) route(r *Route) {
 	if a := r.Rewrite; a != nil {
 		w.line("rewrite: { pattern: %s, to: %s }", quote(a.Pattern.String()), quote(a.To))
 	}
-	if len(r.To) > 0 {
+	if len(r.To) > 0 && !r.Passthrough {
 		w.line("host: %s", quote(r.Host))
 	}
 	if r.Timeout != time.Duration(0) {

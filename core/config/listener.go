@@ -100,6 +100,10 @@ func (d *decoder) protocols(key string, n ast.Node, p *Protocols) {
 // checkProtocols gives a listener that names no protocol those of its kind; n is what it named.
 func (d *decoder) checkProtocols(n ast.Node, l *Listener) {
 	switch p := &l.Protocols; {
+	case l.passesOnly():
+		if *p = (Protocols{}); n != nil {
+			d.problem(n, "", "%q has no meaning where TLS is passed through", "protocols")
+		}
 	case n == nil:
 		*p = Protocols{H1: true, H2: l.TLS != nil}
 	case l.TLS == nil && p.H2:

@@ -80,6 +80,9 @@ func (r *ration) take(turn int64) bool {
 func (h *tlsConn) Serve(c *loop.Conn) {
 	p := h.port
 	h.began = true
+	if h.tls.Passed != nil && !h.sort(c) {
+		return
+	}
 	for !p.shaking.take(c.Loop().Turned()) {
 		c.Loop().Yield()
 		if c.Closed() {

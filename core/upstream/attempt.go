@@ -156,7 +156,7 @@ func (s *share) find(x *core.Exchange, set *Settings, fresh bool) (*conn, *Endpo
 		if e.take(set) {
 			return nil, e, nil
 		}
-		if e.proxy != ProxyNone && s.evict(e, set) {
+		if (fresh || e.proxy != ProxyNone) && s.evict(e, set) {
 			return nil, e, nil
 		}
 		full = true

@@ -105,8 +105,8 @@ func (e *Endpoint) over(set *Settings) bool {
 	return set.MaxConnections > 0 && int(e.open.Load()) > set.MaxConnections
 }
 
-// dial makes a connection to e, which is counted already.
-func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error) {
+// open connects to e, which is counted already, without TLS or a transport.
+func (s *share) open(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error) {
 	c := &conn{share: s, endpoint: e, inUse: true}
 	e.shares[s.worker.Loop.Index()].active++
 	raw, err := s.worker.Loop.Dial(e.address, c, x.DeadlineIn(int64(set.Connect)))
@@ -123,13 +123,22 @@ func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error
 			return nil, err
 		}
 	}
+	return c, nil
+}
+
+// dial makes a connection to e, which is counted already.
+func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error) {
+	c, err := s.open(x, e, set)
+	if err != nil {
+		return nil, err
+	}
 	if e.tls != nil {
-		if err = secure(raw, e, x.DeadlineIn(int64(set.Connect))); err != nil {
-			raw.Close()
+		if err = secure(c.raw, e, x.DeadlineIn(int64(set.Connect))); err != nil {
+			c.raw.Close()
 			return nil, err
 		}
 	}
-	c.transport = s.upstream.speak(s.worker, raw)
+	c.transport = s.upstream.speak(s.worker, c.raw)
 	return c, nil
 }
 
