@@ -16,6 +16,8 @@ type TLS struct {
 type Names interface {
 	// ServesName says whether a connection for serverName may be used for host as well.
 	ServesName(serverName, host string) bool
+	// AsksCert says whether a client that asks for serverName, "" for none, is asked for a certificate.
+	AsksCert(serverName string) bool
 }
 
 // serves says whether a request for this authority may come on the connection (RFC 9110, 7.4 and 15.5.20).

@@ -5,7 +5,6 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
-	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/tls"
 )
 
@@ -27,18 +26,4 @@ func (c *Compiled) pass(spec *config.Route, target *core.Route) error {
 		}
 	}
 	return nil
-}
-
-// served says for which hosts a listener's connections may be used. Immutable once all routes have been compiled.
-type served struct {
-	store    *tls.Store
-	settings *listen.TLS
-}
-
-// ServesName implements core.Names: a host whose TLS is passed through is served by nobody here, whatever certificate covers it.
-func (s *served) ServesName(serverName, host string) bool {
-	if _, passed := s.settings.Passed.Find(host); passed {
-		return false
-	}
-	return s.store.ServesName(serverName, host)
 }

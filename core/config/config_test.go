@@ -39,6 +39,12 @@ func bare(cfg *Config) *Config {
 			if t.ClientAuth != nil {
 				clear(&t.ClientAuth.Pos)
 			}
+			for j := range t.Policies {
+				clear(&t.Policies[j].Pos)
+				if a := t.Policies[j].ClientAuth; a != nil {
+					clear(&a.Pos)
+				}
+			}
 		}
 	}
 	for i := range cfg.Upstreams {

@@ -185,8 +185,15 @@ func (w *dumper) tlsEnd(t *TLS) {
 	}
 	w.line("unknown: %s", t.Unknown)
 	w.line("min_version: %s", quote(t.MinVersion))
-	if a := t.ClientAuth; a != nil {
-		w.line("client_auth: { mode: %s, ca: %s, crl: %s }", a.Mode, quote(a.CA), quoteList(a.CRL))
+	if t.ClientAuth != nil {
+		w.clientAuth(t.ClientAuth)
+	}
+	if len(t.Policies) > 0 {
+		w.block("policies:", func() {
+			for i := range t.Policies {
+				w.item(func() { w.tlsPolicy(&t.Policies[i]) })
+			}
+		})
 	}
 	switch k := &t.Tickets; {
 	case k.Off:
@@ -196,6 +203,14 @@ func (w *dumper) tlsEnd(t *TLS) {
 	default:
 		w.line("tickets: { rotate: %s }", formatDuration(k.Rotate))
 	}
+}
+
+func (w *dumper) clientAuth(a *ClientAuth) {
+	if len(a.CRL) == 0 {
+		w.line("client_auth: { mode: %s, ca: %s }", a.Mode, quote(a.CA))
+		return
+	}
+	w.line("client_auth: { mode: %s, ca: %s, crl: %s }", a.Mode, quote(a.CA), quoteList(a.CRL))
 }
 
 func (w *dumper) upstream(u *Upstream) {

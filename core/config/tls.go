@@ -21,6 +21,7 @@ type TLS struct {
 	Rate         int           // handshakes a second, all loops together; 0: no limit
 	Timeout      time.Duration // of a handshake; 10s
 	Tickets      Tickets
+	Policies     []TLSPolicy // for some server names, instead of the above
 	// Passthrough: none is ended here, and of the above only Handshakes, Rate and Timeout hold, for the wait for a server name.
 	Passthrough bool
 }
@@ -63,7 +64,7 @@ type UpstreamTLS struct {
 const (
 	upstreamTLSKeys = "ca server_name pins certificate min_version insecure_skip_verify"
 
-	tlsKeys         = "passthrough certificates default unknown min_version client_auth handshakes handshake_rate timeout tickets"
+	tlsKeys         = "passthrough certificates default unknown min_version client_auth handshakes handshake_rate timeout tickets policies"
 	maxPEMBytes     = 1 << 20
 	maxTicketSecret = 4 << 10
 )
@@ -75,6 +76,7 @@ func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 		return
 	}
 	named := false
+	var policies ast.Node
 	var ends []written // what is of TLS that is ended here
 	ok := d.mapping(key, n, tlsKeys, func(key string, k, v ast.Node) bool {
 		switch key {
@@ -104,6 +106,8 @@ func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 			d.duration(key, v, time.Millisecond, &t.Timeout)
 		case "tickets":
 			d.tickets(key, v, &t.Tickets)
+		case "policies":
+			policies = v
 		default:
 			return false
 		}
@@ -114,6 +118,9 @@ func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 			d.problemAt(w.pos, "drop it, or pass single names through by routes with passthrough:", "%q has no meaning beside %q: no TLS is ended here", w.key, "passthrough")
 		}
 		named = true
+	}
+	if policies != nil {
+		d.policies("policies", policies, t)
 	}
 	if ok && !named {
 		d.problem(n, "add certificates: [{ cert: site.pem, key: site.key }]", "%q has no %q", key, "certificates")
