@@ -7,6 +7,8 @@ type TLS struct {
 	Resumed    bool   // by a ticket
 	ClientCert []byte // the client's verified certificate as Client-Cert wants it (RFC 9440, 2.2); nil: it showed none
 
+	Identity *Identity // of that certificate
+
 	// Names say for which hosts a connection may be used; nil: for all.
 	Names  Names
 	served []byte // the host that was asked for last, if it is one of them

@@ -79,7 +79,7 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 			if err != nil {
 				return nil, err
 			}
-			c.Encrypted[e.Listener], s.TLS = e, e.settings
+			c.Encrypted[e.Listener], s.TLS, s.Listener.Names = e, e.settings, e.settings.Names
 		}
 		c.Listeners = append(c.Listeners, s)
 		c.Snapshot.Listeners = append(c.Snapshot.Listeners, s.Listener)

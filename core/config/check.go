@@ -27,6 +27,7 @@ func (l *loader) check() {
 	l.checkRedirects()
 	l.checkMatched()
 	l.checkPassthrough(partial)
+	l.checkClientCerts()
 	if !partial {
 		l.checkReach()
 	}

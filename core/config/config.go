@@ -175,9 +175,10 @@ type Route struct {
 	Rewrite       *Rewrite
 	Host          string // preserve, upstream or a host name
 
-	Timeout   time.Duration // whole exchange; 0: the upstream's
-	BodyBytes *int64        // instead of the listener's limit
-	LogSample *float64      // instead of AccessLog.Sample
+	Timeout    time.Duration // whole exchange; 0: the upstream's
+	ClientCert *ClientCert   // nil: requests need none
+	BodyBytes  *int64        // instead of the listener's limit
+	LogSample  *float64      // instead of AccessLog.Sample
 }
 
 // Match is a set of conditions that must all hold.

@@ -63,6 +63,9 @@ func bare(cfg *Config) *Config {
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		clear(&r.Pos)
+		if r.ClientCert != nil {
+			clear(&r.ClientCert.Pos)
+		}
 		for j := range r.To {
 			clear(&r.To[j].Pos)
 		}

@@ -280,6 +280,9 @@ func (w *dumper) route(r *Route) {
 	if r.BodyBytes != nil {
 		w.line("body_bytes: %s", formatSize(*r.BodyBytes))
 	}
+	if r.ClientCert != nil {
+		w.clientCert(r.ClientCert)
+	}
 	if r.LogSample != nil {
 		w.line("log_sample: %s", formatShare(*r.LogSample))
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	routeKeys = "name match priority to passthrough respond redirect strip_prefix replace_prefix rewrite host timeout body_bytes log_sample"
+	routeKeys = "name match priority to passthrough respond redirect strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert"
 
 	maxPriority  = 1_000_000
 	maxRouteName = 256 // bytes
@@ -86,6 +86,9 @@ func (d *decoder) route(n ast.Node) {
 			parts.requests = append(parts.requests, written{key, d.at(k)})
 			r.BodyBytes = new(int64)
 			d.size(key, v, 0, maxBodyBytes, r.BodyBytes)
+		case "client_cert":
+			parts.requests = append(parts.requests, written{key, d.at(k)})
+			d.clientCert(key, v, &r)
 		case "log_sample":
 			r.LogSample = new(float64)
 			d.share(key, v, r.LogSample)

@@ -4,11 +4,13 @@ import (
 	cryptotls "crypto/tls"
 	"encoding/base64"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/tls"
 )
 
 // tlsConn shakes hands on a connection and then gives it to the protocol that was agreed on.
@@ -118,10 +120,20 @@ func (t *TLS) secured(s *cryptotls.ConnectionState) *core.TLS {
 		Names:      t.Names,
 		Resumed:    s.DidResume,
 	}
-	if len(s.VerifiedChains) > 0 {
+	if id, ok := tls.PeerIdentity(*s); ok {
+		secured.Identity = &core.Identity{Subject: id.Subject, CommonName: id.CommonName, Fingerprint: id.Fingerprint,
+			Names: slices.Concat(lowered(id.DNSNames), id.URIs, id.Emails, id.Addresses)}
 		secured.ClientCert = append(base64.StdEncoding.AppendEncode([]byte{':'}, s.PeerCertificates[0].Raw), ':')
 	}
 	return secured
+}
+
+func lowered(names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = strings.ToLower(n)
+	}
+	return out
 }
 
 // fail counts a handshake that came to nothing, by whose patience ended.

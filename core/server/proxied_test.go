@@ -160,7 +160,7 @@ routes: [{ match: "/*", to: up }]
 		u.mu.Unlock()
 		ssl := "\x01\x00\x00\x00\x01\x21\x00\x07TLSv1.3"
 		if http2 {
-			ssl = "\x07\x00\x00\x00\x00\x21\x00\x07TLSv1.3"
+			ssl = "\x07\x00\x00\x00\x00\x21\x00\x07TLSv1.3\x22\x00\x06client"
 		}
 		if got.destination != g.addr || string(got.tlvs[0x02]) != "a.test" || !bytes.Equal(got.tlvs[0x20], []byte(ssl)) {
 			t.Errorf("HTTP/2 %v: %+v, want %s, a.test and %q", http2, got, g.addr, ssl)

@@ -148,6 +148,7 @@ const (
 	tlvAuthority  = 0x02
 	tlvSSL        = 0x20
 	tlvSSLVersion = 0x21
+	tlvSSLCN      = 0x22
 
 	sslClient         = 0x01 // the client came over TLS
 	sslCertConnection = 0x02 // and showed a certificate on this connection
@@ -202,12 +203,18 @@ func appendSecured(b []byte, t *core.TLS) []byte {
 	start := len(b) - 1
 	b = binary.BigEndian.AppendUint32(b, verify)
 	b = appendTLV(b, tlvSSLVersion, version)
+	if id := t.Identity; id != nil && id.CommonName != "" && len(id.CommonName) <= maxTLV {
+		b = appendTLV(b, tlvSSLCN, id.CommonName) // whole or not at all: a part may be somebody else's name
+	}
 	binary.BigEndian.PutUint16(b[start-2:], uint16(len(b)-start))
 	return b
 }
 
-// appendTLV writes a type, a length and a value of at most 255 bytes.
+// maxTLV bounds what of a client's choosing goes into a header.
+const maxTLV = 255
+
+// appendTLV writes a type, a length and a value of at most maxTLV bytes.
 func appendTLV(b []byte, kind byte, value string) []byte {
-	value = value[:min(len(value), 255)]
+	value = value[:min(len(value), maxTLV)]
 	return append(append(b, kind, 0, byte(len(value))), value...)
 }

@@ -44,6 +44,10 @@ func TestProxyHeader(t *testing.T) {
 	f(ProxyV2, v4, start+"\x21\x11\x00\x1e"+addresses+"\x20\x00\x0f\x07\x00\x00\x00\x00\x21\x00\x07TLSv1.2")
 	v4.TLS.Resumed = true
 	f(ProxyV2, v4, start+"\x21\x11\x00\x1e"+addresses+"\x20\x00\x0f\x05\x00\x00\x00\x00\x21\x00\x07TLSv1.2")
+	v4.TLS.Identity = &core.Identity{CommonName: "me"}
+	f(ProxyV2, v4, start+"\x21\x11\x00\x23"+addresses+"\x20\x00\x14\x05\x00\x00\x00\x00\x21\x00\x07TLSv1.2\x22\x00\x02me")
+	v4.TLS.Identity = &core.Identity{CommonName: strings.Repeat("x", 256)} // not a part of it
+	f(ProxyV2, v4, start+"\x21\x11\x00\x1e"+addresses+"\x20\x00\x0f\x05\x00\x00\x00\x00\x21\x00\x07TLSv1.2")
 	v4.TLS = &core.TLS{ServerName: "a.test"} // passed through
 	f(ProxyV2, v4, start+"\x21\x11\x00\x15"+addresses+"\x02\x00\x06a.test")
 }
