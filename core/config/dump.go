@@ -108,12 +108,12 @@ func (w *dumper) listener(l *Listener) {
 	if l.Redirect != "" {
 		w.line("redirect: %s", quote(l.Redirect))
 	}
-	w.line("half_close: %t", l.HalfClose)
-	w.line("merge_slashes: %t", l.MergeSlashes)
-	w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s, client_cert: %t }",
-		f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)), f.ClientCert)
-	if names := l.Protocols.names(); len(names) > 0 {
-		w.line("protocols: [%s]", strings.Join(names, ", "))
+	if !l.passesOnly() {
+		w.line("half_close: %t", l.HalfClose)
+		w.line("merge_slashes: %t", l.MergeSlashes)
+		w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s, client_cert: %t }",
+			f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)), f.ClientCert)
+		w.line("protocols: [%s]", strings.Join(l.Protocols.names(), ", "))
 	}
 	if l.TLS != nil {
 		w.block("tls:", func() { w.tls(l.TLS) })

@@ -58,6 +58,7 @@ func (l *Listener) passesOnly() bool { return l.TLS != nil && l.TLS.Passthrough 
 func (l *loader) checkPassthrough(partial bool) {
 	passing := make([]bool, len(l.cfg.Listeners))
 	first := map[string]Pos{} // by listener and name
+	policies := l.policyNames()
 	for i := range l.cfg.Routes {
 		r := &l.cfg.Routes[i]
 		if !r.Passthrough {
@@ -66,6 +67,12 @@ func (l *loader) checkPassthrough(partial bool) {
 		}
 		for j := range r.Matches {
 			l.checkPassed(&r.Matches[j], passing, first)
+			for k := range l.cfg.Listeners {
+				ln := &l.cfg.Listeners[k]
+				if at, ok := policies[ln.Name+"\x00"+r.Matches[j].Host.String()]; ok && r.Matches[j].Passes(ln) {
+					l.problemAt(at, "drop it", "this policy names %q, whose TLS is passed through by route %q", r.Matches[j].Host, clip(r.Name))
+				}
+			}
 		}
 		for _, t := range r.To {
 			if u, ok := l.upstreams[t.Upstream]; ok && l.cfg.Upstreams[u].TLS != nil {
@@ -80,6 +87,24 @@ func (l *loader) checkPassthrough(partial bool) {
 				"listener %q passes TLS through, and no route says where to", ln.Name)
 		}
 	}
+}
+
+// policyNames are where the policies stand that name a server name, by listener and name.
+func (l *loader) policyNames() map[string]Pos {
+	names := map[string]Pos{}
+	for i := range l.cfg.Listeners {
+		ln := &l.cfg.Listeners[i]
+		if ln.TLS == nil {
+			continue
+		}
+		for j := range ln.TLS.Policies {
+			p := &ln.TLS.Policies[j]
+			for _, h := range p.Names {
+				names[ln.Name+"\x00"+h.String()] = p.Pos
+			}
+		}
+	}
+	return names
 }
 
 // checkPassed looks at one match of what is passed through.
