@@ -11,7 +11,9 @@
 // connects, Port.accepted counts it against the listener's caps, reads the PROXY header where one is required, makes the TLS
 // handshake (Conn.SecureServer: from then on the connection reads and writes through crypto/tls, and nobody else notices), and
 // asks the listen.Protocol, http1.Server.NewConn or http2.Server.NewConn, for the connection's handler. Then the connection is
-// idle: it has neither a coroutine nor a buffer until its first byte comes.
+// idle: it has neither a coroutine nor a buffer until its first byte comes. Where TLS may be passed through, tlsConn.sort looks at the
+// server name first (tls.ServerName), and upstream.Passthrough makes a passage of a connection that is not for us: the observer sees it
+// once it has ended, and the rest of this story is not its.
 //
 // Receive. On the first byte the loop runs the handler's Serve in a coroutine: plain code that yields to the loop wherever
 // it waits. receive reads into a buffer borrowed from the loop, ParseRequest reads the head in one pass into a Message and

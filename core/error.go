@@ -51,25 +51,28 @@ func BodyError(err error) *Error {
 
 // What the stages of the path may fail with. The parsers have their own list of bad requests.
 var (
-	ErrClientGone      = &Error{Reason: "client_gone", Close: true}
-	ErrClientSlow      = &Error{Reason: "client_slow", Close: true}
-	ErrNotFound        = &Error{Status: 404, Reason: "not_found"}
-	ErrMethod          = &Error{Status: 405, Reason: "method_not_allowed", Close: true}
-	ErrRequestTimeout  = &Error{Status: 408, Reason: "request_timeout", Close: true}
-	ErrBodyTooLarge    = &Error{Status: 413, Reason: "body_too_large", Close: true}
-	ErrExpectation     = &Error{Status: 417, Reason: "expectation_failed", Close: true}
-	ErrMisdirected     = &Error{Status: 421, Reason: "misdirected_request", Close: true}
-	ErrInternal        = &Error{Status: 500, Reason: "internal", Side: SideInternal, Close: true}
-	ErrConnectFailed   = &Error{Status: 502, Reason: "connect_failed", Side: SideUpstream, Retry: RetryUnsent}
-	ErrHandshakeFailed = &Error{Status: 502, Reason: "tls_failed", Side: SideUpstream, Retry: RetryUnsent}
-	ErrUpstreamReset   = &Error{Status: 502, Reason: "upstream_reset", Side: SideUpstream, Retry: RetryIfReused}
-	ErrUpstreamClosed  = &Error{Status: 502, Reason: "upstream_closed", Side: SideUpstream, Retry: RetryIfReused}
-	ErrRefused         = &Error{Status: 502, Reason: "upstream_refused", Side: SideUpstream, Retry: RetryRefused}
-	ErrBadResponse     = &Error{Status: 502, Reason: "bad_response", Side: SideUpstream}
-	ErrNoEndpoint      = &Error{Status: 503, Reason: "no_endpoint", Side: SideUpstream}
-	ErrQueueFull       = &Error{Status: 503, Reason: "queue_full", Side: SideUpstream}
-	ErrQueueTimeout    = &Error{Status: 503, Reason: "queue_timeout", Side: SideUpstream}
-	ErrConnectTimeout  = &Error{Status: 504, Reason: "connect_timeout", Side: SideUpstream, Retry: RetryUnsent}
-	ErrUpstreamTimeout = &Error{Status: 504, Reason: "upstream_timeout", Side: SideUpstream}
-	ErrStopping        = &Error{Status: 503, Reason: "stopping", Side: SideInternal, Close: true}
+	ErrClientGone          = &Error{Reason: "client_gone", Close: true}
+	ErrClientSlow          = &Error{Reason: "client_slow", Close: true}
+	ErrClientCert          = &Error{Status: 403, Reason: "client_cert_required"}
+	ErrClientCertDenied    = &Error{Status: 403, Reason: "client_cert_denied"}
+	ErrNotFound            = &Error{Status: 404, Reason: "not_found"}
+	ErrMethod              = &Error{Status: 405, Reason: "method_not_allowed", Close: true}
+	ErrRequestTimeout      = &Error{Status: 408, Reason: "request_timeout", Close: true}
+	ErrBodyTooLarge        = &Error{Status: 413, Reason: "body_too_large", Close: true}
+	ErrExpectation         = &Error{Status: 417, Reason: "expectation_failed", Close: true}
+	ErrClientCertElsewhere = &Error{Status: 421, Reason: "client_cert_required", Detail: "a new connection will be asked for one", Close: true}
+	ErrMisdirected         = &Error{Status: 421, Reason: "misdirected_request", Close: true}
+	ErrInternal            = &Error{Status: 500, Reason: "internal", Side: SideInternal, Close: true}
+	ErrConnectFailed       = &Error{Status: 502, Reason: "connect_failed", Side: SideUpstream, Retry: RetryUnsent}
+	ErrHandshakeFailed     = &Error{Status: 502, Reason: "tls_failed", Side: SideUpstream, Retry: RetryUnsent}
+	ErrUpstreamReset       = &Error{Status: 502, Reason: "upstream_reset", Side: SideUpstream, Retry: RetryIfReused}
+	ErrUpstreamClosed      = &Error{Status: 502, Reason: "upstream_closed", Side: SideUpstream, Retry: RetryIfReused}
+	ErrRefused             = &Error{Status: 502, Reason: "upstream_refused", Side: SideUpstream, Retry: RetryRefused}
+	ErrBadResponse         = &Error{Status: 502, Reason: "bad_response", Side: SideUpstream}
+	ErrNoEndpoint          = &Error{Status: 503, Reason: "no_endpoint", Side: SideUpstream}
+	ErrQueueFull           = &Error{Status: 503, Reason: "queue_full", Side: SideUpstream}
+	ErrQueueTimeout        = &Error{Status: 503, Reason: "queue_timeout", Side: SideUpstream}
+	ErrConnectTimeout      = &Error{Status: 504, Reason: "connect_timeout", Side: SideUpstream, Retry: RetryUnsent}
+	ErrUpstreamTimeout     = &Error{Status: 504, Reason: "upstream_timeout", Side: SideUpstream}
+	ErrStopping            = &Error{Status: 503, Reason: "stopping", Side: SideInternal, Close: true}
 )

@@ -30,6 +30,7 @@ type Exchange struct {
 	ReplayLimit int   // bytes of a request body that are kept for a second attempt
 	Uploading   bool  // the request body is on its way beside the answer
 	Moved       int64 // when anything of either body last came, on the loop's clock, as far as the protocol tells
+	Passed      bool  // the client's TLS was passed through: there is no request, and bodies are what passed either way
 
 	Times Times
 	Sent  Sent
@@ -59,13 +60,15 @@ type Client struct {
 	Via     []byte         // the peer's address as text
 	Trusted bool           // the peer is a proxy whose forwarding headers are believed
 	TLS     *TLS           // nil: the connection is not encrypted
+	Conn    *loop.Conn     // the connection below, which others may use too; for its identity and its addresses
 }
 
 // Origin is what a connection shows of the client behind it.
 type Origin struct {
 	Peer netip.AddrPort // who connected, or whom the PROXY header named; zero for a unix socket
 	TLS  *TLS           // nil: not encrypted
-	text []byte         // Peer's address, once it was asked for
+	Conn *loop.Conn
+	text []byte // Peer's address, once it was asked for
 }
 
 // Identify tells x of its client. A trusted proxy may say more later.
@@ -73,7 +76,7 @@ func (o *Origin) Identify(x *Exchange) {
 	if o.text == nil && o.Peer.IsValid() {
 		o.text = o.Peer.Addr().AppendTo(nil)
 	}
-	x.Client = Client{Peer: o.Peer, Addr: o.Peer.Addr(), Text: o.text, Via: o.text, TLS: o.TLS}
+	x.Client = Client{Peer: o.Peer, Addr: o.Peer.Addr(), Text: o.text, Via: o.text, TLS: o.TLS, Conn: o.Conn}
 }
 
 // Times are instants of an exchange on the loop's clock, in nanoseconds; 0: not reached. What lies between Sent and Head
@@ -147,7 +150,7 @@ func (x *Exchange) reset() {
 	x.Listener, x.Snapshot, x.Downstream = nil, nil, nil
 	x.Client = Client{}
 	x.Route, x.Params, x.Attempt, x.Upstream = nil, nil, lb.Attempt{}, nil
-	x.Deadline, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading, x.Moved = 0, nil, 0, 0, false, 0
+	x.Deadline, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading, x.Moved, x.Passed = 0, nil, 0, 0, false, 0, false
 	x.Times, x.Sent, x.RequestID = Times{}, Sent{}, nil
 	x.local.text, x.reached = "", 0
 	x.replay.reset()

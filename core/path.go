@@ -103,6 +103,12 @@ func (x *Exchange) route() Verdict {
 		return Respond
 	}
 	x.Route, x.reached = r, 0
+	if r.ClientCert != nil {
+		if err := r.ClientCert.check(x); err != nil {
+			x.Fail(err)
+			return Respond
+		}
+	}
 	if r.BodyLimit >= 0 {
 		x.BodyLimit = r.BodyLimit
 	}

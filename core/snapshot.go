@@ -18,13 +18,14 @@ type Router interface {
 
 // Route says what is done with the requests that it matches. Immutable.
 type Route struct {
-	Name      string
-	Metric    int // index of its counters, the same over reloads as long as the name is
-	Chain     Chain
-	Action    Action
-	BodyLimit int64   // -1: the listener's; 0: none
-	LogSample float64 // -1: the access log's own
-	Connect   bool    // it names the method CONNECT: a tunnel is wanted
+	Name       string
+	Metric     int // index of its counters, the same over reloads as long as the name is
+	Chain      Chain
+	Action     Action
+	BodyLimit  int64       // -1: the listener's; 0: none
+	LogSample  float64     // -1: the access log's own
+	ClientCert *ClientCert // nil: none is asked for
+	Connect    bool        // it names the method CONNECT: a tunnel is wanted
 }
 
 // Action answers an exchange: it leaves the answer in x.Response or fails it.
@@ -49,6 +50,7 @@ type Listener struct {
 	MergeSlashes bool
 	Before       Chain // runs before routing
 	Forward      Forward
+	Names        Names // of its TLS as it is now; nil: not encrypted, or passed through
 }
 
 // Forward is what the upstream is told of the client.

@@ -70,6 +70,12 @@ func (w *Worker) Serve(x *Exchange) { w.gateway.Serve(x) }
 // Failed tells the observer of an attempt that failed and is followed by another.
 func (w *Worker) Failed(x *Exchange, err *Error) { w.gateway.observer.Failed(x, err) }
 
+// Observe shows the observer an exchange that is not a request's: it is over, and Times.End is now.
+func (w *Worker) Observe(x *Exchange) {
+	x.Times.End = w.Loop.Clock()
+	w.gateway.observer.Observe(x)
+}
+
 // Refuse answers a request that no parser could read, for the same reason as Serve: the path is observed whole.
 func (w *Worker) Refuse(x *Exchange, err *Error) { w.gateway.refuse(x, err) }
 

@@ -23,6 +23,9 @@ type ServerOptions struct {
 	// TicketScope keeps tickets of configurations apart that share Tickets. Where names differ in what they want of clients,
 	// each needs its own, or a session made under one name is resumed under another.
 	TicketScope string
+	// Policies are configurations for some names, made by NewServerConfig too, which hold for them in the place of this one. The tickets
+	// of each need a scope of their own. nil: there are none.
+	Policies *NameTable[*cryptotls.Config]
 	// Offload runs f, elsewhere if it likes, and returns when f has returned. RSA signatures are made through it, on behalf of
 	// the connection that does the handshake; the others take less than handing over. nil: made inline. If f is not run the
 	// handshake fails.
@@ -79,6 +82,12 @@ func NewServerConfig(o ServerOptions) (*cryptotls.Config, error) {
 			o.Tickets.count(state.DidResume)
 		}
 		return nil
+	}
+	if o.Policies != nil {
+		c.GetConfigForClient = func(hello *cryptotls.ClientHelloInfo) (*cryptotls.Config, error) {
+			policy, _ := o.Policies.Find(hello.ServerName) // nil: this one
+			return policy, nil
+		}
 	}
 	if o.Tickets != nil {
 		if err := o.Tickets.bind(c, o.TicketScope); err != nil {

@@ -61,8 +61,10 @@ func hostname(name string) bool {
 }
 
 // fold writes a name in lower case and without trailing dot to buf, of which the result is a part.
-func fold(name string, buf *[maxName]byte) (folded []byte, ok bool) {
-	name = strings.TrimSuffix(name, ".")
+func fold[N string | []byte](name N, buf *[maxName]byte) (folded []byte, ok bool) {
+	if n := len(name); n > 0 && name[n-1] == '.' {
+		name = name[:n-1]
+	}
 	if len(name) == 0 || len(name) > maxName {
 		return nil, false
 	}

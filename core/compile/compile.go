@@ -69,12 +69,16 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: cannot compile listener %q: %w", cfg.Listeners[i].Pos, cfg.Listeners[i].Name, err)
 		}
-		if cfg.Listeners[i].TLS != nil {
+		switch t := cfg.Listeners[i].TLS; {
+		case t == nil:
+		case t.Passthrough:
+			s.TLS = &listen.TLS{Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, len(r.workers))}
+		default:
 			e, err := encrypt(&cfg.Listeners[i], r.encrypted[cfg.Listeners[i].Name], len(r.workers), r.log)
 			if err != nil {
 				return nil, err
 			}
-			c.Encrypted[e.Listener], s.TLS = e, e.settings
+			c.Encrypted[e.Listener], s.TLS, s.Listener.Names = e, e.settings, e.settings.Names
 		}
 		c.Listeners = append(c.Listeners, s)
 		c.Snapshot.Listeners = append(c.Snapshot.Listeners, s.Listener)
@@ -86,6 +90,12 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 			return nil, fmt.Errorf("%s: cannot compile route %q: %w", cfg.Routes[i].Pos, cfg.Routes[i].Name, err)
 		}
 		c.Snapshot.Routes = append(c.Snapshot.Routes, target)
+		if cfg.Routes[i].Passthrough {
+			if err := c.pass(&cfg.Routes[i], target); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		for j := range cfg.Routes[i].Matches {
 			rules = append(rules, rule(&cfg.Routes[i], &cfg.Routes[i].Matches[j], target))
 		}
@@ -105,6 +115,9 @@ func ruleError(cfg *config.Config, err error) error {
 		n := refused.Rule
 		for i := range cfg.Routes {
 			r := &cfg.Routes[i]
+			if r.Passthrough {
+				continue
+			}
 			if n < len(r.Matches) {
 				return fmt.Errorf("%s: cannot compile route %q: %w", r.Matches[n].Pos, r.Name, refused.Err)
 			}

@@ -190,6 +190,12 @@ func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settin
 		KeepAlive:             u.HTTP2.KeepAlive,
 		KeepAliveTimeout:      u.HTTP2.KeepAliveTimeout,
 	}
+	switch u.Proxy {
+	case "v1":
+		s.Proxy = upstream.ProxyV1
+	case "v2":
+		s.Proxy = upstream.ProxyV2
+	}
 	if t != nil {
 		s.TLS = t.config
 	}

@@ -3,6 +3,7 @@ package compile
 import (
 	"bytes"
 	"context"
+	cryptotls "crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -24,8 +25,8 @@ const watchEvery = 5 * time.Second
 type Encryption struct {
 	Listener string
 	Store    *tls.Store
-	Tickets  *tls.TicketKeys // nil: sessions are not resumed
-	trust    *tls.ClientTrust
+	Tickets  *tls.TicketKeys                         // nil: sessions are not resumed
+	trust    map[*config.ClientAuth]*tls.ClientTrust // of the listener and its policies
 	settings *listen.TLS
 	spec     *config.TLS
 	quit     context.CancelFunc // ends the background; nil: there is none
@@ -39,51 +40,89 @@ func encrypt(spec *config.Listener, before *Encryption, loops int, log *slog.Log
 	for i := range t.Certificates {
 		options.Pairs = append(options.Pairs, pairOf(&t.Certificates[i]))
 	}
-	e := &Encryption{Listener: spec.Name, spec: t}
-	var warnings, more []tls.Warning
+	e := &Encryption{Listener: spec.Name, spec: t, trust: map[*config.ClientAuth]*tls.ClientTrust{}}
+	var warnings []tls.Warning
 	var err error
 	if e.Store, warnings, err = tls.NewStore(options); err != nil {
 		return nil, certificateErrors(t, err)
 	}
-	if a := t.ClientAuth; a != nil {
-		if e.trust, more, err = tls.NewClientTrust(tls.ClientTrustOptions{CAFile: a.CA, CRLFiles: a.CRL}); err != nil {
-			return nil, fmt.Errorf("%s: %w", a.Pos, err)
-		}
-		warnings = append(warnings, more...)
+	if e.Tickets, err = ticketKeys(t, before); err != nil {
+		return nil, fmt.Errorf("%s: %w", t.Pos, err)
 	}
-	if log != nil {
+	server := tls.ServerOptions{Store: e.Store, MinVersion: t.MinVersion, ALPN: alpn(spec.Protocols), Tickets: e.Tickets,
+		TicketScope: ticketScope(t.ClientAuth), Offload: loop.Offload}
+	policies, more, err := e.policies(spec, server)
+	if err != nil {
+		return nil, err
+	}
+	warnings = append(warnings, more...)
+	if policies != nil {
+		server.Policies = &policies.configs
+	}
+	c, more, err := e.config(server, t.ClientAuth, t.Pos)
+	if err != nil {
+		return nil, err
+	}
+	if warnings = append(warnings, more...); log != nil {
 		for _, w := range warnings {
 			log.Warn("certificate", "listener", spec.Name, "position", positionOf(t, w.Pair), "file", w.File, "warning", w.Text)
 		}
 	}
-	if e.Tickets, err = ticketKeys(t, before); err != nil {
-		return nil, fmt.Errorf("%s: %w", t.Pos, err)
-	}
-	server := tls.ServerOptions{Store: e.Store, MinVersion: t.MinVersion, Clients: e.trust, Tickets: e.Tickets,
-		TicketScope: ticketScope(spec), Offload: loop.Offload}
-	if spec.Protocols.H2 {
-		server.ALPN = append(server.ALPN, "h2")
-	}
-	if spec.Protocols.H1 {
-		server.ALPN = append(server.ALPN, "http/1.1")
-	}
-	if t.ClientAuth != nil {
-		server.ClientAuth = t.ClientAuth.Mode
-	}
-	c, err := tls.NewServerConfig(server)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", t.Pos, err)
-	}
-	e.settings = &listen.TLS{Config: c, Names: e.Store, Timeout: t.Timeout, Handshakes: t.Handshakes}
-	if t.Rate > 0 {
-		e.settings.Rate = max(t.Rate/max(loops, 1), 1)
-	}
+	e.settings = &listen.TLS{Config: c, Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, loops)}
+	e.settings.Names = &served{store: e.Store, settings: e.settings, policies: policies, asks: t.ClientAuth != nil}
 	return e, nil
 }
 
+// config makes a configuration of o for clients who are asked for certificates as a says; nil: they are not.
+func (e *Encryption) config(o tls.ServerOptions, a *config.ClientAuth, at config.Pos) (c *cryptotls.Config, warnings []tls.Warning, err error) {
+	if a != nil {
+		if o.Clients, warnings, err = e.clients(a); err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", a.Pos, err)
+		}
+		o.ClientAuth = a.Mode
+	}
+	if c, err = tls.NewServerConfig(o); err != nil {
+		err = fmt.Errorf("%s: %w", at, err)
+	}
+	return c, warnings, err
+}
+
+// clients reads the files by which a's clients are verified, once for all policies that have a from the listener.
+func (e *Encryption) clients(a *config.ClientAuth) (*tls.ClientTrust, []tls.Warning, error) {
+	if have := e.trust[a]; have != nil {
+		return have, nil, nil
+	}
+	trust, warnings, err := tls.NewClientTrust(tls.ClientTrustOptions{CAFile: a.CA, CRLFiles: a.CRL})
+	if err == nil {
+		e.trust[a] = trust
+	}
+	for i := range warnings {
+		warnings[i].Pair = -1 // of no certificate's place
+	}
+	return trust, warnings, err
+}
+
+// alpn names what is spoken, the preferred first.
+func alpn(p config.Protocols) (names []string) {
+	if p.H2 {
+		names = append(names, "h2")
+	}
+	if p.H1 {
+		names = append(names, "http/1.1")
+	}
+	return names
+}
+
+// ratePerLoop is a loop's part of a rate; 0: no limit.
+func ratePerLoop(rate, loops int) int {
+	if rate == 0 {
+		return 0
+	}
+	return max(rate/max(loops, 1), 1)
+}
+
 // ticketScope keeps a session from being resumed where other clients are let in than where it was made.
-func ticketScope(spec *config.Listener) string {
-	a := spec.TLS.ClientAuth
+func ticketScope(a *config.ClientAuth) string {
 	if a == nil {
 		return ""
 	}
@@ -146,8 +185,8 @@ func (e *Encryption) start(log *slog.Logger) {
 		reportRenewal(log.With("listener", e.Listener), changed, problems)
 	}
 	e.done.Go(func() { e.Store.Watch(ctx, watchEvery, report) })
-	if e.trust != nil {
-		e.done.Go(func() { e.trust.Watch(ctx, watchEvery, report) })
+	for _, trust := range e.trust {
+		e.done.Go(func() { trust.Watch(ctx, watchEvery, report) })
 	}
 	if e.Tickets != nil {
 		e.done.Go(func() {

@@ -83,6 +83,12 @@ func Explain(cfg *config.Config, spec ExplainSpec) (*Explained, error) {
 		out.Refused = fmt.Sprintf("listener %q redirects every request to listener %q", out.Listener.Name, out.Listener.Redirect)
 		return out, nil
 	}
+	if s := c.Listeners[at].TLS; s != nil {
+		if passed, found := s.Passed.FindBytes(core.HostOf(x.Request.Host())); found {
+			out.Refused = fmt.Sprintf("route %q passes its TLS through: its requests are not seen", passed.Name)
+			return out, nil
+		}
+	}
 	out.explain(cfg, c.Snapshot.Router.(*route.Table), x)
 	return out, nil
 }
@@ -110,6 +116,9 @@ func receive(x *core.Exchange, head []byte) *core.Error {
 func (out *Explained) explain(cfg *config.Config, table *route.Table, x *core.Exchange) {
 	var rules []Candidate // in the order in which Compile gives them to the table
 	for i := range cfg.Routes {
+		if cfg.Routes[i].Passthrough {
+			continue
+		}
 		for j := range cfg.Routes[i].Matches {
 			rules = append(rules, Candidate{Route: &cfg.Routes[i], Match: &cfg.Routes[i].Matches[j]})
 		}

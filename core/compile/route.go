@@ -22,12 +22,23 @@ func (r *Registry) route(c *Compiled, spec *config.Route) (*core.Route, error) {
 			out.Connect = out.Connect || m == "CONNECT"
 		}
 	}
+	if c := spec.ClientCert; c != nil {
+		out.ClientCert = &core.ClientCert{Subjects: setOf(c.Subjects), Names: setOf(c.Names), Fingerprints: setOf(c.Fingerprints)}
+	}
 	var err error
 	if out.Chain, err = edits(spec); err != nil {
 		return nil, err
 	}
 	out.Action, err = r.action(c, spec)
 	return out, err
+}
+
+func setOf(list []string) map[string]bool {
+	set := make(map[string]bool, len(list))
+	for _, s := range list {
+		set[s] = true
+	}
+	return set
 }
 
 func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) {
@@ -51,6 +62,9 @@ func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) 
 			return nil, fmt.Errorf("there is no upstream %q", t.Upstream)
 		}
 		targets = append(targets, upstream.Target{Upstream: d.upstream, Weight: t.Weight})
+	}
+	if spec.Passthrough {
+		return upstream.NewPassthrough(targets, len(r.workers)), nil
 	}
 	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)), nil
 }

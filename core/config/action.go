@@ -21,6 +21,9 @@ func (d *decoder) action(key string, k, v ast.Node, r *Route, parts *routeParts)
 	switch key {
 	case "to":
 		d.targets(key, v, r)
+	case "passthrough":
+		r.Passthrough = true
+		d.targets(key, v, r)
 	case "respond":
 		d.respond(key, v, r)
 	case "redirect":

@@ -26,6 +26,8 @@ func (l *loader) check() {
 	l.checkUpstreams(partial)
 	l.checkRedirects()
 	l.checkMatched()
+	l.checkPassthrough(partial)
+	l.checkClientCerts()
 	if !partial {
 		l.checkReach()
 	}
@@ -90,6 +92,9 @@ func (l *loader) checkMatched() {
 func (l *loader) checkReach() {
 	reached := make([]bool, len(l.cfg.Listeners))
 	for i := range l.cfg.Routes {
+		if l.cfg.Routes[i].Passthrough {
+			continue
+		}
 		for j := range l.cfg.Routes[i].Matches {
 			m := &l.cfg.Routes[i].Matches[j]
 			if len(m.Listeners) == 0 {
@@ -103,7 +108,7 @@ func (l *loader) checkReach() {
 		}
 	}
 	for i := range l.cfg.Listeners {
-		if ln := &l.cfg.Listeners[i]; !reached[i] && ln.Redirect == "" {
+		if ln := &l.cfg.Listeners[i]; !reached[i] && ln.Redirect == "" && !ln.passesOnly() {
 			l.problemAt(ln.Pos, "", "listener %q is unreachable: no route takes its requests", ln.Name)
 		}
 	}

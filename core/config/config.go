@@ -128,6 +128,7 @@ type Upstream struct {
 	TLS         *UpstreamTLS  // nil: not encrypted
 	Protocol    string        // h1, h2 (with TLS) or h2c (without); h1
 	HTTP2       UpstreamHTTP2
+	Proxy       string // version of the PROXY header that each connection begins with: v1, v2; "": none
 }
 
 // UpstreamHTTP2 is how HTTP/2 connections to an upstream are used.
@@ -173,9 +174,12 @@ type Route struct {
 	Priority int     // higher wins over every other rule; 0
 
 	// The action, exactly one of:
-	To       []Target
+	To       []Target // with Passthrough: where connections go whose TLS is not ended here
 	Respond  *Respond
 	Redirect *Redirect
+
+	// Passthrough: the matches are of server names, on listeners with TLS, and the route has no requests.
+	Passthrough bool
 
 	// How the request is changed for the upstream; at most one of the three paths.
 	StripPrefix   string
@@ -183,9 +187,10 @@ type Route struct {
 	Rewrite       *Rewrite
 	Host          string // preserve, upstream or a host name
 
-	Timeout   time.Duration // whole exchange; 0: the upstream's
-	BodyBytes *int64        // instead of the listener's limit
-	LogSample *float64      // instead of AccessLog.Sample
+	Timeout    time.Duration // whole exchange; 0: the upstream's
+	ClientCert *ClientCert   // nil: requests need none
+	BodyBytes  *int64        // instead of the listener's limit
+	LogSample  *float64      // instead of AccessLog.Sample
 }
 
 // Match is a set of conditions that must all hold.

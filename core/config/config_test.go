@@ -39,6 +39,12 @@ func bare(cfg *Config) *Config {
 			if t.ClientAuth != nil {
 				clear(&t.ClientAuth.Pos)
 			}
+			for j := range t.Policies {
+				clear(&t.Policies[j].Pos)
+				if a := t.Policies[j].ClientAuth; a != nil {
+					clear(&a.Pos)
+				}
+			}
 		}
 	}
 	for i := range cfg.Upstreams {
@@ -57,6 +63,9 @@ func bare(cfg *Config) *Config {
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		clear(&r.Pos)
+		if r.ClientCert != nil {
+			clear(&r.ClientCert.Pos)
+		}
 		for j := range r.To {
 			clear(&r.To[j].Pos)
 		}

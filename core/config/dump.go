@@ -108,11 +108,13 @@ func (w *dumper) listener(l *Listener) {
 	if l.Redirect != "" {
 		w.line("redirect: %s", quote(l.Redirect))
 	}
-	w.line("half_close: %t", l.HalfClose)
-	w.line("merge_slashes: %t", l.MergeSlashes)
-	w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s, client_cert: %t }",
-		f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)), f.ClientCert)
-	w.line("protocols: [%s]", strings.Join(l.Protocols.names(), ", "))
+	if !l.passesOnly() {
+		w.line("half_close: %t", l.HalfClose)
+		w.line("merge_slashes: %t", l.MergeSlashes)
+		w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s, client_cert: %t }",
+			f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)), f.ClientCert)
+		w.line("protocols: [%s]", strings.Join(l.Protocols.names(), ", "))
+	}
 	if l.TLS != nil {
 		w.block("tls:", func() { w.tls(l.TLS) })
 	}
@@ -159,6 +161,20 @@ func (w *dumper) upstreamTLS(t *UpstreamTLS) {
 }
 
 func (w *dumper) tls(t *TLS) {
+	if t.Passthrough {
+		w.line("passthrough: true")
+	} else {
+		w.tlsEnd(t)
+	}
+	w.line("handshakes: %d", t.Handshakes)
+	if t.Rate > 0 {
+		w.line("handshake_rate: %d/s", t.Rate)
+	}
+	w.line("timeout: %s", formatDuration(t.Timeout))
+}
+
+// tlsEnd writes how TLS is ended here.
+func (w *dumper) tlsEnd(t *TLS) {
 	w.block("certificates:", func() {
 		for i := range t.Certificates {
 			w.line("- %s", t.Certificates[i].text())
@@ -169,14 +185,16 @@ func (w *dumper) tls(t *TLS) {
 	}
 	w.line("unknown: %s", t.Unknown)
 	w.line("min_version: %s", quote(t.MinVersion))
-	if a := t.ClientAuth; a != nil {
-		w.line("client_auth: { mode: %s, ca: %s, crl: %s }", a.Mode, quote(a.CA), quoteList(a.CRL))
+	if t.ClientAuth != nil {
+		w.clientAuth(t.ClientAuth)
 	}
-	w.line("handshakes: %d", t.Handshakes)
-	if t.Rate > 0 {
-		w.line("handshake_rate: %d/s", t.Rate)
+	if len(t.Policies) > 0 {
+		w.block("policies:", func() {
+			for i := range t.Policies {
+				w.item(func() { w.tlsPolicy(&t.Policies[i]) })
+			}
+		})
 	}
-	w.line("timeout: %s", formatDuration(t.Timeout))
 	switch k := &t.Tickets; {
 	case k.Off:
 		w.line("tickets: false")
@@ -185,6 +203,14 @@ func (w *dumper) tls(t *TLS) {
 	default:
 		w.line("tickets: { rotate: %s }", formatDuration(k.Rotate))
 	}
+}
+
+func (w *dumper) clientAuth(a *ClientAuth) {
+	if len(a.CRL) == 0 {
+		w.line("client_auth: { mode: %s, ca: %s }", a.Mode, quote(a.CA))
+		return
+	}
+	w.line("client_auth: { mode: %s, ca: %s, crl: %s }", a.Mode, quote(a.CA), quoteList(a.CRL))
 }
 
 func (w *dumper) upstream(u *Upstream) {
@@ -201,6 +227,9 @@ func (w *dumper) upstream(u *Upstream) {
 		formatDuration(t.Header), formatDuration(t.Idle), formatDuration(t.Total), formatDuration(t.Tunnel), formatDuration(t.TunnelLife))
 	w.line("resolve: %s", formatDuration(u.Resolve))
 	w.line("replay_bytes: %s", formatSize(int64(u.ReplayBytes)))
+	if u.Proxy != "" {
+		w.line("proxy_protocol: %s", u.Proxy)
+	}
 	if u.TLS != nil {
 		w.block("tls:", func() { w.upstreamTLS(u.TLS) })
 	}
@@ -222,7 +251,11 @@ func (w *dumper) route(r *Route) {
 		w.line("priority: %d", r.Priority)
 	}
 	if len(r.To) > 0 {
-		w.block("to:", func() {
+		key := "to:"
+		if r.Passthrough {
+			key = "passthrough:"
+		}
+		w.block(key, func() {
 			for _, t := range r.To {
 				w.line("%s: %d", quote(t.Upstream), t.Weight)
 			}
@@ -243,7 +276,7 @@ func (w *dumper) route(r *Route) {
 	if a := r.Rewrite; a != nil {
 		w.line("rewrite: { pattern: %s, to: %s }", quote(a.Pattern.String()), quote(a.To))
 	}
-	if len(r.To) > 0 {
+	if len(r.To) > 0 && !r.Passthrough {
 		w.line("host: %s", quote(r.Host))
 	}
 	if r.Timeout != time.Duration(0) {
@@ -251,6 +284,9 @@ func (w *dumper) route(r *Route) {
 	}
 	if r.BodyBytes != nil {
 		w.line("body_bytes: %s", formatSize(*r.BodyBytes))
+	}
+	if r.ClientCert != nil {
+		w.clientCert(r.ClientCert)
 	}
 	if r.LogSample != nil {
 		w.line("log_sample: %s", formatShare(*r.LogSample))

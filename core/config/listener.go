@@ -34,7 +34,12 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 	l := defaultListener(name, d.at(k))
 	hasBind := false
 	var protocols ast.Node
+	var requests []written // what is of requests alone
 	ok := d.mapping(name, v, listenerKeys, func(key string, k, v ast.Node) bool {
+		switch key {
+		case "real_ip", "redirect", "half_close", "merge_slashes", "forward", "protocols":
+			requests = append(requests, written{key, d.at(k)})
+		}
 		switch key {
 		case "bind":
 			hasBind = true
@@ -77,6 +82,11 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 		d.problem(k, `add bind: ":80"`, "listener %q has no %q", name, "bind")
 	}
 	d.checkProtocols(protocols, &l)
+	if l.passesOnly() {
+		for _, w := range requests {
+			d.problemAt(w.pos, "", "%q has no meaning where TLS is passed through: there are no requests", w.key)
+		}
+	}
 	d.listeners[name] = len(d.cfg.Listeners)
 	d.cfg.Listeners = append(d.cfg.Listeners, l)
 }
@@ -100,6 +110,8 @@ func (d *decoder) protocols(key string, n ast.Node, p *Protocols) {
 // checkProtocols gives a listener that names no protocol those of its kind; n is what it named.
 func (d *decoder) checkProtocols(n ast.Node, l *Listener) {
 	switch p := &l.Protocols; {
+	case l.passesOnly():
+		*p = Protocols{}
 	case n == nil:
 		*p = Protocols{H1: true, H2: l.TLS != nil}
 	case l.TLS == nil && p.H2:

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	routeKeys = "name match priority to respond redirect strip_prefix replace_prefix rewrite host timeout body_bytes log_sample"
+	routeKeys = "name match priority to passthrough respond redirect strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert"
 
 	maxPriority  = 1_000_000
 	maxRouteName = 256 // bytes
@@ -29,7 +29,8 @@ type routeParts struct {
 	paths    []written // strip_prefix, replace_prefix, rewrite
 	hasMatch bool
 	host     written
-	redirect ast.Node // its `to`
+	redirect ast.Node  // its `to`
+	requests []written // priority, timeout, body_bytes: what is of requests alone
 }
 
 // written is a key, and where it stands.
@@ -76,12 +77,18 @@ func (d *decoder) route(n ast.Node) {
 			parts.hasMatch = true
 			d.matches(key, v, &r)
 		case "priority":
+			parts.requests = append(parts.requests, written{key, d.at(k)})
 			d.integer(key, v, -maxPriority, maxPriority, &r.Priority)
 		case "timeout":
+			parts.requests = append(parts.requests, written{key, d.at(k)})
 			d.optionalDuration(key, v, &r.Timeout)
 		case "body_bytes":
+			parts.requests = append(parts.requests, written{key, d.at(k)})
 			r.BodyBytes = new(int64)
 			d.size(key, v, 0, maxBodyBytes, r.BodyBytes)
+		case "client_cert":
+			parts.requests = append(parts.requests, written{key, d.at(k)})
+			d.clientCert(key, v, &r)
 		case "log_sample":
 			r.LogSample = new(float64)
 			d.share(key, v, r.LogSample)
@@ -148,6 +155,9 @@ func (d *decoder) routeWhole(n ast.Node, r *Route, parts *routeParts) {
 				d.problemAt(change.pos, "", "%q has no meaning beside %q: nothing is sent to an upstream", change.key, parts.actions[0].key)
 			}
 		}
+	}
+	if r.Passthrough {
+		d.passes(r, parts)
 	}
 	if len(parts.paths) == 1 && len(r.Matches) > 0 {
 		d.prefixMatches(r, parts.paths[0])

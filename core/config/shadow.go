@@ -23,7 +23,7 @@ func (l *loader) checkShadows() {
 	var all []rival
 	lowest := 0
 	for i := range l.cfg.Routes {
-		if l.names[i].partial {
+		if l.names[i].partial || l.cfg.Routes[i].Passthrough { // those are compared by server name
 			continue
 		}
 		r := &l.cfg.Routes[i]

@@ -21,6 +21,9 @@ type TLS struct {
 	Rate         int           // handshakes a second, all loops together; 0: no limit
 	Timeout      time.Duration // of a handshake; 10s
 	Tickets      Tickets
+	Policies     []TLSPolicy // for some server names, instead of the above
+	// Passthrough: none is ended here, and of the above only Handshakes, Rate and Timeout hold, for the wait for a server name.
+	Passthrough bool
 }
 
 // Certificate is where a certificate and its key are.
@@ -61,16 +64,29 @@ type UpstreamTLS struct {
 const (
 	upstreamTLSKeys = "ca server_name pins certificate min_version insecure_skip_verify"
 
-	tlsKeys         = "certificates default unknown min_version client_auth handshakes handshake_rate timeout tickets"
+	tlsKeys         = "passthrough certificates default unknown min_version client_auth handshakes handshake_rate timeout tickets policies"
 	maxPEMBytes     = 1 << 20
 	maxTicketSecret = 4 << 10
 )
 
 func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 	t := &TLS{Pos: d.at(n), Unknown: "default", MinVersion: "1.2", Handshakes: 1024, Timeout: 10 * time.Second, Tickets: Tickets{Rotate: 12 * time.Hour}}
+	if s, word := d.resolve(n).(*ast.StringNode); word && s.Value == "passthrough" {
+		t.Passthrough, l.TLS = true, t
+		return
+	}
 	named := false
+	var policies ast.Node
+	var ends []written // what is of TLS that is ended here
 	ok := d.mapping(key, n, tlsKeys, func(key string, k, v ast.Node) bool {
 		switch key {
+		case "passthrough", "handshakes", "handshake_rate", "timeout":
+		default:
+			ends = append(ends, written{key, d.at(k)})
+		}
+		switch key {
+		case "passthrough":
+			d.boolean(key, v, &t.Passthrough)
 		case "certificates":
 			named = true
 			d.list(key, v, func(v ast.Node) { d.certificate(key, v, t) })
@@ -90,11 +106,22 @@ func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 			d.duration(key, v, time.Millisecond, &t.Timeout)
 		case "tickets":
 			d.tickets(key, v, &t.Tickets)
+		case "policies":
+			policies = v
 		default:
 			return false
 		}
 		return true
 	})
+	if t.Passthrough {
+		for _, w := range ends {
+			d.problemAt(w.pos, "drop it, or pass single names through by routes with passthrough:", "%q has no meaning beside %q: no TLS is ended here", w.key, "passthrough")
+		}
+		named = true
+	}
+	if policies != nil {
+		d.policies("policies", policies, t)
+	}
 	if ok && !named {
 		d.problem(n, "add certificates: [{ cert: site.pem, key: site.key }]", "%q has no %q", key, "certificates")
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol"
 	maxEndpoints   = 10_000 // of one upstream
 	maxReplayBytes = 64 << 10
 )
@@ -55,6 +55,8 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 		case "endpoints":
 			hasEndpoints = true
 			d.endpoints(key, v, u)
+		case "proxy_protocol":
+			d.word(key, v, "v1 v2", &u.Proxy)
 		case "balance":
 			d.word(key, v, "round_robin", &u.Balance)
 		case "pool":
@@ -86,6 +88,8 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 		d.problem(protocol, "write protocol: h2c, or add tls: true", "%q needs %q", "protocol: h2", "tls")
 	case u.Protocol == "h2c" && u.TLS != nil:
 		d.problem(protocol, "write protocol: h2", "%q has no %q", "protocol: h2c", "tls")
+	case u.Protocol != "h1" && u.Proxy != "":
+		d.problem(protocol, "drop one of the two", "an HTTP/2 connection is shared by many clients, and %q names one", "proxy_protocol")
 	case u.Protocol == "h1" && http2 != nil:
 		d.problem(http2, "add protocol: h2 or h2c", "%q is of no use with %q", "http2", "protocol: h1")
 	}

@@ -41,7 +41,7 @@ func NewServer(w *core.Worker) *Server { return &Server{worker: w} }
 
 // NewConn gives the handler of a connection just accepted. early is what was already read from it.
 func (s *Server) NewConn(c *loop.Conn, p Port, peer netip.AddrPort, tls *core.TLS, early []byte) loop.Handler {
-	return &serverConn{server: s, conn: c, port: p, origin: core.Origin{Peer: peer, TLS: tls}, held: append([]byte(nil), early...)}
+	return &serverConn{server: s, conn: c, port: p, origin: core.Origin{Peer: peer, TLS: tls, Conn: c}, held: append([]byte(nil), early...)}
 }
 
 // serverConn is one client's connection. While it is idle this and the loop.Conn are all that it costs.

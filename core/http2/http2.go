@@ -58,7 +58,7 @@ func (s *Server) Counters() Counters {
 
 // NewConn gives the handler of a connection just accepted. early is what was already read from it.
 func (s *Server) NewConn(raw *loop.Conn, p Port, peer netip.AddrPort, tls *core.TLS, early []byte) loop.Handler {
-	c := &serverConn{server: s, port: p, origin: core.Origin{Peer: peer, TLS: tls}}
+	c := &serverConn{server: s, port: p, origin: core.Origin{Peer: peer, TLS: tls, Conn: raw}}
 	c.open(c, false, &s.resources, raw, serverBlame)
 	c.held = s.hold(early)
 	c.greet()

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/limits"
+	"github.com/sluice-gateway/sluice/tls"
 )
 
 // Protocol makes the handler of a connection of p, on its loop. The handler is served at once if there is something to read,
@@ -26,6 +27,7 @@ type Accepted struct {
 	Peer  netip.AddrPort // who connected, or whom the PROXY header named; zero for a unix socket
 	TLS   *core.TLS      // nil: not encrypted
 	HTTP2 bool           // agreed on in the handshake, or begun with
+	Route *core.Route    // nil: TLS was ended here, or there is none. Else TLS is passed through to it
 	Early []byte         // what was read from the connection already; valid until Protocol returns
 }
 
@@ -39,11 +41,12 @@ type Settings struct {
 
 // TLS is how connections of a listener are encrypted.
 type TLS struct {
-	Config     *cryptotls.Config
-	Names      core.Names    // of the certificates; nil: any host may be asked for
-	Timeout    time.Duration // for the whole handshake; 0: none
-	Rate       int           // connections a second that one loop takes, and as many at once after a pause; 0: no limit
-	Handshakes int           // at once on one loop, silent ones included; what comes beyond is refused
+	Config     *cryptotls.Config           // nil: none is ended here
+	Passed     *tls.NameTable[*core.Route] // whose TLS is passed through, by server name; nil: nobody's
+	Names      core.Names                  // of the certificates; nil: any host may be asked for
+	Timeout    time.Duration               // for the whole handshake; 0: none
+	Rate       int                         // connections a second that one loop takes, and as many at once after a pause; 0: no limit
+	Handshakes int                         // at once on one loop, silent ones included; what comes beyond is refused
 }
 
 // Reason says why a connection was refused before its protocol saw it.
@@ -59,12 +62,13 @@ const (
 	OverHandshakeRate                  // the loop has taken as many in this second
 	BadHandshake                       // it failed
 	LateHandshake                      // it was not over in time
+	UnknownName                        // the server name is nobody's, where TLS is only passed through
 	NotAdopted                         // the loop could not watch the socket
 	reasonCount
 )
 
 func (r Reason) String() string {
-	return [...]string{"connections", "connections_per_ip", "proxy_unknown", "proxy_malformed", "proxy_timeout", "tls_handshakes", "tls_handshake_rate", "tls_failed", "tls_timeout", "not_adopted"}[r]
+	return [...]string{"connections", "connections_per_ip", "proxy_unknown", "proxy_malformed", "proxy_timeout", "tls_handshakes", "tls_handshake_rate", "tls_failed", "tls_timeout", "tls_unknown_name", "not_adopted"}[r]
 }
 
 // Reasons are all the reasons, for those who name their counters.
@@ -84,6 +88,7 @@ type Counters struct {
 	// Of TLS: in their handshake now, and handshakes that succeeded; Resumed of them by a ticket.
 	Handshaking         int
 	Handshakes, Resumed uint64
+	Passed              uint64 // connections whose TLS was passed through
 	Failures            uint64 // accepts that failed for want of descriptors or memory
 }
 

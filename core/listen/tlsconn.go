@@ -4,11 +4,13 @@ import (
 	cryptotls "crypto/tls"
 	"encoding/base64"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/tls"
 )
 
 // tlsConn shakes hands on a connection and then gives it to the protocol that was agreed on.
@@ -80,6 +82,9 @@ func (r *ration) take(turn int64) bool {
 func (h *tlsConn) Serve(c *loop.Conn) {
 	p := h.port
 	h.began = true
+	if h.tls.Passed != nil && !h.sort(c) {
+		return
+	}
 	for !p.shaking.take(c.Loop().Turned()) {
 		c.Loop().Yield()
 		if c.Closed() {
@@ -113,11 +118,22 @@ func (t *TLS) secured(s *cryptotls.ConnectionState) *core.TLS {
 		Version:    s.Version,
 		ServerName: strings.TrimSuffix(strings.ToLower(s.ServerName), "."),
 		Names:      t.Names,
+		Resumed:    s.DidResume,
 	}
-	if len(s.VerifiedChains) > 0 {
+	if id, ok := tls.PeerIdentity(*s); ok {
+		secured.Identity = &core.Identity{Subject: id.Subject, CommonName: id.CommonName, Fingerprint: id.Fingerprint,
+			Names: slices.Concat(lowered(id.DNSNames), id.URIs, id.Emails, id.Addresses)}
 		secured.ClientCert = append(base64.StdEncoding.AppendEncode([]byte{':'}, s.PeerCertificates[0].Raw), ':')
 	}
 	return secured
+}
+
+func lowered(names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = strings.ToLower(n)
+	}
+	return out
 }
 
 // fail counts a handshake that came to nothing, by whose patience ended.

@@ -142,7 +142,7 @@ func (c *cells) observe(x *core.Exchange, t *times) {
 	r.requests[k]++
 	r.requestBytes += uint64(x.Sent.RequestBody)
 	r.responseBytes += uint64(x.Sent.ResponseBody)
-	if t.status != 101 { // how long a tunnel lives is not how fast anybody was
+	if !t.tunnel {
 		r.request.add(t.request)
 		r.gateway.add(t.gateway)
 		if t.upstream >= 0 {
@@ -167,7 +167,7 @@ func (c *cells) upstream(x *core.Exchange, t *times) {
 	}
 	e := c.endpoints.at(x.Sent.Endpoint.Metric)
 	e.requests[class(t.status)]++
-	if t.status != 101 {
+	if !t.tunnel {
 		e.duration.add(t.upstream)
 	}
 }

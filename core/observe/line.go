@@ -49,8 +49,13 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 		dst = append(dst, `,"protocol":"HTTP/`...)
 		dst = append(append(dst, m.Version()...), '"')
 	}
+	if x.Passed {
+		dst = append(dst, `,"protocol":"TLS"`...)
+	}
 	if s := x.Client.TLS; s != nil {
-		dst = appendString(dst, `,"tls_version":"`, tlsVersion(s.Version))
+		if s.Version != 0 {
+			dst = appendString(dst, `,"tls_version":"`, tlsVersion(s.Version))
+		}
 		dst = appendString(dst, `,"server_name":"`, s.ServerName)
 	}
 	dst = strconv.AppendInt(append(dst, `,"status":`...), int64(t.status), 10)

@@ -131,6 +131,7 @@ func (o *Observer) forget(k Kind, ids []int) {
 // times is what an exchange took, in nanoseconds.
 type times struct {
 	status   int
+	tunnel   bool  // how long it lived is not how fast anybody was
 	request  int64 // first byte of the request seen to last byte of the response handed over
 	upstream int64 // request handed over to first byte of the response seen; -1: the upstream was not asked
 	// gateway is what the gateway added: from the first byte of the request to the request's way to the upstream, and from
@@ -145,6 +146,7 @@ type times struct {
 func measure(x *core.Exchange) (t times) {
 	at := &x.Times
 	t.status = x.Response.Status
+	t.tunnel = x.OpensTunnel() || x.Passed
 	if x.Err != nil && x.Err.Status == 0 && x.Sent.ResponseHead == 0 {
 		t.status = 0 // nobody was told
 	}

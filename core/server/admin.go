@@ -174,6 +174,9 @@ func actionText(r *config.Route) string {
 		}
 		names = append(names, name)
 	}
+	if r.Passthrough {
+		return "passthrough " + strings.Join(names, ", ")
+	}
 	return "to " + strings.Join(names, ", ")
 }
 

@@ -60,6 +60,7 @@ func collectPort(l *listener, i int, sink *observe.Sink) {
 	sink.Gauge("sluice_tls_handshaking", "Connections in their TLS handshake.", float64(c.Handshaking), "listener", l.name)
 	sink.Counter("sluice_tls_handshakes_total", "TLS handshakes that succeeded.", float64(c.Handshakes-c.Resumed), "listener", l.name, "resumed", "no")
 	sink.Counter("sluice_tls_handshakes_total", "TLS handshakes that succeeded.", float64(c.Resumed), "listener", l.name, "resumed", "yes")
+	sink.Counter("sluice_tls_passed_total", "Connections whose TLS was passed through.", float64(c.Passed), "listener", l.name)
 	sink.Counter("sluice_accept_failures_total", "Accepts that failed for want of descriptors or memory.", float64(c.Failures), "listener", l.name)
 }
 

@@ -232,5 +232,6 @@ func TestHTTP2SlowReader(t *testing.T) {
 	if n := growth(); n > stallBytes {
 		t.Errorf("the heap has grown by %d bytes", n)
 	}
-	eventually(t, "the upstreams are free", func() bool { return g.active() == 0 && u.open.Load() <= 1 })
+	const whole = 4 // answers that the kernel may have taken to their end, whose connections are kept
+	eventually(t, "the upstreams are free", func() bool { return g.active() == 0 && u.open.Load() <= 1+whole })
 }

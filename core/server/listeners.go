@@ -7,6 +7,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/core/upstream"
 )
 
 // listener is a listener of the configuration in force: its sockets, and a port on each loop.
@@ -107,8 +108,11 @@ func (l *listener) sockets(b listen.Bind) *listen.Sockets {
 func (s *Server) newListener(settings listen.Settings) *listener {
 	l := &listener{name: settings.Listener.Name, caps: listen.NewCaps()}
 	for i := range s.loops {
-		server, server2 := s.http1[i], s.http2[i]
+		worker, server, server2 := s.workers[i], s.http1[i], s.http2[i]
 		speak := func(c *loop.Conn, p *listen.Port, a listen.Accepted) loop.Handler {
+			if a.Route != nil {
+				return a.Route.Action.(*upstream.Passthrough).NewConn(worker, c, p, a.Peer, a.TLS, a.Route, a.Early)
+			}
 			if a.HTTP2 {
 				return server2.NewConn(c, p, a.Peer, a.TLS, a.Early)
 			}

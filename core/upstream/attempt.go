@@ -213,11 +213,14 @@ func (s *share) find(x *core.Exchange, set *Settings, fresh bool) (seat, *core.E
 			continue
 		}
 		if !fresh {
-			if c := s.reuse(e); c != nil {
+			if c := s.reuse(e, x); c != nil {
 				return seat{conn: c}, nil
 			}
 		}
 		if e.take(set) {
+			return seat{place: e}, nil
+		}
+		if (fresh || e.proxy != ProxyNone) && s.evict(e, set) {
 			return seat{place: e}, nil
 		}
 		full = true

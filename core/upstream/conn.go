@@ -14,9 +14,11 @@ type conn struct {
 	raw       *loop.Conn
 	transport Transport
 	served    int
+	owner     owner   // whom alone it may serve, where it began with a PROXY header
 	promised  *waiter // whose it will be when it runs; the connection is idle until then
 	inUse     bool
 	spare     bool // its place is for another loop's exchanges
+	evicted   bool // its place is whoever's who closed it
 	gone      bool
 }
 
@@ -56,24 +58,26 @@ func (c *conn) Closed(*loop.Conn) {
 			}
 		}
 	}
-	if c.spare {
+	switch {
+	case c.evicted:
+	case c.spare:
 		c.share.free(c.endpoint)
-	} else {
+	default:
 		c.share.release(c.endpoint)
 	}
 }
 
 func (c *conn) shareOf() *endpointShare { return &c.endpoint.shares[c.share.worker.Loop.Index()] }
 
-// reuse gives an idle connection to e, nil when there is none.
-func (s *share) reuse(e *Endpoint) *conn {
+// reuse gives an idle connection to e that may serve x, nil when there is none.
+func (s *share) reuse(e *Endpoint, x *core.Exchange) *conn {
 	sh := &e.shares[s.worker.Loop.Index()]
-	n := len(sh.idle)
-	if n == 0 {
+	i := e.position(sh.idle, x)
+	if i < 0 {
 		return nil
 	}
-	c := sh.idle[n-1]
-	sh.idle = sh.idle[:n-1]
+	c := sh.idle[i]
+	sh.idle = append(sh.idle[:i], sh.idle[i+1:]...)
 	c.use()
 	return c
 }
@@ -103,8 +107,8 @@ func (e *Endpoint) over(set *Settings) bool {
 	return set.MaxConnections > 0 && int(e.open.Load()) > set.MaxConnections
 }
 
-// dial makes a connection to e, which is counted already.
-func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error) {
+// open connects to e, which is counted already, without TLS or a transport.
+func (s *share) open(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error) {
 	c := &conn{share: s, endpoint: e, inUse: true}
 	e.shares[s.worker.Loop.Index()].active++
 	raw, err := s.worker.Loop.Dial(e.address, c, x.DeadlineIn(int64(set.Connect)))
@@ -115,13 +119,28 @@ func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error
 		return nil, err
 	}
 	c.raw = raw
-	if e.tls != nil {
-		if err = secure(raw, e, x.DeadlineIn(int64(set.Connect))); err != nil {
+	if e.proxy != ProxyNone {
+		if err = c.announce(x, x.DeadlineIn(int64(set.Connect))); err != nil {
 			raw.Close()
 			return nil, err
 		}
 	}
-	c.transport = e.protocol.Speak(s.worker, raw)
+	return c, nil
+}
+
+// dial makes a connection to e, which is counted already.
+func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error) {
+	c, err := s.open(x, e, set)
+	if err != nil {
+		return nil, err
+	}
+	if e.tls != nil {
+		if err = secure(c.raw, e, x.DeadlineIn(int64(set.Connect))); err != nil {
+			c.raw.Close()
+			return nil, err
+		}
+	}
+	c.transport = e.protocol.Speak(s.worker, c.raw)
 	return c, nil
 }
 
@@ -165,6 +184,9 @@ func (c *conn) Finish(x *core.Exchange) {
 	c.served++
 	keep := c.transport.Finish(x) && (set.RequestsPerConnection == 0 || c.served < set.RequestsPerConnection)
 	sh := c.shareOf()
+	if keep && c.endpoint.proxy != ProxyNone {
+		c.share.makeRoom(c.endpoint, set)
+	}
 	switch {
 	case !keep, sh.retired, c.share.worker.Draining(), len(sh.idle) >= set.IdlePerLoop:
 		c.raw.Close()

@@ -172,7 +172,7 @@ func (s *share) keep(c *conn, set *Settings) {
 	switch {
 	case w != nil:
 		c.promised, w.conn = w, c
-		if w.fresh {
+		if w.fresh || !c.fits(w.x) {
 			c.raw.Close() // which leaves w its place
 		} else {
 			c.raw.Idle(s.worker.Loop.Now() + int64(set.IdleTimeout))

@@ -34,6 +34,7 @@ type Settings struct {
 	KeepAlive             time.Duration     // of silence on a shared connection before the endpoint is asked for a sign of life; 0: never
 	KeepAliveTimeout      time.Duration     // for that sign
 	TLS                   *cryptotls.Config // nil: not encrypted. Without a ServerName each endpoint's own is asked for
+	Proxy                 ProxyVersion      // of the header that connections begin with, before TLS
 }
 
 // Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.
@@ -85,6 +86,7 @@ type Endpoint struct {
 	protocol *Protocol
 	host     []byte // its name as a Host field
 	tls      *cryptotls.Config
+	proxy    ProxyVersion
 	name     string          // the same without the port: what its certificate must be for
 	open     atomic.Int32    // connections, on all loops
 	shares   []endpointShare // by loop
@@ -144,8 +146,8 @@ func (e *Endpoint) Idle(index int) int {
 	return n
 }
 
-// Assign makes members the endpoints of u. Those whose address and TLS stay keep their connections; those that go finish what is
-// under way. It may be called from any goroutine but a loop's, by one at a time; apply runs a function on the loop of each worker,
+// Assign makes members the endpoints of u. Those whose address stays, and how they are spoken to, keep their
+// connections; those that go finish what is under way. It may be called from any goroutine but a loop's, by one at a time; apply runs a function on the loop of each worker,
 // or at once while the loops do not run yet.
 func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())) {
 	old := map[loop.Address]*Endpoint{}
@@ -156,7 +158,7 @@ func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())
 	used := map[*Endpoint]bool{}
 	for _, m := range members {
 		e := old[m.Address]
-		if e == nil || used[e] || e.Weight != m.Weight || e.Name != m.Name || e.tls != u.Settings().TLS || e.protocol != u.Settings().Protocol {
+		if e == nil || used[e] || e.Weight != m.Weight || e.Name != m.Name || !e.speaksAs(u.Settings()) {
 			e = u.newEndpoint(m)
 		}
 		used[e] = true
@@ -188,7 +190,8 @@ func (u *Upstream) Retire(apply func(w *core.Worker, f func())) {
 }
 
 func (u *Upstream) newEndpoint(m Member) *Endpoint {
-	e := &Endpoint{address: m.Address, tls: u.Settings().TLS, protocol: u.Settings().Protocol, shares: make([]endpointShare, len(u.shares))}
+	set := u.Settings()
+	e := &Endpoint{address: m.Address, protocol: set.Protocol, tls: set.TLS, proxy: set.Proxy, shares: make([]endpointShare, len(u.shares))}
 	e.host = []byte(m.Name)
 	if m.Address.Path != "" {
 		e.host = []byte("localhost")
@@ -199,6 +202,11 @@ func (u *Upstream) newEndpoint(m Member) *Endpoint {
 		e.shares[i].alone = lb.NewRoundRobin([]*lb.Endpoint{&e.Endpoint}, 0)
 	}
 	return e
+}
+
+// speaksAs says whether connections to e are made as s says.
+func (e *Endpoint) speaksAs(s *Settings) bool {
+	return e.protocol == s.Protocol && e.tls == s.TLS && e.proxy == s.Proxy
 }
 
 func (s *share) assign(endpoints []*Endpoint, index int) {

@@ -1,0 +1,337 @@
+package upstream
+
+import (
+	"io"
+	"net/netip"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/lb"
+)
+
+// Passthrough is the action of a route whose clients' TLS is ended by an endpoint: a route's `passthrough:`. It answers no
+// requests; the connections of its clients become passages.
+type Passthrough struct{ proxy *Proxy }
+
+// NewPassthrough spreads connections over targets by weight. At least one weight must be above zero. The targets must not be
+// spoken to in TLS, which the clients bring themselves.
+func NewPassthrough(targets []Target, loops int) *Passthrough {
+	return &Passthrough{NewProxy(targets, 0, false, loops)}
+}
+
+// Targets are the upstreams that get connections.
+func (p *Passthrough) Targets() []*Upstream { return p.proxy.Targets() }
+
+// Answer connects x to an endpoint, or fails x. There is no request: what follows is the passage's.
+func (p *Passthrough) Answer(x *core.Exchange) {
+	l := x.Worker.Loop
+	s := p.proxy.choose(l.Index()).shares[l.Index()]
+	x.Sent.Pool = &s.upstream.Pool
+	c, err := s.pass(x, s.upstream.Settings())
+	if err != nil {
+		x.Fail(err)
+		return
+	}
+	x.Upstream = c
+}
+
+// pass makes a connection to an endpoint, which no transport speaks on. It tries others where one cannot be had.
+func (s *share) pass(x *core.Exchange, set *Settings) (*conn, *core.Error) {
+	for n := 1; ; n++ {
+		found, failure := s.find(x, set, true)
+		if failure == core.ErrQueueFull {
+			found, failure = s.wait(x, set, true)
+		}
+		if failure != nil {
+			return nil, failure
+		}
+		e := found.place
+		x.Sent.Endpoint = &e.Endpoint
+		c, err := s.open(x, e, set)
+		if err == nil {
+			return c, nil
+		}
+		x.Attempt.Tried(&e.Endpoint)
+		failure = dialError(err)
+		if n == maxAttempts || !s.mayRepeat(x, failure) {
+			return nil, failure
+		}
+		x.Worker.Failed(x, failure)
+		x.Sent.Retries++
+	}
+}
+
+// Port is where a passed connection came in.
+type Port interface {
+	// Settings are the listener's as now in force.
+	Settings() *core.Listener
+	// Release is called once when the connection is closed.
+	Release(peer netip.AddrPort)
+}
+
+// NewConn gives the handler of a client's connection that is passed through to route, whose action p is. early is what was read
+// of it already.
+func (p *Passthrough) NewConn(w *core.Worker, c *loop.Conn, port Port, peer netip.AddrPort, secured *core.TLS, route *core.Route, early []byte) loop.Handler {
+	g := &passage{worker: w, port: port, route: route, client: c, early: append([]byte(nil), early...), start: w.Loop.Turned()}
+	g.origin = core.Origin{Peer: peer, TLS: secured, Conn: c}
+	g.up = direction{passage: g, src: c}
+	g.down = direction{passage: g, dst: c}
+	return &g.up
+}
+
+// passage is a client's connection and an endpoint's between which bytes pass unread, each way by itself. While nothing moves it
+// has neither a coroutine nor a buffer: it is this and two connections. It ends when both ways have ended, when one fails, or
+// when nothing has moved either way for the
+// upstream's tunnel timeout.
+type passage struct {
+	worker   *core.Worker
+	port     Port
+	route    *core.Route
+	origin   core.Origin
+	client   *loop.Conn
+	early    []byte // the client's, for the endpoint; nil: it has gone there
+	upstream *conn  // nil: not connected yet
+	up, down direction
+	idle     int64
+	moved    int64 // instant of the last byte, either way
+	made     int64 // when the endpoint had been connected to
+	start    int64
+	last     int64 // when it ends at the latest; 0: it may live on
+	end      *loop.Timer
+	over     bool
+
+	// For the observer, at the end.
+	pool     *core.Pool
+	endpoint *lb.Endpoint
+	retries  int
+}
+
+// direction is one of the two ways of a passage, and the handler of the connection that it reads.
+type direction struct {
+	passage  *passage
+	src, dst *loop.Conn
+	bytes    int64
+	busy     bool      // a task moves bytes
+	ended    bool      // src has ended, and dst was told
+	waiting  loop.Task // for the other way to end
+	waits    bool
+}
+
+func (g *direction) String() string {
+	if g == &g.passage.down {
+		return g.passage.upstream.String()
+	}
+	return "passed client " + g.passage.origin.Peer.String()
+}
+
+// Serve moves what has come.
+func (g *direction) Serve(*loop.Conn) {
+	p := g.passage
+	if p.upstream == nil && !p.connect() {
+		return
+	}
+	g.busy = true
+	err := g.relay()
+	g.busy = false
+	switch {
+	case p.over:
+	case err == loop.ErrAgain:
+		g.src.Idle(0)
+	case g.ended:
+		g.outlive()
+	default:
+		p.close()
+	}
+}
+
+// connect brings the passage to an endpoint, and sends it what the client has sent already.
+func (p *passage) connect() bool {
+	l, c := p.worker.Loop, p.client
+	x := p.worker.Begin()
+	p.identify(x)
+	c.HalfClose = true // a client may have said all that it has to say
+	l.Watch(c)
+	p.route.Action.Answer(x)
+	l.Watch(nil)
+	if x.Err == nil && c.Closed() {
+		x.Upstream.Abandon()
+		x.Fail(core.ErrClientGone)
+	}
+	if x.Err != nil {
+		p.over = true
+		p.worker.Observe(x)
+		p.worker.End(x)
+		return false
+	}
+	p.upstream = x.Upstream.(*conn)
+	x.Upstream = nil
+	p.pool, p.endpoint, p.retries = x.Sent.Pool, x.Sent.Endpoint, x.Sent.Retries
+	p.worker.End(x)
+
+	raw := p.upstream.raw
+	set := p.upstream.share.upstream.Settings()
+	p.idle, p.made = int64(set.Tunnel), l.Now()
+	if set.TunnelLife > 0 {
+		p.last = p.made + int64(set.TunnelLife)
+	}
+	p.moved = p.made
+	p.up.dst, p.down.src = raw, raw
+	for _, side := range [...]*loop.Conn{c, raw} {
+		side.HalfClose, side.Busy, side.Deadline = true, true, 0
+		side.ReadTimeout, side.WriteTimeout = min(p.idle, lull), p.idle
+	}
+	raw.Handle(&p.down)
+	if len(p.early) > 0 {
+		if _, err := raw.Write(p.early); err != nil {
+			p.close()
+			return false
+		}
+	}
+	p.up.bytes, p.early = int64(len(p.early)), nil
+	if p.over {
+		return false
+	}
+	p.end = l.NewTimer(p.expire)
+	p.lookAt(l.Now() + p.idle)
+	raw.Idle(0)
+	return true
+}
+
+// lull is how long a transfer inside the kernel may pause, in nanoseconds, before its pipe and its coroutine are given back.
+const lull = 1e9
+
+// relay moves bytes until there are none to move now, which is ErrAgain.
+func (g *direction) relay() error {
+	l := g.passage.worker.Loop
+	for {
+		buf := l.Borrow()
+		n, err := g.src.ReadNow(buf)
+		if n > 0 {
+			_, err = g.dst.Write(buf[:n])
+			g.count(int64(n))
+		}
+		l.Return(buf)
+		if n == len(buf) && err == nil {
+			err = g.bulk()
+		}
+		switch {
+		case err == nil:
+		case err == loop.ErrAgain:
+			return err
+		case err == io.EOF && !g.passage.over:
+			g.ended = true
+			g.dst.CloseWrite()
+			return err
+		default:
+			return err
+		}
+	}
+}
+
+// bulk moves what comes inside the kernel, for as long as it comes without a pause.
+func (g *direction) bulk() error {
+	n, wrote, err := g.passage.worker.Loop.Splice(g.dst, g.src, bulkBytes)
+	g.count(n)
+	switch {
+	case wrote: // what was between the two is lost
+		return loop.ErrClosed
+	case err == loop.ErrTimeout:
+		return nil
+	}
+	return err
+}
+
+func (g *direction) count(n int64) {
+	g.bytes += n
+	if n > 0 {
+		g.passage.moved = g.passage.worker.Loop.Now()
+	}
+}
+
+// outlive holds a connection that has ended, and cannot be idle any more, until the other way has ended, too.
+func (g *direction) outlive() {
+	p := g.passage
+	other := &p.up
+	if g == other {
+		other = &p.down
+	}
+	for !p.over && !other.ended {
+		g.waiting, g.waits = p.worker.Loop.Self(), true
+		err := p.worker.Loop.Park(0)
+		g.waits = false
+		if err != nil {
+			break
+		}
+	}
+	p.close()
+}
+
+// expire ends a passage in which nothing moves, or looks again later.
+func (p *passage) expire() {
+	now := p.worker.Loop.Now()
+	quiet := now - p.moved
+	switch {
+	case p.last > 0 && now >= p.last:
+		p.close()
+	case quiet < p.idle:
+		p.lookAt(now + p.idle - quiet)
+	case p.up.busy || p.down.busy:
+		p.lookAt(now + p.idle) // a write has a timeout of its own
+	default:
+		p.close()
+	}
+}
+
+// lookAt has expire called at an instant, or at the end of the passage's life.
+func (p *passage) lookAt(instant int64) {
+	if p.last > 0 && p.last < instant {
+		instant = p.last
+	}
+	p.end.At(instant)
+}
+
+// Closed takes one of the two connections off the books, and the other with it.
+func (g *direction) Closed(c *loop.Conn) {
+	p := g.passage
+	if c == p.client {
+		p.port.Release(p.origin.Peer)
+	} else {
+		p.upstream.Closed(c)
+	}
+	p.close()
+}
+
+// close ends both ways and lets the observer see the whole. It may be called again.
+func (p *passage) close() {
+	if p.over {
+		return
+	}
+	p.over = true
+	p.client.Close()
+	if p.upstream == nil {
+		return // while it was being connected, which is told of there
+	}
+	p.upstream.raw.Close()
+	if p.end != nil {
+		p.end.Stop()
+	}
+	for _, g := range [...]*direction{&p.up, &p.down} {
+		if g.waits {
+			g.waiting.Wake()
+		}
+	}
+	x := p.worker.Begin()
+	p.identify(x)
+	x.Response.Status = 200 // as others log a passage that came about; nobody was sent it
+	x.Sent = core.Sent{RequestBody: p.up.bytes, ResponseBody: p.down.bytes, Retries: p.retries, Endpoint: p.endpoint, Pool: p.pool}
+	x.Times.Sent, x.Times.Head = p.start, p.made
+	p.worker.Observe(x)
+	p.worker.End(x)
+}
+
+// identify tells x whose passage it is.
+func (p *passage) identify(x *core.Exchange) {
+	x.Listener, x.Route, x.Passed = p.port.Settings(), p.route, true
+	p.origin.Identify(x)
+	x.Times.Start = p.start
+}
