@@ -41,7 +41,10 @@ func (m *Issuer) drive(r *running) {
 		heap.Push(&waiting, turn{e, at})
 	}
 	for _, e := range m.names {
-		enlist(e, time.Now())
+		enlist(e, e.nextTurn()) // what failed under a predecessor keeps its pause
+	}
+	for _, e := range m.onDemand() {
+		enlist(e, time.Now()) // inherited: certmagic must know of it to renew it
 	}
 	underWay, done := 0, make(chan *entry)
 	sweep := time.NewTicker(m.timing.sweepEvery)
@@ -70,8 +73,12 @@ func (m *Issuer) drive(r *running) {
 		case e := <-done:
 			underWay--
 			delete(pending, e)
-			if !m.refresh(r, e) {
+			switch have := m.refresh(r, e); {
+			case have:
+			case m.names[e.name] != nil:
 				enlist(e, e.nextTurn())
+			default:
+				m.forget(r, e.name) // the next client that asks begins anew
 			}
 		case <-sweep.C:
 			for _, e := range m.names {
@@ -100,6 +107,9 @@ func (m *Issuer) attempt(r *running, e *entry) {
 	e.begin()
 	err := m.obtain(ctx, r, e.name)
 	have := m.refresh(r, e)
+	if r.ctx.Err() == nil && (err != nil || !have) {
+		m.options.Counters.Failures.Add(1)
+	}
 	switch {
 	case r.ctx.Err() != nil:
 	case err == nil && have:

@@ -30,6 +30,11 @@ func (m *Issuer) onEvent(ctx context.Context, r *running, event string, data map
 			return m.allowRenewal(ctx, r, name, e)
 		}
 	case "cert_obtained":
+		if renewal {
+			m.options.Counters.Renewed.Add(1)
+		} else {
+			m.options.Counters.Obtained.Add(1)
+		}
 		if e == nil {
 			return nil
 		}
@@ -44,6 +49,7 @@ func (m *Issuer) onEvent(ctx context.Context, r *running, event string, data map
 	case "cert_failed":
 		// Other failures are noted by who waits for the attempt. For a renewal nobody does.
 		if err, _ := data["error"].(error); e != nil && renewal && err != nil {
+			m.options.Counters.Failures.Add(1)
 			e.fail(err, m.timing.renewEvery)
 		}
 	}
@@ -93,6 +99,7 @@ func (m *Issuer) allowRenewal(ctx context.Context, r *running, name string, e *e
 func (m *Issuer) forget(r *running, name string) {
 	m.demandMu.Lock()
 	delete(m.demand, name)
+	m.live.Delete(name)
 	m.demandMu.Unlock()
 	r.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: name}})
 }
