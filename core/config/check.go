@@ -26,6 +26,7 @@ func (l *loader) check() {
 	l.checkUpstreams(partial)
 	l.checkRedirects()
 	l.checkMatched()
+	l.checkChallenges()
 	if !partial {
 		l.checkReach()
 	}

@@ -12,7 +12,9 @@ import (
 // TLS is how a listener's connections are encrypted.
 type TLS struct {
 	Pos          Pos
-	Certificates []Certificate
+	Certificates []Certificate // none: those of ACME only
+	ACME         *ACME         // nil: certificates are from files only
+	OCSP         bool          // responses are stapled to certificates that name a responder; true
 	Default      string // name whose certificate clients get that ask for an unknown one or for none; "": the first certificate's
 	Unknown      string // what such clients get: default, refuse
 	MinVersion   string // 1.2, 1.3
@@ -61,19 +63,25 @@ type UpstreamTLS struct {
 const (
 	upstreamTLSKeys = "ca server_name pins certificate min_version insecure_skip_verify"
 
-	tlsKeys         = "certificates default unknown min_version client_auth handshakes handshake_rate timeout tickets"
+	tlsKeys         = "certificates acme ocsp default unknown min_version client_auth handshakes handshake_rate timeout tickets"
 	maxPEMBytes     = 1 << 20
 	maxTicketSecret = 4 << 10
 )
 
 func (d *decoder) tls(key string, n ast.Node, l *Listener) {
-	t := &TLS{Pos: d.at(n), Unknown: "default", MinVersion: "1.2", Handshakes: 1024, Timeout: 10 * time.Second, Tickets: Tickets{Rotate: 12 * time.Hour}}
+	t := &TLS{Pos: d.at(n), OCSP: true, Unknown: "default", MinVersion: "1.2", Handshakes: 1024, Timeout: 10 * time.Second, Tickets: Tickets{Rotate: 12 * time.Hour}}
 	named := false
 	ok := d.mapping(key, n, tlsKeys, func(key string, k, v ast.Node) bool {
 		switch key {
 		case "certificates":
 			named = true
 			d.list(key, v, func(v ast.Node) { d.certificate(key, v, t) })
+		case "acme":
+			d.acme(key, v, t)
+		case "ocsp":
+			on := "on"
+			d.word(key, v, "on off", &on)
+			t.OCSP = on == "on"
 		case "default":
 			d.text(key, v, &t.Default)
 		case "unknown":
@@ -95,7 +103,7 @@ func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 		}
 		return true
 	})
-	if ok && !named {
+	if ok && !named && t.ACME == nil {
 		d.problem(n, "add certificates: [{ cert: site.pem, key: site.key }]", "%q has no %q", key, "certificates")
 	}
 	l.TLS = t
