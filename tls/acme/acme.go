@@ -123,10 +123,12 @@ type running struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	config *certmagic.Config
-	issuer *certmagic.ACMEIssuer
-	cache  *certmagic.Cache
-	port   net.Listener
-	slots  chan struct{} // on-demand attempts under way
+	// unlinked is config but for orders that do not say which certificate they replace.
+	unlinked *certmagic.Config
+	issuer   *certmagic.ACMEIssuer
+	cache    *certmagic.Cache
+	port     net.Listener
+	slots    chan struct{} // on-demand attempts under way
 
 	mu     sync.Mutex // for closed and for adding to the group
 	closed bool
@@ -266,7 +268,7 @@ func (m *Issuer) Start(ctx context.Context) error {
 		RenewCheckInterval: m.timing.renewEvery,
 		Logger:             log,
 	})
-	r.config = certmagic.New(r.cache, certmagic.Config{
+	config := certmagic.Config{
 		Storage: m.storage,
 		Logger:  log,
 		OnEvent: func(ctx context.Context, event string, data map[string]any) error {
@@ -274,7 +276,10 @@ func (m *Issuer) Start(ctx context.Context) error {
 		},
 		ShouldEmitFunc: func(event string) bool { return event != "tls_get_certificate" },
 		OCSP:           certmagic.OCSPConfig{DisableStapling: m.options.NoStaples, HTTPProxy: r.proxy},
-	})
+	}
+	r.config = certmagic.New(r.cache, config)
+	config.DisableARI = true
+	r.unlinked = certmagic.New(r.cache, config)
 	// Before it presents a challenge certmagic listens on these ports, or takes it that whoever listens answers: this does the
 	// latter. The challenges come to the gateway's own listeners.
 	held := port.Addr().(*net.TCPAddr)
@@ -290,6 +295,7 @@ func (m *Issuer) Start(ctx context.Context) error {
 		HTTPProxy:       r.proxy,
 	})
 	r.config.Issuers = []certmagic.Issuer{r.issuer}
+	r.unlinked.Issuers = r.config.Issuers
 	m.running.Store(r)
 	r.spawn(r.hold)
 	r.spawn(func() { m.drive(r) })

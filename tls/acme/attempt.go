@@ -105,6 +105,7 @@ func (m *Issuer) attempt(r *running, e *entry) {
 	ctx, cancel := context.WithTimeout(r.ctx, m.timing.attempt)
 	defer cancel()
 	e.begin()
+	was := e.cert.Load()
 	err := m.obtain(ctx, r, e.name)
 	have := m.refresh(r, e)
 	if r.ctx.Err() == nil && (err != nil || !have) {
@@ -114,6 +115,7 @@ func (m *Issuer) attempt(r *running, e *entry) {
 	case r.ctx.Err() != nil:
 	case err == nil && have:
 		e.succeed()
+	case have && was != nil && e.cert.Load() != was: // renewed after all, by renewUnlinked
 	case have: // it is due for renewal, which certmagic tries again
 		e.fail(err, m.timing.renewEvery)
 	case err == nil:

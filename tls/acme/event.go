@@ -5,9 +5,11 @@ import (
 	cryptotls "crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3/acme"
 )
 
 // onEvent hears from certmagic what it does, on the goroutine that does it. An error forbids what is about to be done.
@@ -51,9 +53,39 @@ func (m *Issuer) onEvent(ctx context.Context, r *running, event string, data map
 		if err, _ := data["error"].(error); e != nil && renewal && err != nil {
 			m.options.Counters.Failures.Add(1)
 			e.fail(err, m.timing.renewEvery)
+			if ctx.Value(unlinkedKey{}) == nil && refusesLink(err) {
+				r.spawn(func() { m.renewUnlinked(r, name) })
+			}
 		}
 	}
 	return nil
+}
+
+// unlinkedKey marks the context of an order that does not say which certificate it replaces.
+type unlinkedKey struct{}
+
+// refusesLink says whether a renewal may have failed because of what its order said: that it replaces a certificate, which
+// the authority refuses for one that another account got, RFC 9773, section 5. This is so after the account's email changed,
+// and would be at each renewal.
+func refusesLink(err error) bool {
+	var problem acme.Problem
+	if !errors.As(err, &problem) || !strings.Contains(err.Error(), "creating new order") {
+		return false
+	}
+	switch problem.Type {
+	case acme.ProblemTypeUnauthorized, acme.ProblemTypeMalformed, acme.ProblemTypeAlreadyReplaced:
+		return true
+	}
+	return false
+}
+
+// renewUnlinked renews by an order of its own. What comes of it is told by events, as of every renewal.
+func (m *Issuer) renewUnlinked(r *running, name string) {
+	ctx, cancel := context.WithTimeout(context.WithValue(r.ctx, unlinkedKey{}, true), m.timing.attempt)
+	defer cancel()
+	if err := r.unlinked.RenewCertSync(ctx, name, false); err != nil {
+		m.options.Log.Debug("cannot renew as if it were a first certificate", "name", name, "error", err)
+	}
 }
 
 // publishStored makes a certificate known that was just stored. certmagic takes a renewed one into memory without an event.

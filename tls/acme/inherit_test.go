@@ -74,6 +74,30 @@ func TestInheritPause(t *testing.T) {
 	}
 }
 
+// After a change of the account, whose certificates another account may not replace, renewal goes on all the same.
+func TestRenewByAnotherAccount(t *testing.T) {
+	t.Parallel()
+	name := fresh("account")
+	f := newFront(t, true, false)
+	a := newAuthority(t, f, 40*time.Second)
+	m := start(t, f, a.options(name), nil)
+	untilValid(t, m, name)
+	m.Close()
+	was := m.Cached(name)
+	o := a.options(name)
+	o.Email = "other@gateway.test"
+	next := newManager(t, o, nil) // renewEvery makes all due at the first look
+	next.Inherit(m, false)
+	f.issuer.Store(next)
+	if err := next.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	until(t, "there is another certificate", func() bool { return id(next.Cached(name)) != id(was) })
+	untilValid(t, next, name)
+	a.verify(t, next.Cached(name), name)
+}
+
 // The authority is offered the challenges that are left, and only these.
 func TestChallengesAreChosen(t *testing.T) {
 	t.Parallel()
