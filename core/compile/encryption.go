@@ -6,14 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/tls"
+	"github.com/sluice-gateway/sluice/tls/acme"
 )
 
 // watchEvery is how often the files of certificates and revocation lists are looked at.
@@ -25,6 +28,7 @@ type Encryption struct {
 	Listener string
 	Store    *tls.Store
 	Tickets  *tls.TicketKeys // nil: sessions are not resumed
+	Issuer   *acme.Issuer    // nil: certificates are from files only
 	trust    *tls.ClientTrust
 	settings *listen.TLS
 	spec     *config.TLS
@@ -32,12 +36,19 @@ type Encryption struct {
 	done     sync.WaitGroup
 }
 
-// encrypt reads the certificates of a listener, which so many loops serve. before is its TLS in force; nil: there is none.
-func encrypt(spec *config.Listener, before *Encryption, loops int, log *slog.Logger) (*Encryption, error) {
-	t := spec.TLS
-	options := tls.Options{Default: t.Default, RefuseUnknown: t.Unknown == "refuse"}
+// encrypt reads the certificates of a listener. issued are those that are got for it; nil: none are.
+func (r *Registry) encrypt(spec *config.Listener, issued *issuing) (*Encryption, error) {
+	t, log, before := spec.TLS, r.log, r.encrypted[spec.Name]
+	options := tls.Options{Default: t.Default, RefuseUnknown: t.Unknown == "refuse", Partial: issued != nil}
 	for i := range t.Certificates {
 		options.Pairs = append(options.Pairs, pairOf(&t.Certificates[i]))
+	}
+	if t.OCSP {
+		options.Staples = r.staples
+	}
+	fallback := fallbackOf(t)
+	if fallback != "" {
+		options.Default = ""
 	}
 	e := &Encryption{Listener: spec.Name, spec: t}
 	var warnings, more []tls.Warning
@@ -61,6 +72,12 @@ func encrypt(spec *config.Listener, before *Encryption, loops int, log *slog.Log
 	}
 	server := tls.ServerOptions{Store: e.Store, MinVersion: t.MinVersion, Clients: e.trust, Tickets: e.Tickets,
 		TicketScope: ticketScope(spec), Offload: loop.Offload}
+	var names core.Names = e.Store
+	if issued != nil {
+		server.Joined = tls.Join(e.Store, issued.issuer, fallback, t.Timeout)
+		server.Challenges = t.ACME.TLSALPN01
+		e.Issuer, names = issued.issuer, server.Joined
+	}
 	if spec.Protocols.H2 {
 		server.ALPN = append(server.ALPN, "h2")
 	}
@@ -74,11 +91,23 @@ func encrypt(spec *config.Listener, before *Encryption, loops int, log *slog.Log
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Pos, err)
 	}
-	e.settings = &listen.TLS{Config: c, Names: e.Store, Timeout: t.Timeout, Handshakes: t.Handshakes}
+	e.settings = &listen.TLS{Config: c, Names: names, Timeout: t.Timeout, Handshakes: t.Handshakes}
 	if t.Rate > 0 {
-		e.settings.Rate = max(t.Rate/max(loops, 1), 1)
+		e.settings.Rate = max(t.Rate/max(len(r.workers), 1), 1)
 	}
 	return e, nil
+}
+
+// fallbackOf is the name whose issued certificate unknown names get; "": what they get is in the files.
+func fallbackOf(t *config.TLS) string {
+	switch a := t.ACME; {
+	case a == nil || t.Unknown == "refuse":
+	case slices.Contains(a.Names, strings.ToLower(t.Default)):
+		return t.Default
+	case t.Default == "" && len(t.Certificates) == 0 && len(a.Names) > 0:
+		return a.Names[0]
+	}
+	return ""
 }
 
 // ticketScope keeps a session from being resumed where other clients are let in than where it was made.
@@ -146,6 +175,15 @@ func (e *Encryption) start(log *slog.Logger) {
 		reportRenewal(log.With("listener", e.Listener), changed, problems)
 	}
 	e.done.Go(func() { e.Store.Watch(ctx, watchEvery, report) })
+	e.done.Go(func() {
+		e.Store.KeepStapled(ctx, func(file string, missing bool, err error) {
+			level := slog.LevelWarn
+			if missing {
+				level = slog.LevelError // clients may refuse the certificate
+			}
+			log.Log(ctx, level, "certificate not stapled", "listener", e.Listener, "file", file, "error", err)
+		})
+	})
 	if e.trust != nil {
 		e.done.Go(func() { e.trust.Watch(ctx, watchEvery, report) })
 	}

@@ -15,9 +15,9 @@ type TLS struct {
 	Certificates []Certificate // none: those of ACME only
 	ACME         *ACME         // nil: certificates are from files only
 	OCSP         bool          // responses are stapled to certificates that name a responder; true
-	Default      string // name whose certificate clients get that ask for an unknown one or for none; "": the first certificate's
-	Unknown      string // what such clients get: default, refuse
-	MinVersion   string // 1.2, 1.3
+	Default      string        // name whose certificate clients get that ask for an unknown one or for none; "": the first certificate's
+	Unknown      string        // what such clients get: default, refuse
+	MinVersion   string        // 1.2, 1.3
 	ClientAuth   *ClientAuth
 	Handshakes   int           // at once on one loop; 1024
 	Rate         int           // handshakes a second, all loops together; 0: no limit

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/tls"
 )
 
 // tlsConn shakes hands on a connection and then gives it to the protocol that was agreed on.
@@ -97,6 +98,9 @@ func (h *tlsConn) Serve(c *loop.Conn) {
 	p.counters.Handshakes++
 	if state.DidResume {
 		p.counters.Resumed++
+	}
+	if state.NegotiatedProtocol == tls.ChallengeProtocol {
+		return // the handshake was the answer: the loop closes the connection
 	}
 	p.counters.Handshaking--
 	next := p.protocol(c, p, Accepted{Peer: h.peer, TLS: h.tls.secured(&state), HTTP2: state.NegotiatedProtocol == "h2"})
