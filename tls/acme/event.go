@@ -65,15 +65,15 @@ func (m *Issuer) onEvent(ctx context.Context, r *running, event string, data map
 type unlinkedKey struct{}
 
 // refusesLink says whether a renewal may have failed because of what its order said: that it replaces a certificate, which
-// the authority refuses for one that another account got, RFC 9773, section 5. This is so after the account's email changed,
-// and would be at each renewal.
+// the authority refuses for one that another account got, RFC 9773, section 5, or fails at if it knows it no more. The former
+// is so after the account's email changed; either would be so at each renewal.
 func refusesLink(err error) bool {
 	var problem acme.Problem
 	if !errors.As(err, &problem) || !strings.Contains(err.Error(), "creating new order") {
 		return false
 	}
 	switch problem.Type {
-	case acme.ProblemTypeUnauthorized, acme.ProblemTypeMalformed, acme.ProblemTypeAlreadyReplaced:
+	case acme.ProblemTypeUnauthorized, acme.ProblemTypeMalformed, acme.ProblemTypeAlreadyReplaced, acme.ProblemTypeServerInternal:
 		return true
 	}
 	return false
