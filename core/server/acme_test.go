@@ -233,9 +233,10 @@ func TestACMEReloadInherits(t *testing.T) {
 	}
 }
 
-// What is due is renewed, and clients never see an expired certificate in between.
+// What is due is renewed, by another account too, and clients never miss a certificate in between. One that lives for five
+// minutes is due before the next regular look, which comes every ten.
 func TestACMERenewal(t *testing.T) {
-	a := newIssuingAuthority(t, 9*time.Second)
+	a := newIssuingAuthority(t, 5*time.Minute)
 	storage := t.TempDir()
 	config := a.config(storage, "names: [short.renewal.test]", "")
 	g := a.run(config)
@@ -244,7 +245,6 @@ func TestACMERenewal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.until("renewal is due", func() bool { return time.Now().After(g.cert("short.renewal.test").Next) })
 	// Another look than the regular one is taken where a configuration changes the issuer.
 	g.write(strings.Replace(config, "ops@", "other@", 1))
 	if err := g.admin.Reload(true); err != nil {
