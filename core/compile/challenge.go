@@ -34,8 +34,9 @@ func (c *Compiled) challenges() (step core.Step, ok bool) {
 	return core.Step{Name: "acme", Request: p}, len(p.issuers) > 0
 }
 
-// OnRequest looks at the path alone for all but challenges. For these it waits: a map with a lock is looked into, and for
-// what another process on the same storage began, a file.
+// OnRequest looks at the path alone for all but challenges. For these it waits, in Await: a map with a lock is looked into, and
+// for what another process on the same storage began, a file. It is no BlockingPolicy, since then every request of the
+// listener would be awaited.
 func (p challenged) OnRequest(x *core.Exchange) core.Verdict {
 	m := &x.Request
 	if len(m.Path) <= len(acme.ChallengePath) || string(m.Path[:len(acme.ChallengePath)]) != acme.ChallengePath {
