@@ -29,7 +29,7 @@
 // Admit, route, chain. Gateway.Serve loads the Snapshot, once: a reload while the request is under way is not its
 // business. Exchange.admit checks what no route decides and makes the normal form of the path, which from then on is what
 // is matched and what is forwarded. The listener's steps run (Listener.Before: listen.RealIP, which finds the client behind
-// trusted proxies; the redirect to another listener). Exchange.route asks the Router, a route.Table, for the most specific
+// trusted proxies; the answer to an authority's challenge, which alone may wait; the redirect to another listener). Exchange.route asks the Router, a route.Table, for the most specific
 // Route, checks its body limit and gives the request its id. The route's Chain runs: each step continues, or
 // answers in the action's place. One that may block runs in Loop.Await, on a goroutine of its own.
 //

@@ -10,6 +10,10 @@ import (
 // ServerOptions are what the connections of one listener, or of some names of it, have in common.
 type ServerOptions struct {
 	Store *Store
+	// Joined, unless nil, has Store in it and is asked in its place.
+	Joined *Joined
+	// Challenges answers the challenge tls-alpn-01 with what Joined's Issuer has for it.
+	Challenges bool
 	// MinVersion is "1.2", the default, or "1.3".
 	MinVersion string
 	// ALPN are the protocols offered, the preferred first. A client that offers only others is refused, RFC 7301, section 3.2.
@@ -27,8 +31,8 @@ type ServerOptions struct {
 	// of each need a scope of their own. nil: there are none.
 	Policies *NameTable[*cryptotls.Config]
 	// Offload runs f, elsewhere if it likes, and returns when f has returned. RSA signatures are made through it, on behalf of
-	// the connection that does the handshake; the others take less than handing over. nil: made inline. If f is not run the
-	// handshake fails.
+	// the connection that does the handshake; the others take less than handing over. So is waited for an Issuer. nil: inline.
+	// If f is not run the handshake fails.
 	Offload func(conn net.Conn, f func())
 }
 
@@ -50,9 +54,15 @@ func NewServerConfig(o ServerOptions) (*cryptotls.Config, error) {
 		CipherSuites:           suites(),
 		CurvePreferences:       curves(),
 		NextProtos:             append([]string(nil), o.ALPN...),
-		GetCertificate:         getCertificate(o.Store, o.Offload),
+		GetCertificate:         getCertificate(&o),
 		SessionTicketsDisabled: o.Tickets == nil,
 	}
+	if o.Challenges {
+		if o.Joined == nil {
+			return nil, errors.New("cannot answer challenges without an issuer")
+		}
+	}
+	c.GetConfigForClient = configForClient(&o)
 	switch o.ClientAuth {
 	case "", "none":
 		if o.Clients != nil {
@@ -83,12 +93,6 @@ func NewServerConfig(o ServerOptions) (*cryptotls.Config, error) {
 		}
 		return nil
 	}
-	if o.Policies != nil {
-		c.GetConfigForClient = func(hello *cryptotls.ClientHelloInfo) (*cryptotls.Config, error) {
-			policy, _ := o.Policies.Find(hello.ServerName) // nil: this one
-			return policy, nil
-		}
-	}
 	if o.Tickets != nil {
 		if err := o.Tickets.bind(c, o.TicketScope); err != nil {
 			return nil, err
@@ -97,10 +101,37 @@ func NewServerConfig(o ServerOptions) (*cryptotls.Config, error) {
 	return c, nil
 }
 
+// configForClient gives what chooses between configurations by the ClientHello: a challenge's, a policy's, else, with nil, this one.
+func configForClient(o *ServerOptions) func(*cryptotls.ClientHelloInfo) (*cryptotls.Config, error) {
+	policies := o.Policies
+	if !o.Challenges {
+		if policies == nil {
+			return nil
+		}
+		return func(hello *cryptotls.ClientHelloInfo) (*cryptotls.Config, error) {
+			policy, _ := policies.Find(hello.ServerName)
+			return policy, nil
+		}
+	}
+	challenge := challengeConfig(o.Joined, o.Offload)
+	return func(hello *cryptotls.ClientHelloInfo) (*cryptotls.Config, error) {
+		c, err := challenge(hello)
+		if c == nil && err == nil && policies != nil {
+			c, _ = policies.Find(hello.ServerName)
+		}
+		return c, err
+	}
+}
+
 // getCertificate turns a refusal into what crypto/tls answers with unrecognized_name: no certificate and no error.
-func getCertificate(s *Store, offload func(net.Conn, func())) func(*cryptotls.ClientHelloInfo) (*cryptotls.Certificate, error) {
-	return func(hello *cryptotls.ClientHelloInfo) (*cryptotls.Certificate, error) {
-		cert, err := s.Pick(hello)
+func getCertificate(o *ServerOptions) func(*cryptotls.ClientHelloInfo) (*cryptotls.Certificate, error) {
+	store, joined, offload := o.Store, o.Joined, o.Offload
+	return func(hello *cryptotls.ClientHelloInfo) (cert *cryptotls.Certificate, err error) {
+		if joined != nil {
+			cert, err = joined.pick(hello, offload)
+		} else {
+			cert, err = store.Pick(hello)
+		}
 		switch {
 		case errors.Is(err, ErrUnrecognizedName):
 			return nil, nil

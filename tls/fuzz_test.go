@@ -39,7 +39,7 @@ func FuzzBundle(f *testing.F) {
 		if len(s.Certificates()) != 1 || s.Lookup("") != l.cert {
 			t.Fatal("not described, or not the default")
 		}
-		l.warnings(&s.slots[0].source, s.usage, time.Now())
+		l.warnings(&s.slots[0].source, s.usage, true, time.Now())
 	})
 }
 

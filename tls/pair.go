@@ -135,6 +135,7 @@ type loaded struct {
 	names  []string               // exact, or *. and a suffix; in lower case, without trailing dot
 	odd    []string               // names of the certificate that can never be asked for
 	digest [sha256.Size]byte      // of what was read
+	status stapling
 }
 
 // texts gives the certificate's and the key's text; the key's is nil in a bundle.
@@ -196,6 +197,7 @@ func (s *source) load(certText, keyText []byte) (*loaded, error) {
 		l.cert.Certificate = append(l.cert.Certificate, c.Raw)
 	}
 	l.names, l.odd = namesOf(b.certs[0])
+	l.status = staplingOf(b.certs)
 	return l, nil
 }
 

@@ -2,6 +2,7 @@ package tls
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"time"
@@ -123,6 +124,7 @@ type Certificate struct {
 	Serial              string
 	Fingerprint         string
 	Problem             string
+	Staple              StapleStatus
 }
 
 // Certificates describes all, in the order of the pairs.
@@ -130,23 +132,35 @@ func (s *Store) Certificates() []Certificate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := make([]Certificate, 0, len(s.slots))
+	now := time.Now()
 	for _, l := range s.slots {
 		c := Certificate{Pair: l.pair, File: l.cert}
 		if l.problem != nil {
 			c.Problem = l.problem.Error()
 		}
 		if l.good != nil {
-			leaf := l.good.chain[0]
-			c.Names, c.Issuer = slices.Clone(leaf.DNSNames), leaf.Issuer.String()
-			for _, ip := range leaf.IPAddresses {
-				c.Names = append(c.Names, ip.String())
-			}
-			c.NotBefore, c.NotAfter, c.KeyType = leaf.NotBefore, leaf.NotAfter, keyType(leaf.PublicKey)
-			c.Serial, c.Fingerprint = leaf.SerialNumber.Text(16), fmt.Sprintf("%x", sha256.Sum256(leaf.Raw))
+			c.describe(l.good.chain[0])
+			c.Staple = s.options.Staples.of(&l.good.status, now)
 		}
 		all = append(all, c)
 	}
 	return all
+}
+
+// Describe describes a certificate that is not from files.
+func Describe(leaf *x509.Certificate) Certificate {
+	c := Certificate{Pair: -1}
+	c.describe(leaf)
+	return c
+}
+
+func (c *Certificate) describe(leaf *x509.Certificate) {
+	c.Names, c.Issuer = slices.Clone(leaf.DNSNames), leaf.Issuer.String()
+	for _, ip := range leaf.IPAddresses {
+		c.Names = append(c.Names, ip.String())
+	}
+	c.NotBefore, c.NotAfter, c.KeyType = leaf.NotBefore, leaf.NotAfter, keyType(leaf.PublicKey)
+	c.Serial, c.Fingerprint = leaf.SerialNumber.Text(16), fmt.Sprintf("%x", sha256.Sum256(leaf.Raw))
 }
 
 // Warnings are those of the certificates in use, as of now.
@@ -156,7 +170,7 @@ func (s *Store) Warnings() (all []Warning) {
 	now := time.Now()
 	for _, l := range s.slots {
 		if l.good != nil {
-			all = append(all, l.good.warnings(&l.source, s.usage, now)...)
+			all = append(all, l.good.warnings(&l.source, s.usage, s.options.Staples != nil || s.options.Client, now)...)
 		}
 	}
 	if !s.options.Client {

@@ -28,6 +28,10 @@ type Options struct {
 	RefuseUnknown bool
 	// Client says that the certificates are presented to servers: their names do not matter, their purpose is another.
 	Client bool
+	// Partial says that other certificates are Joined: there may be no pair.
+	Partial bool
+	// Staples are the OCSP responses that KeepStapled takes and adds to; nil: nothing is stapled. Stores may have them in common.
+	Staples *Staples
 }
 
 // PairError is what is wrong with one pair. Pair is its index; -1: with Default.
@@ -104,7 +108,7 @@ func NewStore(o Options) (*Store, []Warning, error) {
 	switch {
 	case len(wrong) > 0:
 		return nil, nil, wrong
-	case len(s.slots) == 0:
+	case len(s.slots) == 0 && !o.Partial:
 		return nil, nil, PairErrors{{-1, errors.New("cannot serve TLS without a certificate")}}
 	case len(s.slots) > maxCertificates:
 		return nil, nil, PairErrors{{-1, fmt.Errorf("cannot use more than %d certificates", maxCertificates)}}
@@ -189,6 +193,7 @@ func (s *Store) publish() error {
 		if l.good == nil {
 			continue
 		}
+		l.good = s.options.Staples.staple(l.good, time.Now())
 		owner[l.good.cert] = l
 		for _, n := range l.good.names {
 			taken := next.add(n, l.good.cert)
@@ -258,6 +263,9 @@ func (s *Store) setFallback(next *set) error {
 			}
 		}
 		next.fallback = &choice{certs: []*cryptotls.Certificate{l.good.cert}}
+		return nil
+	}
+	if s.options.Partial {
 		return nil
 	}
 	return errors.New("cannot use any certificate as default: there is none")

@@ -228,7 +228,7 @@ func TestWarnings(t *testing.T) {
 
 	sha1 := &loaded{chain: []*x509.Certificate{ca.issue(t, k.p256, nil, "a.example.com").cert, ca.cert}}
 	sha1.chain[0].SignatureAlgorithm = x509.SHA1WithRSA // cannot be made any more
-	if w := sha1.warnings(&source{}, x509.ExtKeyUsageServerAuth, time.Now()); len(w) != 1 || w[0].Kind != SHA1 {
+	if w := sha1.warnings(&source{}, x509.ExtKeyUsageServerAuth, true, time.Now()); len(w) != 1 || w[0].Kind != SHA1 {
 		t.Errorf("SHA-1: %v", w)
 	}
 }

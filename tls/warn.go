@@ -21,7 +21,7 @@ type Kind string
 
 // The kinds of warnings. Overlap: a name stands in two certificates with the same kind of key, and only the first is used for
 // it. Purpose: the extended key usage excludes what it is there for. Unchecked: nothing is verified, or not everything
-// that was asked for.
+// that was asked for. Unstapled: clients may refuse the certificate without an OCSP staple, and it can have none.
 const (
 	Expired      Kind = "expired"
 	ExpiresSoon  Kind = "expires_soon"
@@ -34,6 +34,7 @@ const (
 	Overlap      Kind = "overlap"
 	Purpose      Kind = "purpose"
 	Unchecked    Kind = "unchecked"
+	Unstapled    Kind = "unstapled"
 )
 
 // Warning is what works, but not for long or not for everybody. Pair is the index of the Pair, or of the revocation list; -1:
@@ -61,7 +62,7 @@ func validity(c *x509.Certificate, now time.Time) (Kind, string) {
 func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // warnings looks at a certificate as a client would that is stricter than most.
-func (l *loaded) warnings(s *source, usage x509.ExtKeyUsage, now time.Time) (all []Warning) {
+func (l *loaded) warnings(s *source, usage x509.ExtKeyUsage, staples bool, now time.Time) (all []Warning) {
 	warn := func(k Kind, format string, args ...any) {
 		all = append(all, Warning{s.pair, s.label(), k, fmt.Sprintf(format, args...)})
 	}
@@ -89,6 +90,9 @@ func (l *loaded) warnings(s *source, usage x509.ExtKeyUsage, now time.Time) (all
 		}
 	}
 	leaf := l.chain[0]
+	if l.status.must && (!staples || !l.status.can()) {
+		warn(Unstapled, "the certificate demands an OCSP staple and cannot get one%s", l.status.whyNot(staples))
+	}
 	if len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) > 0 && !slices.Contains(leaf.ExtKeyUsage, usage) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny) {
 		warn(Purpose, "by its extended key usage the certificate is not for this")
 	}
@@ -102,6 +106,18 @@ func (l *loaded) warnings(s *source, usage x509.ExtKeyUsage, now time.Time) (all
 		warn(OddName, "the name %.100q of the certificate can never be asked for%s", l.odd[0], more(len(l.odd)-1))
 	}
 	return all
+}
+
+func (s *stapling) whyNot(staples bool) string {
+	switch {
+	case s.responder == "":
+		return ": it names no responder"
+	case s.issuer == nil:
+		return ": the certificate of its issuer is missing"
+	case !staples:
+		return ": stapling is off"
+	}
+	return ""
 }
 
 func more(n int) string {

@@ -81,10 +81,11 @@ type RouteStatus struct {
 	Action  string   `json:"action"`  // such as "to catalog" or "respond 200"
 }
 
-// CertificateStatus is one certificate of a listener. One that has nothing but Problem could never be read.
+// CertificateStatus is one certificate of a listener. One without NotAfter could never be read, or is not there yet.
 type CertificateStatus struct {
 	Listener    string    `json:"listener"`
-	File        string    `json:"file,omitempty"` // empty: given by reference
+	Source      string    `json:"source"`         // file, reference, acme, or on_demand, which is by acme too
+	File        string    `json:"file,omitempty"` // of source file
 	Names       []string  `json:"names"`
 	Issuer      string    `json:"issuer"`
 	NotBefore   time.Time `json:"not_before"`
@@ -92,7 +93,18 @@ type CertificateStatus struct {
 	Key         string    `json:"key"`
 	Serial      string    `json:"serial"`
 	Fingerprint string    `json:"fingerprint"`       // SHA-256
-	Problem     string    `json:"problem,omitempty"` // why a renewal was not taken
+	Problem     string    `json:"problem,omitempty"` // why a renewal was not taken, or did not come
+	// Next is when a certificate of acme is renewed or tried for again; zero: when it is known, or a client asks.
+	Next   time.Time     `json:"next,omitzero"`
+	Staple *StapleStatus `json:"staple,omitempty"` // nil: the certificate names no OCSP responder
+}
+
+// StapleStatus is the OCSP response that is stapled to a certificate.
+type StapleStatus struct {
+	State   string    `json:"state"` // off, waiting, good, revoked or failed
+	Until   time.Time `json:"until,omitzero"`
+	Next    time.Time `json:"next,omitzero"`     // when the responder is asked again
+	Problem string    `json:"problem,omitempty"` // why the last question was in vain
 }
 
 // UpstreamStatus is one upstream.

@@ -67,7 +67,8 @@ func (g *gateway) source() Source {
 		Certs: func() []CertificateStatus {
 			return []CertificateStatus{
 				{Listener: "https", File: "a.pem", Names: []string{"evil\x1b[2J"}, Key: "ECDSA P-256", NotAfter: time.Now().Add(49 * time.Hour)},
-				{Listener: "https", File: "b.pem", Problem: "cannot read"},
+				{Listener: "https", Source: "file", File: "b.pem", Problem: "cannot read", Staple: &StapleStatus{State: "failed", Problem: "no answer\x1b"}},
+				{Listener: "https", Source: "acme", Names: []string{"www.example.com"}, Next: started},
 			}
 		},
 		Upstreams: func() []UpstreamStatus {
@@ -178,7 +179,7 @@ func TestAPI(t *testing.T) {
 			f("GET /config", "200", "routes: []\n", "application/yaml")
 			f("GET /routes", "200", "\r\n\r\n[]\n")
 			f("GET /upstreams", "200", `"pending": 2`)
-			f("GET /certs", "200", `"key": "ECDSA P-256"`, `"problem": "cannot read"`)
+			f("GET /certs", "200", `"key": "ECDSA P-256"`, `"problem": "cannot read"`, `"state": "failed"`, `"next": "2026-01-02T03:04:05Z"`)
 			f("GET /log-level", "200", `"level": "info"`, `"routes": []`)
 			f(`PUT /log-level|{"level":"debug","route":"shop"}`, "200", `"shop"`, `"level": "info"`)
 			f(`PUT /log-level|{"level":"debug"}`, "200", `"level": "debug"`)
@@ -400,7 +401,7 @@ func TestCtl(t *testing.T) {
 	f("routes", exitOK, "ROUTE")
 	f("upstreams", exitOK, `evil\x1b[2J`, "empty     none")
 	f("--json upstreams", exitOK)
-	f("certs", exitOK, `evil\x1b[2J`, "  2  ", "cannot read")
+	f("certs", exitOK, `evil\x1b[2J`, "  2  ", `failed  b.pem  cannot read; no answer\x1b`, "www.example.com  acme    -", "2026-01-02T03:04:05Z  -       -")
 	f("config", exitOK, "routes: []\n")
 	f("metrics", exitOK, "sluice_up 1\n")
 	f("log-level", exitOK, "level  info\n")

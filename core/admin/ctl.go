@@ -251,14 +251,29 @@ func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {
 }
 
 func printCerts(w io.Writer, all []CertificateStatus, now time.Time) {
-	_, _ = fmt.Fprintln(w, "LISTENER\tNAMES\tKEY\tEXPIRES\tDAYS\tFILE\tPROBLEM")
+	_, _ = fmt.Fprintln(w, "LISTENER\tNAMES\tSOURCE\tKEY\tEXPIRES\tDAYS\tNEXT\tSTAPLE\tFILE\tPROBLEM")
 	for _, c := range all {
-		expires, days := "-", "-"
+		expires, days, staple, problem := instant(c.NotAfter), "-", "-", c.Problem
 		if !c.NotAfter.IsZero() {
-			expires, days = c.NotAfter.Format(time.RFC3339), fmt.Sprint(int(c.NotAfter.Sub(now).Hours()/24))
+			days = fmt.Sprint(int(c.NotAfter.Sub(now).Hours() / 24))
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cell(c.Listener), cells(c.Names), cell(c.Key), expires, days, cell(c.File), cell(c.Problem))
+		if s := c.Staple; s != nil {
+			staple = s.State
+			if s.Problem != "" && problem != "" {
+				problem += "; "
+			}
+			problem += s.Problem
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cell(c.Listener), cells(c.Names), cell(c.Source), cell(c.Key),
+			expires, days, instant(c.Next), cell(staple), cell(c.File), cell(problem))
 	}
+}
+
+func instant(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Format(time.RFC3339)
 }
 
 // cell makes text fit to print in a terminal's table.

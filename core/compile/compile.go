@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
@@ -16,6 +17,8 @@ import (
 	"github.com/sluice-gateway/sluice/core/observe"
 	"github.com/sluice-gateway/sluice/core/route"
 	"github.com/sluice-gateway/sluice/core/upstream"
+	"github.com/sluice-gateway/sluice/tls"
+	"github.com/sluice-gateway/sluice/tls/acme"
 )
 
 // Registry is the state that outlives snapshots. One goroutine at a time uses it, never a loop.
@@ -26,12 +29,17 @@ type Registry struct {
 	protocols  protocols
 	upstreams  map[string]*discovered
 	encrypted  map[string]*Encryption // by listener
+	issuers    map[issuerKey]*issuing
+	counters   map[string]*acme.Counters // by directory
+	staples    *tls.Staples
+	closing    sync.WaitGroup // issuers that are not in force any more
 	generation int
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
 func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
-	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{}}
+	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{},
+		counters: map[string]*acme.Counters{}, staples: tls.NewStaples()}
 }
 
 // Compiled is a configuration that is ready to be put in force.
@@ -41,13 +49,20 @@ type Compiled struct {
 	Listeners []listen.Settings      // in the order of the configuration
 	Upstreams []*upstream.Upstream   // likewise
 	Encrypted map[string]*Encryption // by listener
-	secured   map[string]*upstreamTLS
-	found     map[string]*discovered // all upstreams, new ones and those in force
+	// Authorities are those that certificates are got from, Staples the OCSP responses of all listeners.
+	Authorities []Authority
+	Staples     *tls.Staples
+	issuers     map[issuerKey]*issuing
+	issuerOf    map[string]issuerKey // by listener
+	secured     map[string]*upstreamTLS
+	found       map[string]*discovered // all upstreams, new ones and those in force
 }
 
 // Compile builds cfg. Names of endpoints are resolved; one that does not resolve is logged and asked for again later.
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
-	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{}}
+	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
+		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
+		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -64,24 +79,8 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		c.found[u.Name] = d
 		c.Upstreams = append(c.Upstreams, d.upstream)
 	}
-	for i := range cfg.Listeners {
-		s, err := r.listener(cfg, &cfg.Listeners[i])
-		if err != nil {
-			return nil, fmt.Errorf("%s: cannot compile listener %q: %w", cfg.Listeners[i].Pos, cfg.Listeners[i].Name, err)
-		}
-		switch t := cfg.Listeners[i].TLS; {
-		case t == nil:
-		case t.Passthrough:
-			s.TLS = &listen.TLS{Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, len(r.workers))}
-		default:
-			e, err := encrypt(&cfg.Listeners[i], r.encrypted[cfg.Listeners[i].Name], len(r.workers), r.log)
-			if err != nil {
-				return nil, err
-			}
-			c.Encrypted[e.Listener], s.TLS, s.Listener.Names = e, e.settings, e.settings.Names
-		}
-		c.Listeners = append(c.Listeners, s)
-		c.Snapshot.Listeners = append(c.Snapshot.Listeners, s.Listener)
+	if err := r.listeners(c); err != nil {
+		return nil, err
 	}
 	var rules []route.Rule
 	for i := range cfg.Routes {
@@ -106,6 +105,35 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	}
 	c.Snapshot.Router = table
 	return c, nil
+}
+
+// listeners builds those of c, with their certificates.
+func (r *Registry) listeners(c *Compiled) error {
+	if err := r.issuersOf(c); err != nil {
+		return err
+	}
+	c.Authorities = r.authorities(c)
+	for i := range c.Config.Listeners {
+		spec := &c.Config.Listeners[i]
+		s, err := r.listener(c, spec)
+		if err != nil {
+			return fmt.Errorf("%s: cannot compile listener %q: %w", spec.Pos, spec.Name, err)
+		}
+		switch t := spec.TLS; {
+		case t == nil:
+		case t.Passthrough:
+			s.TLS = &listen.TLS{Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, len(r.workers))}
+		default:
+			e, err := r.encrypt(spec, c.issuers[c.issuerOf[spec.Name]])
+			if err != nil {
+				return err
+			}
+			c.Encrypted[e.Listener], s.TLS, s.Listener.Names = e, e.settings, e.settings.Names
+		}
+		c.Listeners = append(c.Listeners, s)
+		c.Snapshot.Listeners = append(c.Snapshot.Listeners, s.Listener)
+	}
+	return nil
 }
 
 // ruleError says where the match stands whose rule was refused.
@@ -141,6 +169,7 @@ func (r *Registry) Apply(c *Compiled) {
 		}
 	}
 	r.upstreams = c.found
+	r.putIssuers(c)
 	for _, e := range r.encrypted {
 		e.stop()
 	}
@@ -180,6 +209,7 @@ func (r *Registry) Close() {
 	for _, e := range r.encrypted {
 		e.stop()
 	}
+	r.closeIssuers(r.log)
 }
 
 // onLoop runs f on the worker's loop, soon.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/tls"
+	"github.com/sluice-gateway/sluice/tls/acme"
 )
 
 // watchEvery is how often the files of certificates and revocation lists are looked at.
@@ -26,6 +28,7 @@ type Encryption struct {
 	Listener string
 	Store    *tls.Store
 	Tickets  *tls.TicketKeys                         // nil: sessions are not resumed
+	Issuer   *acme.Issuer                            // nil: certificates are from files only
 	trust    map[*config.ClientAuth]*tls.ClientTrust // of the listener and its policies
 	settings *listen.TLS
 	spec     *config.TLS
@@ -33,12 +36,19 @@ type Encryption struct {
 	done     sync.WaitGroup
 }
 
-// encrypt reads the certificates of a listener, which so many loops serve. before is its TLS in force; nil: there is none.
-func encrypt(spec *config.Listener, before *Encryption, loops int, log *slog.Logger) (*Encryption, error) {
-	t := spec.TLS
-	options := tls.Options{Default: t.Default, RefuseUnknown: t.Unknown == "refuse"}
+// encrypt reads the certificates of a listener. issued are those that are got for it; nil: none are.
+func (r *Registry) encrypt(spec *config.Listener, issued *issuing) (*Encryption, error) {
+	t, log, before := spec.TLS, r.log, r.encrypted[spec.Name]
+	options := tls.Options{Default: t.Default, RefuseUnknown: t.Unknown == "refuse", Partial: issued != nil}
 	for i := range t.Certificates {
 		options.Pairs = append(options.Pairs, pairOf(&t.Certificates[i]))
+	}
+	if t.OCSP {
+		options.Staples = r.staples
+	}
+	fallback := fallbackOf(t)
+	if fallback != "" {
+		options.Default = ""
 	}
 	e := &Encryption{Listener: spec.Name, spec: t, trust: map[*config.ClientAuth]*tls.ClientTrust{}}
 	var warnings []tls.Warning
@@ -51,6 +61,11 @@ func encrypt(spec *config.Listener, before *Encryption, loops int, log *slog.Log
 	}
 	server := tls.ServerOptions{Store: e.Store, MinVersion: t.MinVersion, ALPN: alpn(spec.Protocols), Tickets: e.Tickets,
 		TicketScope: ticketScope(t.ClientAuth), Offload: loop.Offload}
+	var certificates serves = e.Store
+	if issued != nil {
+		server.Joined = tls.Join(e.Store, issued.issuer, fallback, t.Timeout)
+		e.Issuer, certificates = issued.issuer, server.Joined
+	}
 	policies, more, err := e.policies(spec, server)
 	if err != nil {
 		return nil, err
@@ -59,6 +74,7 @@ func encrypt(spec *config.Listener, before *Encryption, loops int, log *slog.Log
 	if policies != nil {
 		server.Policies = &policies.configs
 	}
+	server.Challenges = issued != nil && t.ACME.TLSALPN01
 	c, more, err := e.config(server, t.ClientAuth, t.Pos)
 	if err != nil {
 		return nil, err
@@ -68,8 +84,8 @@ func encrypt(spec *config.Listener, before *Encryption, loops int, log *slog.Log
 			log.Warn("certificate", "listener", spec.Name, "position", positionOf(t, w.Pair), "file", w.File, "warning", w.Text)
 		}
 	}
-	e.settings = &listen.TLS{Config: c, Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, loops)}
-	e.settings.Names = &served{store: e.Store, settings: e.settings, policies: policies, asks: t.ClientAuth != nil}
+	e.settings = &listen.TLS{Config: c, Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, len(r.workers))}
+	e.settings.Names = &served{certificates: certificates, settings: e.settings, policies: policies, asks: t.ClientAuth != nil}
 	return e, nil
 }
 
@@ -119,6 +135,18 @@ func ratePerLoop(rate, loops int) int {
 		return 0
 	}
 	return max(rate/max(loops, 1), 1)
+}
+
+// fallbackOf is the name whose issued certificate unknown names get; "": what they get is in the files.
+func fallbackOf(t *config.TLS) string {
+	switch a := t.ACME; {
+	case a == nil || t.Unknown == "refuse":
+	case slices.Contains(a.Names, strings.ToLower(t.Default)):
+		return t.Default
+	case t.Default == "" && len(t.Certificates) == 0 && len(a.Names) > 0:
+		return a.Names[0]
+	}
+	return ""
 }
 
 // ticketScope keeps a session from being resumed where other clients are let in than where it was made.
@@ -185,6 +213,15 @@ func (e *Encryption) start(log *slog.Logger) {
 		reportRenewal(log.With("listener", e.Listener), changed, problems)
 	}
 	e.done.Go(func() { e.Store.Watch(ctx, watchEvery, report) })
+	e.done.Go(func() {
+		e.Store.KeepStapled(ctx, func(file string, missing bool, err error) {
+			level := slog.LevelWarn
+			if missing {
+				level = slog.LevelError // clients may refuse the certificate
+			}
+			log.Log(ctx, level, "certificate not stapled", "listener", e.Listener, "file", file, "error", err)
+		})
+	})
 	for _, trust := range e.trust {
 		e.done.Go(func() { trust.Watch(ctx, watchEvery, report) })
 	}

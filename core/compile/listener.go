@@ -9,7 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/route"
 )
 
-func (r *Registry) listener(cfg *config.Config, spec *config.Listener) (listen.Settings, error) {
+func (r *Registry) listener(c *Compiled, spec *config.Listener) (listen.Settings, error) {
 	l := &core.Listener{
 		Name:             spec.Name,
 		Metric:           r.metrics.Listener(spec.Name),
@@ -42,8 +42,11 @@ func (r *Registry) listener(cfg *config.Config, spec *config.Listener) (listen.S
 		}
 		l.Before = append(l.Before, core.Step{Name: "real_ip", Request: p})
 	}
+	if step, ok := c.challenges(); ok && spec.TLS == nil {
+		l.Before = append(l.Before, step)
+	}
 	if spec.Redirect != "" {
-		p, err := redirectAll(cfg, spec.Redirect)
+		p, err := redirectAll(c.Config, spec.Redirect)
 		if err != nil {
 			return s, err
 		}

@@ -65,12 +65,17 @@ func (p *policies) find(name string) *cryptotls.Config {
 	return c
 }
 
+// serves says whether the certificate of a name is for a host as well.
+type serves interface {
+	ServesName(serverName, host string) bool
+}
+
 // served says for which hosts a listener's connections may be used. Immutable once all routes have been compiled.
 type served struct {
-	store    *tls.Store
-	settings *listen.TLS
-	policies *policies
-	asks     bool // where no policy says otherwise
+	certificates serves
+	settings     *listen.TLS
+	policies     *policies
+	asks         bool // where no policy says otherwise
 }
 
 // ServesName implements core.Names. A host whose TLS is passed through is served by nobody here, whatever certificate covers it,
@@ -79,7 +84,7 @@ func (s *served) ServesName(serverName, host string) bool {
 	if _, passed := s.settings.Passed.Find(host); passed {
 		return false
 	}
-	return s.policies.find(serverName) == s.policies.find(host) && s.store.ServesName(serverName, host)
+	return s.policies.find(serverName) == s.policies.find(host) && s.certificates.ServesName(serverName, host)
 }
 
 // AsksCert implements core.Names.

@@ -28,6 +28,7 @@ func (l *loader) check() {
 	l.checkMatched()
 	l.checkPassthrough(partial)
 	l.checkClientCerts()
+	l.checkChallenges()
 	if !partial {
 		l.checkReach()
 	}

@@ -33,6 +33,9 @@ func bare(cfg *Config) *Config {
 		}
 		if t := l.TLS; t != nil {
 			clear(&t.Pos)
+			if t.ACME != nil {
+				clear(&t.ACME.Pos)
+			}
 			for j := range t.Certificates {
 				clear(&t.Certificates[j].Pos)
 			}

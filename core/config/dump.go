@@ -175,11 +175,17 @@ func (w *dumper) tls(t *TLS) {
 
 // tlsEnd writes how TLS is ended here.
 func (w *dumper) tlsEnd(t *TLS) {
-	w.block("certificates:", func() {
-		for i := range t.Certificates {
-			w.line("- %s", t.Certificates[i].text())
-		}
-	})
+	if len(t.Certificates) > 0 {
+		w.block("certificates:", func() {
+			for i := range t.Certificates {
+				w.line("- %s", t.Certificates[i].text())
+			}
+		})
+	}
+	if t.ACME != nil {
+		w.block("acme:", func() { w.acme(t.ACME) })
+	}
+	w.line("ocsp: %s", onOff(t.OCSP))
 	if t.Default != "" {
 		w.line("default: %s", quote(t.Default))
 	}
@@ -356,6 +362,13 @@ func (w *dumper) respond(a *Respond) {
 			w.line("%s: %s", quote(name), quoteList(values))
 		}
 	})
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
 }
 
 func orOff(s string) string {

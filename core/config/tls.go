@@ -12,10 +12,12 @@ import (
 // TLS is how a listener's connections are encrypted.
 type TLS struct {
 	Pos          Pos
-	Certificates []Certificate
-	Default      string // name whose certificate clients get that ask for an unknown one or for none; "": the first certificate's
-	Unknown      string // what such clients get: default, refuse
-	MinVersion   string // 1.2, 1.3
+	Certificates []Certificate // none: those of ACME only
+	ACME         *ACME         // nil: certificates are from files only
+	OCSP         bool          // responses are stapled to certificates that name a responder; true
+	Default      string        // name whose certificate clients get that ask for an unknown one or for none; "": the first certificate's
+	Unknown      string        // what such clients get: default, refuse
+	MinVersion   string        // 1.2, 1.3
 	ClientAuth   *ClientAuth
 	Handshakes   int           // at once on one loop; 1024
 	Rate         int           // handshakes a second, all loops together; 0: no limit
@@ -64,13 +66,13 @@ type UpstreamTLS struct {
 const (
 	upstreamTLSKeys = "ca server_name pins certificate min_version insecure_skip_verify"
 
-	tlsKeys         = "passthrough certificates default unknown min_version client_auth handshakes handshake_rate timeout tickets policies"
+	tlsKeys         = "passthrough certificates acme ocsp default unknown min_version client_auth handshakes handshake_rate timeout tickets policies"
 	maxPEMBytes     = 1 << 20
 	maxTicketSecret = 4 << 10
 )
 
 func (d *decoder) tls(key string, n ast.Node, l *Listener) {
-	t := &TLS{Pos: d.at(n), Unknown: "default", MinVersion: "1.2", Handshakes: 1024, Timeout: 10 * time.Second, Tickets: Tickets{Rotate: 12 * time.Hour}}
+	t := &TLS{Pos: d.at(n), OCSP: true, Unknown: "default", MinVersion: "1.2", Handshakes: 1024, Timeout: 10 * time.Second, Tickets: Tickets{Rotate: 12 * time.Hour}}
 	if s, word := d.resolve(n).(*ast.StringNode); word && s.Value == "passthrough" {
 		t.Passthrough, l.TLS = true, t
 		return
@@ -90,6 +92,12 @@ func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 		case "certificates":
 			named = true
 			d.list(key, v, func(v ast.Node) { d.certificate(key, v, t) })
+		case "acme":
+			d.acme(key, v, t)
+		case "ocsp":
+			on := "on"
+			d.word(key, v, "on off", &on)
+			t.OCSP = on == "on"
 		case "default":
 			d.text(key, v, &t.Default)
 		case "unknown":
@@ -122,7 +130,7 @@ func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 	if policies != nil {
 		d.policies("policies", policies, t)
 	}
-	if ok && !named {
+	if ok && !named && t.ACME == nil {
 		d.problem(n, "add certificates: [{ cert: site.pem, key: site.key }]", "%q has no %q", key, "certificates")
 	}
 	l.TLS = t

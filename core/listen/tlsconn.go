@@ -103,6 +103,9 @@ func (h *tlsConn) Serve(c *loop.Conn) {
 	if state.DidResume {
 		p.counters.Resumed++
 	}
+	if state.NegotiatedProtocol == tls.ChallengeProtocol {
+		return // the handshake was the answer: the loop closes the connection
+	}
 	p.counters.Handshaking--
 	next := p.protocol(c, p, Accepted{Peer: h.peer, TLS: h.tls.secured(&state), HTTP2: state.NegotiatedProtocol == "h2"})
 	c.Handle(next)

@@ -87,6 +87,26 @@ func (w *withHeader) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
+// A connection that agreed on the protocol of a challenge ends with its handshake: no HTTP is spoken on it.
+func TestTLSChallengeEnds(t *testing.T) {
+	s := encrypted(t, 5*time.Second, 0)
+	s.TLS.Config.NextProtos = []string{"acme-tls/1"}
+	h := newHost(t, 1, s)
+	at := h.listen(Bind{Addr: netip.MustParseAddrPort("127.0.0.1:0")}).Addr()
+	client := trusting()
+	client.NextProtos = []string{"acme-tls/1"}
+	c, err := cryptotls.Dial("tcp", at.String(), client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	if n, err := c.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("read %d bytes: %v", n, err)
+	}
+	h.await("a handshake, and nothing open", func(c Counters) bool { return c.Handshakes == 1 && c.Handshaking == 0 && c.Open == 0 })
+}
+
 // Those who are silent, slow or wrong are counted by reason, and do not keep others out for longer than their time.
 func TestTLSRefusals(t *testing.T) {
 	h := newHost(t, 1, encrypted(t, 300*time.Millisecond, 3))

@@ -202,22 +202,3 @@ func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
 	}
 	return out
 }
-
-func (s *Server) certificateStatus() (out []admin.CertificateStatus) {
-	now := s.state.Load()
-	if now == nil {
-		return nil
-	}
-	for i := range now.compiled.Config.Listeners {
-		e := now.compiled.Encrypted[now.compiled.Config.Listeners[i].Name]
-		if e == nil {
-			continue
-		}
-		for _, c := range e.Store.Certificates() {
-			out = append(out, admin.CertificateStatus{
-				Listener: e.Listener, File: c.File, Names: c.Names, Issuer: c.Issuer, NotBefore: c.NotBefore, NotAfter: c.NotAfter,
-				Key: c.KeyType, Serial: c.Serial, Fingerprint: c.Fingerprint, Problem: c.Problem})
-		}
-	}
-	return out
-}

@@ -39,12 +39,7 @@ func (s *Server) collect() {
 					float64(e.Open()), "upstream", u.Name, "endpoint", e.Address)
 			}
 		}
-		for _, c := range s.certificateStatus() {
-			if !c.NotAfter.IsZero() {
-				sink.Gauge("sluice_certificate_expiry_seconds", "When a certificate expires, in Unix time.",
-					float64(c.NotAfter.Unix()), "listener", c.Listener, "file", c.File, "fingerprint", c.Fingerprint)
-			}
-		}
+		s.collectCertificates(now.compiled, sink)
 		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))
 	})
 }

@@ -60,6 +60,23 @@ func (a *authority) must(err error) {
 // issue gives a certificate for names, with its key, as PEM.
 func (a *authority) issue(rsaKey bool, names ...string) (cert, key []byte) {
 	a.t.Helper()
+	return a.make(rsaKey, "", names...)
+}
+
+// issueFor gives one that names an OCSP responder, followed by the authority's.
+func (a *authority) issueFor(responder string, names ...string) (cert, key []byte) {
+	a.t.Helper()
+	cert, key = a.make(false, responder, names...)
+	return append(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})...), key
+}
+
+func decodePEM(text []byte) []byte {
+	b, _ := pem.Decode(text)
+	return b.Bytes
+}
+
+func (a *authority) make(rsaKey bool, responder string, names ...string) (cert, key []byte) {
+	a.t.Helper()
 	var signer crypto.Signer
 	var err error
 	if rsaKey {
@@ -72,6 +89,9 @@ func (a *authority) issue(rsaKey bool, names ...string) (cert, key []byte) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(a.last), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(100 * 24 * time.Hour),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	if responder != "" {
+		template.OCSPServer = []string{responder}
+	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, signer.Public(), a.key)
 	a.must(err)
 	text, err := x509.MarshalPKCS8PrivateKey(signer)

@@ -8,6 +8,7 @@ import (
 	"context"
 	cryptotls "crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3/acme"
 )
 
 const (
@@ -54,8 +56,29 @@ type Options struct {
 	// OnDemand, unless nil, is asked whether a name that a client wants, and that is not of Names, may have a certificate: before
 	// it is got, and before it is renewed. It may be called by many goroutines at once and has 10 s.
 	OnDemand func(ctx context.Context, name string) error
+	// NoHTTP01 and NoTLSALPN01 exclude a challenge that no listener could answer. One must be left.
+	NoHTTP01, NoTLSALPN01 bool
+	// ExternalAccount binds the account to one that the authority knows already, RFC 8555, section 7.3.4; nil: it asks for none.
+	ExternalAccount *ExternalAccount
+	// NoStaples turns off OCSP stapling, which is otherwise done for certificates that name a responder.
+	NoStaples bool
+	// Counters are added to; several Issuers may have them in common. nil: the Issuer's own.
+	Counters *Counters
 	// Log gets what happens to certificates; nil: nobody does.
 	Log *slog.Logger
+}
+
+// ExternalAccount is what the authority gave its customer: an identifier, and a key in base64url without padding.
+type ExternalAccount struct {
+	KeyID, HMAC string
+}
+
+// Counters only grow. They may be read at any time by any goroutine.
+type Counters struct {
+	// Obtained are first certificates of a name, Renewed those that replaced one, as far as this process got them.
+	Obtained, Renewed atomic.Uint64
+	// Failures are attempts that came to nothing.
+	Failures atomic.Uint64
 }
 
 // timing is apart so that tests need not wait.
@@ -87,6 +110,7 @@ type Issuer struct {
 
 	demandMu     sync.RWMutex // held for map operations only
 	demand       map[string]*entry
+	live         sync.Map // the same as demand, for look-ups on event loops, which must not wait for a lock
 	mostOnDemand int
 
 	lifeMu  sync.Mutex
@@ -99,10 +123,12 @@ type running struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	config *certmagic.Config
-	issuer *certmagic.ACMEIssuer
-	cache  *certmagic.Cache
-	port   net.Listener
-	slots  chan struct{} // on-demand attempts under way
+	// unlinked is config but for orders that do not say which certificate they replace.
+	unlinked *certmagic.Config
+	issuer   *certmagic.ACMEIssuer
+	cache    *certmagic.Cache
+	port     net.Listener
+	slots    chan struct{} // on-demand attempts under way
 
 	mu     sync.Mutex // for closed and for adding to the group
 	closed bool
@@ -135,6 +161,15 @@ func New(o Options) (*Issuer, error) {
 		return nil, fmt.Errorf("cannot keep certificates in %q: %w", o.Storage, err)
 	}
 	m.storage = &certmagic.FileStorage{Path: o.Storage}
+	if o.NoHTTP01 && o.NoTLSALPN01 {
+		return nil, errors.New("cannot use ACME without a challenge")
+	}
+	if err := checkExternalAccount(o.ExternalAccount); err != nil {
+		return nil, err
+	}
+	if o.Counters == nil {
+		m.options.Counters = &Counters{}
+	}
 	if len(o.Names) == 0 && o.OnDemand == nil {
 		return nil, errors.New("cannot use ACME without names, unless certificates are got on demand")
 	}
@@ -183,6 +218,17 @@ func checkDirectory(directory string) error {
 	return nil
 }
 
+func checkExternalAccount(a *ExternalAccount) error {
+	if a == nil {
+		return nil
+	}
+	key, err := base64.RawURLEncoding.DecodeString(a.HMAC)
+	if a.KeyID == "" || err != nil || len(key) == 0 { // the key is not for anybody's eyes
+		return errors.New("cannot bind the ACME account: it takes an identifier, and a key in base64url without padding")
+	}
+	return nil
+}
+
 func readRoots(file string) (*x509.CertPool, error) {
 	at, err := os.Stat(file)
 	if err == nil && at.Size() > maxCAFileBytes {
@@ -222,23 +268,34 @@ func (m *Issuer) Start(ctx context.Context) error {
 		RenewCheckInterval: m.timing.renewEvery,
 		Logger:             log,
 	})
-	r.config = certmagic.New(r.cache, certmagic.Config{
+	config := certmagic.Config{
 		Storage: m.storage,
 		Logger:  log,
 		OnEvent: func(ctx context.Context, event string, data map[string]any) error {
 			return m.onEvent(ctx, r, event, data)
 		},
 		ShouldEmitFunc: func(event string) bool { return event != "tls_get_certificate" },
-	})
+		OCSP:           certmagic.OCSPConfig{DisableStapling: m.options.NoStaples, HTTPProxy: r.proxy},
+	}
+	r.config = certmagic.New(r.cache, config)
+	config.DisableARI = true
+	r.unlinked = certmagic.New(r.cache, config)
 	// Before it presents a challenge certmagic listens on these ports, or takes it that whoever listens answers: this does the
 	// latter. The challenges come to the gateway's own listeners.
 	held := port.Addr().(*net.TCPAddr)
+	var bound *acme.EAB
+	if a := m.options.ExternalAccount; a != nil {
+		bound = &acme.EAB{KeyID: a.KeyID, MACKey: a.HMAC}
+	}
 	r.issuer = certmagic.NewACMEIssuer(r.config, certmagic.ACMEIssuer{
 		CA: m.options.Directory, Email: m.options.Email, Agreed: true, TrustedRoots: m.roots, Logger: log,
 		ListenHost: held.IP.String(), AltHTTPPort: held.Port, AltTLSALPNPort: held.Port,
-		HTTPProxy: r.proxy,
+		DisableHTTPChallenge: m.options.NoHTTP01, DisableTLSALPNChallenge: m.options.NoTLSALPN01,
+		ExternalAccount: bound,
+		HTTPProxy:       r.proxy,
 	})
 	r.config.Issuers = []certmagic.Issuer{r.issuer}
+	r.unlinked.Issuers = r.config.Issuers
 	m.running.Store(r)
 	r.spawn(r.hold)
 	r.spawn(func() { m.drive(r) })
@@ -309,15 +366,15 @@ func (r *running) hold() {
 //
 // It answers from memory, and may be called on an event loop, for names of Options.Names whether they have a certificate or
 // not, and for all that Cached gives. It may block for a name got on demand, until Options.OnDemand has decided and the
-// certificate is there or the client gone, which is seconds; and for a challenge that another process on the same folder
-// presents, for which a file is read. MayBlock tells beforehand.
-func (m *Issuer) GetCertificate(hello *cryptotls.ClientHelloInfo) (*cryptotls.Certificate, error) {
+// certificate is there or ctx done, which is seconds; and for a challenge, which may be one that another process on the same
+// folder presents, for which a file is read. MayBlock tells beforehand. An attempt that was begun goes on after ctx is done.
+func (m *Issuer) GetCertificate(ctx context.Context, hello *cryptotls.ClientHelloInfo) (*cryptotls.Certificate, error) {
 	name, ok := fold(hello.ServerName)
 	if !ok {
 		return nil, fmt.Errorf("%w: the client asks for %.64q", ErrNoCertificate, hello.ServerName)
 	}
-	if isChallenge(hello) {
-		return m.challengeCertificate(hello, name)
+	if IsChallenge(hello) {
+		return m.challengeCertificate(ctx, hello, name)
 	}
 	if cert := m.cached(name); cert != nil {
 		return cert, nil
@@ -328,7 +385,7 @@ func (m *Issuer) GetCertificate(hello *cryptotls.ClientHelloInfo) (*cryptotls.Ce
 	if m.options.OnDemand == nil {
 		return nil, fmt.Errorf("%w for %q, which is not managed", ErrNoCertificate, name)
 	}
-	return m.getOnDemand(hello.Context(), name)
+	return m.getOnDemand(ctx, name)
 }
 
 // MayBlock says whether GetCertificate might wait for something.
@@ -337,14 +394,14 @@ func (m *Issuer) MayBlock(hello *cryptotls.ClientHelloInfo) bool {
 	switch {
 	case !ok:
 		return false
-	case isChallenge(hello):
-		return !presented(name) && m.managed(name)
+	case IsChallenge(hello):
+		return true
 	}
 	return m.names[name] == nil && m.options.OnDemand != nil && m.cached(name) == nil
 }
 
 // Cached gives the certificate for a name, in any case and with or without trailing dot, that is in memory; nil if there
-// is none. It never blocks: for Options.Names it takes no lock, for others that of a map.
+// is none. It never blocks and takes no lock.
 func (m *Issuer) Cached(name string) *cryptotls.Certificate {
 	if name, ok := fold(name); ok {
 		return m.cached(name)
@@ -359,12 +416,11 @@ func (m *Issuer) cached(name string) *cryptotls.Certificate {
 	if m.options.OnDemand == nil {
 		return nil
 	}
-	m.demandMu.RLock()
-	e := m.demand[name]
-	m.demandMu.RUnlock()
-	if e == nil {
+	found, ok := m.live.Load(name)
+	if !ok {
 		return nil
 	}
+	e := found.(*entry)
 	cert := e.cert.Load()
 	if cert != nil && !e.used.Load() {
 		e.used.Store(true)

@@ -41,7 +41,10 @@ func (m *Issuer) drive(r *running) {
 		heap.Push(&waiting, turn{e, at})
 	}
 	for _, e := range m.names {
-		enlist(e, time.Now())
+		enlist(e, e.nextTurn()) // what failed under a predecessor keeps its pause
+	}
+	for _, e := range m.onDemand() {
+		enlist(e, time.Now()) // inherited: certmagic must know of it to renew it
 	}
 	underWay, done := 0, make(chan *entry)
 	sweep := time.NewTicker(m.timing.sweepEvery)
@@ -70,8 +73,12 @@ func (m *Issuer) drive(r *running) {
 		case e := <-done:
 			underWay--
 			delete(pending, e)
-			if !m.refresh(r, e) {
+			switch have := m.refresh(r, e); {
+			case have:
+			case m.names[e.name] != nil:
 				enlist(e, e.nextTurn())
+			default:
+				m.forget(r, e.name) // the next client that asks begins anew
 			}
 		case <-sweep.C:
 			for _, e := range m.names {
@@ -98,12 +105,17 @@ func (m *Issuer) attempt(r *running, e *entry) {
 	ctx, cancel := context.WithTimeout(r.ctx, m.timing.attempt)
 	defer cancel()
 	e.begin()
+	was := e.cert.Load()
 	err := m.obtain(ctx, r, e.name)
 	have := m.refresh(r, e)
+	if r.ctx.Err() == nil && (err != nil || !have) {
+		m.options.Counters.Failures.Add(1)
+	}
 	switch {
 	case r.ctx.Err() != nil:
 	case err == nil && have:
 		e.succeed()
+	case have && was != nil && e.cert.Load() != was: // renewed after all, by renewUnlinked
 	case have: // it is due for renewal, which certmagic tries again
 		e.fail(err, m.timing.renewEvery)
 	case err == nil:

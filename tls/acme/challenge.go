@@ -21,8 +21,8 @@ const (
 	ChallengePath = "/.well-known/acme-challenge/"
 )
 
-// isChallenge says whether the client offers ALPN and nothing else, as RFC 8737, section 3, wants of an authority.
-func isChallenge(hello *cryptotls.ClientHelloInfo) bool {
+// IsChallenge says whether the client offers ALPN and nothing else, as RFC 8737, section 3, wants of an authority.
+func IsChallenge(hello *cryptotls.ClientHelloInfo) bool {
 	return len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == ALPN
 }
 
@@ -34,14 +34,10 @@ func presented(name string) bool {
 
 // challengeCertificate gives the certificate of the challenge tls-alpn-01. Storage is read only for names that could be
 // managed and that this process has no challenge for.
-func (m *Issuer) challengeCertificate(hello *cryptotls.ClientHelloInfo, name string) (*cryptotls.Certificate, error) {
+func (m *Issuer) challengeCertificate(ctx context.Context, hello *cryptotls.ClientHelloInfo, name string) (*cryptotls.Certificate, error) {
 	r := m.running.Load()
 	if r == nil || hello.Conn == nil || !m.managed(name) && !presented(name) {
 		return nil, fmt.Errorf("%w for the challenge for %q", ErrNoCertificate, name)
-	}
-	ctx := hello.Context()
-	if ctx == nil { // of a ClientHelloInfo that no handshake made
-		ctx = context.Background()
 	}
 	asked := *hello
 	asked.ServerName = name
@@ -53,7 +49,8 @@ func (m *Issuer) challengeCertificate(hello *cryptotls.ClientHelloInfo, name str
 }
 
 // Challenge gives the body of the answer, 200 and text/plain, to a GET of the challenge http-01. ok says whether host and
-// path, as they stand in the request, are those of a challenge that this process has under way. It never blocks.
+// path, as they stand in the request, are those of a challenge that this process has under way. It waits for nothing but the
+// lock of a map.
 func (m *Issuer) Challenge(host, path string) (body string, ok bool) {
 	name, ok := challengeName(host, path)
 	if !ok {

@@ -23,9 +23,6 @@ func (m *Issuer) ask(ctx context.Context, name string) error {
 // getOnDemand gets the certificate for a name that is not in memory, for a handshake that ends with ctx. The attempt
 // outlives the handshake, so that a client that comes back finds the certificate.
 func (m *Issuer) getOnDemand(ctx context.Context, name string) (*cryptotls.Certificate, error) {
-	if ctx == nil { // of a ClientHelloInfo that no handshake made
-		ctx = context.Background()
-	}
 	r := m.running.Load()
 	if r == nil || r.ctx.Err() != nil {
 		return nil, fmt.Errorf("%w for %q: none are being obtained", ErrNoCertificate, name)
@@ -65,10 +62,12 @@ func (m *Issuer) enlist(r *running, name string) (*entry, error) {
 			return nil, errors.New("too many are being obtained")
 		}
 		delete(m.demand, victim.name)
+		m.live.Delete(victim.name)
 	}
 	if e == nil {
 		e = &entry{name: name}
 		m.demand[name] = e
+		m.live.Store(name, e)
 	}
 	m.demandMu.Unlock()
 	e.used.Store(true)

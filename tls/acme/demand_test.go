@@ -30,7 +30,7 @@ func TestOnDemand(t *testing.T) {
 	if _, err := a.connect(f, "stranger.test"); err == nil {
 		t.Error("a refused name got a certificate")
 	}
-	_, err := m.GetCertificate(hello("stranger.test"))
+	_, err := m.GetCertificate(t.Context(), hello("stranger.test"))
 	wantsNone(t, err, "it is not allowed: no customer of ours")
 	if len(m.Status()) != 0 || a.requests.Load() != 0 {
 		t.Errorf("a refused name is kept, or %d requests were made", a.requests.Load())
@@ -76,11 +76,11 @@ func TestOnDemandOutlivesClient(t *testing.T) {
 	until(t, "there is a certificate", func() bool { return m.Cached("gone.test") != nil })
 
 	a.down.Store(true)
-	_, err = m.GetCertificate(hello("failed.test"))
+	_, err = m.GetCertificate(t.Context(), hello("failed.test"))
 	wantsNone(t, err, a.url)
 	a.down.Store(false)
 	issued := a.issued.Load()
-	_, err = m.GetCertificate(hello("failed.test"))
+	_, err = m.GetCertificate(t.Context(), hello("failed.test"))
 	wantsNone(t, err, a.url)
 	if s := status(t, m, "failed.test"); a.issued.Load() != issued || s.State != StateFailed || time.Until(s.NextAttempt) < 59*time.Minute {
 		t.Errorf("got %+v after %d more", s, a.issued.Load()-issued)
@@ -104,7 +104,7 @@ func TestOnDemandRenewal(t *testing.T) {
 	m := start(t, f, o, func(m *Issuer) { m.timing.renewEvery = 5 * time.Second }) // all is due at the first look
 	was := map[string][32]byte{}
 	for _, name := range []string{refused, unused, used} {
-		cert, err := m.GetCertificate(hello(name))
+		cert, err := m.GetCertificate(t.Context(), hello(name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +131,7 @@ func TestOnDemandIsBounded(t *testing.T) {
 	o.OnDemand = allowAll
 	m := start(t, f, o, func(m *Issuer) { m.mostOnDemand = 2 })
 	for i := range 4 {
-		if _, err := m.GetCertificate(hello(fmt.Sprintf("n%d.bounded.test", i))); err != nil {
+		if _, err := m.GetCertificate(t.Context(), hello(fmt.Sprintf("n%d.bounded.test", i))); err != nil {
 			t.Fatal(err)
 		}
 		if got := len(m.Status()); got > 2 {
@@ -155,7 +155,7 @@ func TestOnDemandIsBounded(t *testing.T) {
 		e.mu.Unlock()
 	}
 	m.demandMu.Unlock()
-	_, err := m.GetCertificate(hello("n5.bounded.test"))
+	_, err := m.GetCertificate(t.Context(), hello("n5.bounded.test"))
 	wantsNone(t, err, "too many")
 }
 
@@ -166,14 +166,14 @@ func TestOnDemandWithoutStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = m.GetCertificate(hello("early.test"))
+	_, err = m.GetCertificate(t.Context(), hello("early.test"))
 	wantsNone(t, err, "none are being obtained")
 	if err := m.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	m.Close()
 	m.Close()
-	_, err = m.GetCertificate(hello("late.test"))
+	_, err = m.GetCertificate(t.Context(), hello("late.test"))
 	wantsNone(t, err, "none are being obtained")
 	if err := m.Start(t.Context()); err != nil || m.running.Load().ctx.Err() == nil {
 		t.Errorf("it started again: %v", err)

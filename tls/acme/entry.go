@@ -33,8 +33,9 @@ type CertificateStatus struct {
 	Name     string
 	OnDemand bool
 	State    string
-	// NotAfter is the end of the certificate in memory; zero: there is none.
-	NotAfter time.Time
+	// Certificate is what is in memory, with Leaf, and NotAfter its end; nil and zero: there is none.
+	Certificate *cryptotls.Certificate
+	NotAfter    time.Time
 	// LastError is why the last attempt failed, in at most a KiB; empty after one that succeeded.
 	LastError string
 	// NextAttempt is the earliest time of the next attempt, of a renewal if State is valid; the authority may ask for an earlier
@@ -154,7 +155,7 @@ func (e *entry) status(now time.Time) CertificateStatus {
 	s := CertificateStatus{Name: e.name, State: StateWaiting, NextAttempt: e.next}
 	if cert != nil {
 		from, until := cert.Leaf.NotBefore, cert.Leaf.NotAfter
-		s.State, s.NotAfter = StateValid, until
+		s.State, s.Certificate, s.NotAfter = StateValid, cert, until
 		switch {
 		case now.After(until):
 			s.State, s.LastError = StateFailed, "it expired on "+until.UTC().Format(time.RFC3339)

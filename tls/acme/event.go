@@ -5,9 +5,11 @@ import (
 	cryptotls "crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3/acme"
 )
 
 // onEvent hears from certmagic what it does, on the goroutine that does it. An error forbids what is about to be done.
@@ -30,6 +32,11 @@ func (m *Issuer) onEvent(ctx context.Context, r *running, event string, data map
 			return m.allowRenewal(ctx, r, name, e)
 		}
 	case "cert_obtained":
+		if renewal {
+			m.options.Counters.Renewed.Add(1)
+		} else {
+			m.options.Counters.Obtained.Add(1)
+		}
 		if e == nil {
 			return nil
 		}
@@ -44,10 +51,41 @@ func (m *Issuer) onEvent(ctx context.Context, r *running, event string, data map
 	case "cert_failed":
 		// Other failures are noted by who waits for the attempt. For a renewal nobody does.
 		if err, _ := data["error"].(error); e != nil && renewal && err != nil {
+			m.options.Counters.Failures.Add(1)
 			e.fail(err, m.timing.renewEvery)
+			if ctx.Value(unlinkedKey{}) == nil && refusesLink(err) {
+				r.spawn(func() { m.renewUnlinked(r, name) })
+			}
 		}
 	}
 	return nil
+}
+
+// unlinkedKey marks the context of an order that does not say which certificate it replaces.
+type unlinkedKey struct{}
+
+// refusesLink says whether a renewal may have failed because of what its order said: that it replaces a certificate, which
+// the authority refuses for one that another account got, RFC 9773, section 5, or fails at if it knows it no more. The former
+// is so after the account's email changed; either would be so at each renewal.
+func refusesLink(err error) bool {
+	var problem acme.Problem
+	if !errors.As(err, &problem) || !strings.Contains(err.Error(), "creating new order") {
+		return false
+	}
+	switch problem.Type {
+	case acme.ProblemTypeUnauthorized, acme.ProblemTypeMalformed, acme.ProblemTypeAlreadyReplaced, acme.ProblemTypeServerInternal:
+		return true
+	}
+	return false
+}
+
+// renewUnlinked renews by an order of its own. What comes of it is told by events, as of every renewal.
+func (m *Issuer) renewUnlinked(r *running, name string) {
+	ctx, cancel := context.WithTimeout(context.WithValue(r.ctx, unlinkedKey{}, true), m.timing.attempt)
+	defer cancel()
+	if err := r.unlinked.RenewCertSync(ctx, name, false); err != nil {
+		m.options.Log.Debug("cannot renew as if it were a first certificate", "name", name, "error", err)
+	}
 }
 
 // publishStored makes a certificate known that was just stored. certmagic takes a renewed one into memory without an event.
@@ -93,6 +131,7 @@ func (m *Issuer) allowRenewal(ctx context.Context, r *running, name string, e *e
 func (m *Issuer) forget(r *running, name string) {
 	m.demandMu.Lock()
 	delete(m.demand, name)
+	m.live.Delete(name)
 	m.demandMu.Unlock()
 	r.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: name}})
 }

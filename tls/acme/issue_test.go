@@ -18,7 +18,7 @@ func TestIssueByHTTP01(t *testing.T) {
 	a := newAuthority(t, f, 0)
 	m := newManager(t, a.options("One.Http.TEST.", "two.http.test"), nil)
 	f.issuer.Store(m)
-	_, err := m.GetCertificate(hello("one.http.test"))
+	_, err := m.GetCertificate(t.Context(), hello("one.http.test"))
 	wantsNone(t, err, `"one.http.test" yet: it is being obtained`)
 	if s := status(t, m, "one.http.test"); s.State != StateWaiting || !s.NotAfter.IsZero() || s.LastError != "" {
 		t.Errorf("got %+v before the start", s)
@@ -29,7 +29,7 @@ func TestIssueByHTTP01(t *testing.T) {
 	defer m.Close()
 	untilValid(t, m, "one.http.test", "two.http.test")
 	for _, asked := range []string{"one.http.test", "ONE.http.test."} {
-		cert, err := m.GetCertificate(hello(asked))
+		cert, err := m.GetCertificate(t.Context(), hello(asked))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestIssueByHTTP01(t *testing.T) {
 	if days := time.Until(s.NextAttempt).Hours() / 24; days < 59 || days > 61 {
 		t.Errorf("renewal is due in %.1f days, want 60", days)
 	}
-	_, err = m.GetCertificate(hello("three.http.test"))
+	_, err = m.GetCertificate(t.Context(), hello("three.http.test"))
 	wantsNone(t, err, `"three.http.test", which is not managed`)
 	if m.Cached("three.http.test") != nil || m.Cached("") != nil {
 		t.Error("there is a certificate for another name")

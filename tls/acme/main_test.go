@@ -174,8 +174,8 @@ func (f *front) certificate(hello *cryptotls.ClientHelloInfo) (*cryptotls.Certif
 	if m == nil {
 		return nil, ErrNoCertificate
 	}
-	cert, err := m.GetCertificate(hello)
-	if err == nil && isChallenge(hello) {
+	cert, err := m.GetCertificate(hello.Context(), hello)
+	if err == nil && IsChallenge(hello) {
 		f.tlsALPN01.Add(1)
 	}
 	return cert, err
@@ -195,12 +195,28 @@ type authority struct {
 // 127.0.0.1 and uses the ports of the front.
 func newAuthority(t testing.TB, f *front, valid time.Duration) *authority {
 	t.Helper()
+	return makeAuthority(t, f, valid, nil)
+}
+
+// newBoundAuthority makes one that knows these customers, by key identifier, and serves nobody else.
+func newBoundAuthority(t testing.TB, f *front, customers map[string]string) *authority {
+	t.Helper()
+	return makeAuthority(t, f, 0, customers)
+}
+
+func makeAuthority(t testing.TB, f *front, valid time.Duration, customers map[string]string) *authority {
+	t.Helper()
 	quiet := log.New(io.Discard, "", 0)
 	a := &authority{db: db.NewMemoryStore(), storage: filepath.Join(t.TempDir(), "certificates")}
 	profiles := map[string]ca.Profile{"default": {ValidityPeriod: uint64(valid / time.Second)}}
 	issuer := ca.New(quiet, a.db, "", "ecdsa", 0, 1, profiles)
 	validation := va.New(quiet, f.httpPort, f.tlsPort, false, newResolver(t), a.db)
-	pebble := wfe.New(quiet, a.db, validation, issuer, []string{"authority.test"}, false, false, 0, 0)
+	pebble := wfe.New(quiet, a.db, validation, issuer, []string{"authority.test"}, false, customers != nil, 0, 0)
+	for kid, key := range customers {
+		if err := a.db.AddExternalAccountKeyByID(kid, key); err != nil {
+			t.Fatal(err)
+		}
+	}
 	handler := pebble.Handler()
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a.down.Load() {

@@ -72,7 +72,7 @@ func TestDirectoryDown(t *testing.T) {
 	if !strings.Contains(s.LastError, a.url) || !s.NotAfter.IsZero() {
 		t.Errorf("got %+v", s)
 	}
-	_, err := m.GetCertificate(hello("down.test"))
+	_, err := m.GetCertificate(t.Context(), hello("down.test"))
 	wantsNone(t, err, a.url)
 	a.down.Store(false)
 	untilValid(t, m, "down.test")
