@@ -87,6 +87,26 @@ func TestBoundSpillsInOrder(t *testing.T) {
 	}
 }
 
+// A whole share is a bound like any other: with a factor of 2 and four endpoints none has 3 of 4.
+func TestBoundIsExact(t *testing.T) {
+	for _, algorithm := range []Algorithm{RingHash, Maglev} {
+		spec, es := Defaults(algorithm), alike(4)
+		spec.LoadFactor = 2
+		p, a := NewPicker(NewSet(&spec, es, 0), 1, nil), Attempt{Key: 4, Keyed: true}
+		home := p.Pick(&a)
+		busy(home, 2)
+		for _, e := range es {
+			if e != home {
+				busy(e, 1)
+				break
+			}
+		}
+		if e := p.Pick(&a); e == home {
+			t.Errorf("%v: 3 of 4 are to be at one endpoint", algorithm)
+		}
+	}
+}
+
 // When all have what they may have, for others count at the same time, a request is placed all the same.
 func TestBoundGivesWay(t *testing.T) {
 	spec := Defaults(RingHash)

@@ -92,3 +92,17 @@ func TestDisruptionByHealth(t *testing.T) {
 		}
 	}
 }
+
+// On a ring a retry goes where the key would be if the endpoints that were tried had gone.
+func TestRingRetriesGoWhereKeysMove(t *testing.T) {
+	spec, es := Defaults(RingHash), alike(12)
+	p := NewPicker(NewSet(&spec, es, 0), 1, nil)
+	first, second := owners(&spec, es), owners(&spec, es[1:])
+	for i := range 10_000 {
+		a := Attempt{Key: mix(uint64(i)), Keyed: true}
+		a.Tried(es[0])
+		if e := p.Pick(&a); first[i] == es[0].Load && e.Load != second[i] {
+			t.Fatalf("key %d: the retry goes to %s", i, e.Address)
+		}
+	}
+}

@@ -13,6 +13,10 @@
 //	maglev         as ring_hash, more evenly spread and faster, moving slightly more keys when endpoints change.
 //	source_ip      maglev over the client's address.
 //
+// An endpoint that fails at once is always idle, which makes least_request prefer it: eject it, by package health, or take
+// peak_ewma, which counts a failure as a slow answer. The simulations of this package's tests print what each algorithm makes of
+// an endpoint that is slow, and of one that fails.
+//
 // # How it fits together
 //
 // An Endpoint is an immutable description. Its Load is what all loops share of it: requests in flight, latency, why it is
@@ -57,10 +61,8 @@ func NewPicker(s *Set, seed uint64, previous Picker) Picker {
 		return newPeakEWMA(d)
 	case Random:
 		return &random{d}
-	case RingHash:
-		return &ringHash{d, bound{set: s}}
-	case Maglev, SourceIP:
-		return &maglev{d, bound{set: s}}
+	case RingHash, Maglev, SourceIP:
+		return &hashing{d, bound{set: s}}
 	}
 	return newRotation(d, previous)
 }

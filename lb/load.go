@@ -86,12 +86,12 @@ func (l *Load) Raise(f Flag) bool { return l.flags.Or(uint32(f)) == 0 }
 // Clear takes a reason back, and says whether the endpoint became available by that: then its slow start begins at now, and
 // another Set is due.
 func (l *Load) Clear(f Flag, now int64) bool {
-	old := l.flags.And(^uint32(f))
-	if old == 0 || old&^uint32(f) != 0 {
+	if l.flags.Load()&uint32(f) == 0 {
 		return false
 	}
-	l.since.Store(now)
-	return true
+	l.since.Store(now) // first, so that nobody sees it available since long ago
+	old := l.flags.And(^uint32(f))
+	return old&uint32(f) != 0 && old&^uint32(f) == 0
 }
 
 // SetWeight puts a weight of 0..1000 in force instead of the configured one; -1 takes it back. Another Set is due.

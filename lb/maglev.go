@@ -1,13 +1,5 @@
 package lb
 
-// maglev is consistent hashing by a table (Eisenbud et al.: Maglev: A Fast and Reliable Software Network Load Balancer, 2016,
-// section 3.4): shares are even to a percent, a pick is one look, and when an endpoint goes hardly more than its own keys move. A
-// retry hashes the key again, so that the keys of an endpoint that fails spread over all others.
-type maglev struct {
-	drawing
-	bound bound
-}
-
 // tableSize is the paper's smaller one, a prime; good for some hundred endpoints at a percent, and for thousands less evenly.
 const tableSize = 65537
 
@@ -17,7 +9,10 @@ type wish struct {
 	paid       float64
 }
 
-// newTable fills the table with places of entries. Each entry has an order of its own in which it wants the slots, and in each
+// newTable is consistent hashing by a table (Eisenbud et al.: Maglev: A Fast and Reliable Software Network Load Balancer, 2016,
+// section 3.4): shares are even to a percent, a pick is one look, and when an endpoint goes hardly more than its own keys move.
+//
+// It fills the table with places of entries. Each entry has an order of its own in which it wants the slots, and in each
 // round takes the next that is free; one with half the weight of the heaviest does so in every other round, as in Envoy.
 func newTable(entries []entry) []uint16 {
 	heaviest := 0.0
@@ -52,21 +47,4 @@ func newTable(entries []entry) []uint16 {
 			}
 		}
 	}
-}
-
-func (m *maglev) Pick(a *Attempt) *Endpoint {
-	entries := m.set.entries
-	if len(entries) == 0 {
-		return m.last(a)
-	}
-	m.bound.begin()
-	key := m.key(a)
-	for hash, step := key, uint64(1); step <= maxSteps; step++ {
-		e := &entries[m.set.table[hash%tableSize]]
-		if (a.count == 0 || !a.has(e.endpoint)) && m.bound.admits(e) {
-			return e.endpoint
-		}
-		hash = mix(key + step)
-	}
-	return m.rest(a, key, &m.bound)
 }

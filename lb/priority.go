@@ -6,13 +6,13 @@ type level struct {
 	members   []candidate
 	available int // members with no flag up
 
-	share float64 // of all traffic
+	share float64 // of the traffic, in proportion to those of the other levels
 	panic bool    // it has a share, and health is disregarded
 }
 
 // spread gives each priority its share, as Envoy does, with fractions in place of its whole percents. A priority is as
 // healthy as its available share times the overprovisioning factor, 1 at most. Traffic fills the priorities in order up to
-// their health. If all together are less than whole, what they have is scaled up, and a priority whose available share is
+// their health. If all together are less than whole, it follows their health, and a priority whose available share is
 // below the threshold disregards health: to send everything to the few that are left would only take these down as well. If
 // all do, or nothing at all is available, traffic follows the number of endpoints.
 func spread(levels []level, overprovide, threshold float64) {
@@ -35,7 +35,7 @@ func spread(levels []level, overprovide, threshold float64) {
 		case everywhere:
 			l.share = float64(len(l.members)) / float64(members)
 		case total > 0:
-			l.share = min(left, l.health(overprovide)/min(total, 1))
+			l.share = min(left, l.health(overprovide))
 		}
 		left = max(0, left-l.share)
 		if left < 1-whole {

@@ -5,19 +5,13 @@ import (
 	"slices"
 )
 
-// ringHash is consistent hashing on a ring, as libketama does it: each endpoint has many points there, in proportion to its
-// weight, and a key belongs to the next point. When an endpoint goes, its keys alone move, each to the next endpoint on the
-// ring; a retry goes the same way.
-type ringHash struct {
-	drawing
-	bound bound
-}
-
-// ring is the points in order, by the upper half of their hashes: less memory is fewer cache misses. What section of the
-// circle a key is in says where to begin to look.
+// ring is consistent hashing as libketama does it: each endpoint has many points on a circle, in proportion to its weight, and
+// a key belongs to the next point. When an endpoint goes, its keys alone move, each to the next endpoint on the circle.
+//
+// The points are in order, by the upper half of their hashes: less memory is fewer cache misses. What section of the circle a
+// key is in says where to begin to look.
 type ring struct {
 	points   []uint32
-	owners   []uint16 // entry of each point
 	sections []uint32 // place of the first point in each
 	shift    uint     // of a key, to its section
 }
@@ -27,10 +21,10 @@ const (
 	maxPoints  = 1 << 19 // of a ring, where more endpoints than these allow have fewer each; up to twice as many
 )
 
-// newRing gives an entry points in proportion to its weight, by a factor that is a power of two: so a change of some weights
-// leaves the points of all others in place, unless it takes the mean weight over a bound, where half of all points come or go. Of
-// usual mean weights, which are 1, 2, 5 times a power of ten, none is near a bound.
-func newRing(entries []entry) ring {
+// newRing gives an entry points in proportion to its weight, and tells whose each point is. The factor is a power of two: so a
+// change of some weights leaves the points of all others in place, unless it takes the mean weight over a bound, where half of
+// all points come or go. Of usual mean weights, which are 1, 2 and 5 times a power of ten, none is near a bound.
+func newRing(entries []entry) (r ring, owners []uint16) {
 	total, factor := 0.0, 1.0
 	for i := range entries {
 		total += entries[i].weight
@@ -51,15 +45,15 @@ func newRing(entries []entry) ring {
 	}
 	slices.Sort(all)
 	width := max(bits.Len(uint(len(all)))-2, 0)
-	r := ring{
+	owners = make([]uint16, len(all))
+	r = ring{
 		points:   make([]uint32, len(all)),
-		owners:   make([]uint16, len(all)),
 		sections: make([]uint32, 1<<width),
 		shift:    uint(64 - width),
 	}
 	section := 0
 	for i, p := range all {
-		r.points[i], r.owners[i] = uint32(p>>16), uint16(p)
+		r.points[i], owners[i] = uint32(p>>16), uint16(p)
 		for ; section <= int(p>>16<<32>>r.shift); section++ {
 			r.sections[section] = uint32(i)
 		}
@@ -67,7 +61,7 @@ func newRing(entries []entry) ring {
 	for ; section < len(r.sections); section++ {
 		r.sections[section] = uint32(len(all))
 	}
-	return r
+	return r, owners
 }
 
 // find gives the place of the point that a key belongs to. A section has two to four points.
@@ -80,40 +74,4 @@ func (r *ring) find(key uint64) int {
 		return 0
 	}
 	return i
-}
-
-// maxSteps bounds the way along a ring, or through a table, to an endpoint that may be used; then all are looked at.
-const maxSteps = 64
-
-func (h *ringHash) Pick(a *Attempt) *Endpoint {
-	entries := h.set.entries
-	if len(entries) == 0 {
-		return h.last(a)
-	}
-	h.bound.begin()
-	key, r := h.key(a), &h.set.ring
-	at := r.find(key)
-	for range maxSteps {
-		e := &entries[r.owners[at]]
-		if (a.count == 0 || !a.has(e.endpoint)) && h.bound.admits(e) {
-			return e.endpoint
-		}
-		if at++; at == len(r.points) {
-			at = 0
-		}
-	}
-	return h.rest(a, key, &h.bound)
-}
-
-// rest chooses when the way that the key leads was too long. All may have what they may have, when several loops count at the
-// same time: then the bound gives way.
-func (d *drawing) rest(a *Attempt, key uint64, b *bound) *Endpoint {
-	i := foremost(d.set.entries, a, key, b)
-	if i < 0 {
-		i = foremost(d.set.entries, a, key, nil)
-	}
-	if i < 0 {
-		return d.last(a)
-	}
-	return d.set.entries[i].endpoint
 }

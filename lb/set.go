@@ -22,8 +22,8 @@ type Set struct {
 	due     int64
 	index   map[*Load]int32 // entries, for rotations that go on
 	alias   alias           // by weight; only for algorithms that draw, and unequal weights
-	ring    ring
-	table   []uint16 // maglev
+	slots   []uint16        // entry of each slot: the points of a ring, or maglev's table
+	ring    ring            // ring_hash: where the points are
 }
 
 // entry is an endpoint as a picker sees it.
@@ -78,7 +78,7 @@ func (s *Set) levels(endpoints []*Endpoint, now int64) (levels []level) {
 	for _, e := range endpoints {
 		flags, weight := e.Load.Flags(), weightOf(e)
 		e.Load.configure(&s.spec)
-		if flags&^unhealthy != 0 || weight == 0 {
+		if flags&^unhealthy != 0 || weight <= 0 {
 			continue
 		}
 		c := candidate{endpoint: e, weight: float64(weight), available: flags == 0}
@@ -167,9 +167,9 @@ func (s *Set) compile() {
 			s.alias = newAlias(s.entries)
 		}
 	case RingHash:
-		s.ring = newRing(s.entries)
+		s.ring, s.slots = newRing(s.entries)
 	case Maglev, SourceIP:
-		s.table = newTable(s.entries)
+		s.slots = newTable(s.entries)
 	}
 }
 
