@@ -41,7 +41,8 @@ func TestBoundHolds(t *testing.T) {
 					_, share := shareOf(s, e)
 					counted := float64(len(open) + s.Len()/8*4)
 					if n := e.Load.InFlight(); n > 1 && float64(n) > math.Ceil(factor*counted*share+1e-9) {
-						t.Fatalf("%v, %d endpoints, factor %v, step %d: %s has %d of %d in flight", algorithm, len(es), factor, step, e.Address, n, len(open))
+						t.Fatalf("%v, %d endpoints, factor %v, step %d: %s has %d of %d in flight",
+							algorithm, len(es), factor, step, e.Address, n, len(open))
 					}
 					most = max(most, e.Load.InFlight())
 				}

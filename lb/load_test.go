@@ -3,6 +3,7 @@ package lb
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -82,7 +83,7 @@ func TestLoadIsShared(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			for i := range int64(2000) {
+			for i := range int64(50_000) {
 				l.Begin()
 				l.Raise(Ejected)
 				l.End(i*1e6, 1000+i, false)
@@ -94,9 +95,52 @@ func TestLoadIsShared(t *testing.T) {
 	if l.InFlight() != 0 || !l.Available() {
 		t.Errorf("%d in flight, flags %b", l.InFlight(), l.Flags())
 	}
-	if got := l.Latency(1999 * 1e6); got < 2000 || got > 3100 {
+	if got := l.Latency(49_999 * 1e6); got < 48_000 || got > 51_100 {
 		t.Errorf("latency %v", got)
 	}
+}
+
+// Loops pick, each with its own picker, while health and weights change and sets are replaced: run with -race.
+func TestLoopsPickWhileSetsChange(t *testing.T) {
+	everyAlgorithm(t, func(t *testing.T, spec Spec) {
+		es := alike(8)
+		var current atomic.Pointer[Set]
+		current.Store(NewSet(&spec, es, 0))
+		var loops sync.WaitGroup
+		for l := range 3 {
+			loops.Go(func() {
+				var p Picker
+				var in *Set
+				for i := range int64(3000) {
+					if s := current.Load(); s != in {
+						in, p = s, NewPicker(s, uint64(l), p)
+					}
+					a := Attempt{Key: mix(uint64(i)), Keyed: true, Now: i * 1e6}
+					e := p.Pick(&a)
+					if e == nil {
+						t.Error("nothing was picked")
+						return
+					}
+					e.Load.Begin()
+					e.Load.End(i*1e6, i, i%7 == 0)
+				}
+			})
+		}
+		for i := range 40 {
+			e := es[1+i%7] // the first stays
+			if !e.Load.Raise(Ejected) {
+				e.Load.Clear(Ejected, int64(i))
+			}
+			e.Load.SetWeight(i % 3)
+			current.Store(NewSet(&spec, es, int64(i)))
+		}
+		loops.Wait()
+		for _, e := range es {
+			if n := e.Load.InFlight(); n != 0 {
+				t.Errorf("%s has %d in flight", e.Address, n)
+			}
+		}
+	})
 }
 
 func TestEndNeedsBegin(t *testing.T) {

@@ -187,7 +187,9 @@ func critical(df int) float64 {
 // What endpoints get is what their weights say, as a chi-square test judges it. Nothing is in flight.
 func TestDistribution(t *testing.T) {
 	everyAlgorithm(t, func(t *testing.T, spec Spec) {
-		for _, weights := range [][]int{{1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {1, 2, 3, 4, 5, 100, 7, 8, 9, 1}, {1000, 1}, {1000, 999, 998, 500}} {
+		for _, weights := range [][]int{
+			{1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, {1, 2, 3, 4, 5, 100, 7, 8, 9, 1}, {1000, 1}, {1000, 999, 998, 500},
+		} {
 			s := NewSet(&spec, pool(weights...), 0)
 			shares := map[*Endpoint]float64{}
 			for i := range s.Len() {

@@ -42,6 +42,9 @@ func TestRoundRobinSpreadsTurns(t *testing.T) {
 		s := sequence(NewRoundRobin(lettered(weights...), start), 1000)
 		for i, w := range weights {
 			turns := strings.Split(s, string(rune('a'+i)))
+			if len(turns) < 3 {
+				t.Fatalf("from %d: weight %d had %d of 1000 turns", start, w, len(turns)-1)
+			}
 			for _, gap := range turns[1 : len(turns)-1] {
 				if most := 100/w + len(weights); len(gap) > most {
 					t.Errorf("from %d: weight %d waited for %d of 100 turns, at most %d are fair", start, w, len(gap), most)

@@ -127,6 +127,8 @@ func (s *simulation) percentile(p float64) time.Duration {
 	return time.Duration(s.latencies[int(float64(len(s.latencies)-1)*p)])
 }
 
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
+
 // contestants are what a simulation compares.
 func contestants() (names []string, specs map[string]Spec) {
 	specs = map[string]Spec{}
@@ -156,13 +158,14 @@ func TestSimulationOneSlowEndpoint(t *testing.T) {
 		s.servers[es[3]].service *= 10
 		s.run(2400, 10*time.Second)
 		p99[name] = s.percentile(0.99)
-		fmt.Fprintf(table, "%-16s %10s %10s %11.1f%%\n", name, s.percentile(0.5).Round(10*time.Microsecond), p99[name].Round(10*time.Microsecond),
+		fmt.Fprintf(table, "%-16s %8.2fms %8.0fms %11.1f%%\n", name, milliseconds(s.percentile(0.5)), milliseconds(p99[name]),
 			100*float64(s.servers[es[3]].served)/float64(len(s.latencies)))
 	}
 	t.Log("\n" + table.String())
-	order := [][2]string{{"least_request", "round_robin"}, {"least_request", "random"}, {"peak_ewma", "least_request"}, {"maglev bounded", "maglev"},
-		{"full scan", "round_robin"}}
-	for _, o := range order {
+	for _, o := range [][2]string{
+		{"least_request", "round_robin"}, {"least_request", "random"}, {"full scan", "round_robin"},
+		{"peak_ewma", "least_request"}, {"maglev bounded", "maglev"},
+	} {
 		if p99[o[0]] >= p99[o[1]] {
 			t.Errorf("p99 of %s is %v, not below %v of %s", o[0], p99[o[0]], p99[o[1]], o[1])
 		}

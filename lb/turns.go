@@ -68,6 +68,7 @@ func (t *turns) charge(place int, cost float64) {
 
 func (e *turn) before(other *turn) bool { return int64(e.pass-other.pass) < 0 }
 
+// sink moves what is at a place down to where it belongs.
 func (t *turns) sink(i int) {
 	h := t.heap
 	e := h[i]
@@ -77,9 +78,16 @@ func (t *turns) sink(i int) {
 			break
 		}
 		least := first
-		for c := first + 1; c < min(first+4, len(h)); c++ {
-			if h[c].before(&h[least]) {
-				least = c
+		if first+3 < len(h) { // as lower compares, which needs no branches
+			c := h[first : first+4]
+			a := lower(0, 1, int64(c[0].pass), int64(c[1].pass))
+			b := lower(2, 3, int64(c[2].pass), int64(c[3].pass))
+			least += lower(a, b, int64(c[a].pass), int64(c[b].pass))
+		} else {
+			for c := first + 1; c < len(h); c++ {
+				if h[c].before(&h[least]) {
+					least = c
+				}
 			}
 		}
 		if !h[least].before(&e) {
