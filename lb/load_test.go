@@ -83,7 +83,7 @@ func TestLoadIsShared(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			for i := range int64(50_000) {
+			for i := range int64(200_000) {
 				l.Begin()
 				l.Raise(Ejected)
 				l.End(i*1e6, 1000+i, false)
@@ -95,7 +95,7 @@ func TestLoadIsShared(t *testing.T) {
 	if l.InFlight() != 0 || !l.Available() {
 		t.Errorf("%d in flight, flags %b", l.InFlight(), l.Flags())
 	}
-	if got := l.Latency(49_999 * 1e6); got < 48_000 || got > 51_100 {
+	if got := l.Latency(199_999 * 1e6); got < 190_000 || got > 201_300 {
 		t.Errorf("latency %v", got)
 	}
 }
