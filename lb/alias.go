@@ -45,9 +45,6 @@ func newAlias(entries []entry) alias {
 
 // draw turns a random number into an entry's place.
 func (a alias) draw(r uint64) int {
-	i := r >> 32 * uint64(len(a)) >> 32
-	if c := a[i]; uint32(r) > c.own {
-		return int(c.other)
-	}
-	return int(i)
+	i := int(r >> 32 * uint64(len(a)) >> 32)
+	return lower(i, int(a[i].other), int64(uint32(r)), int64(a[i].own))
 }
