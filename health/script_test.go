@@ -26,7 +26,8 @@ type player interface {
 
 // players make the machines, by the name in a script's first line.
 var players = map[string]func(s *settings) player{
-	"check": newCheckPlayer,
+	"check":   newCheckPlayer,
+	"outlier": newOutlierPlayer,
 }
 
 func TestScripts(t *testing.T) {
