@@ -28,6 +28,7 @@ type player interface {
 var players = map[string]func(s *settings) player{
 	"check":   newCheckPlayer,
 	"outlier": newOutlierPlayer,
+	"breaker": newBreakerPlayer,
 }
 
 func TestScripts(t *testing.T) {
