@@ -29,6 +29,7 @@ var players = map[string]func(s *settings) player{
 	"check":   newCheckPlayer,
 	"outlier": newOutlierPlayer,
 	"breaker": newBreakerPlayer,
+	"canary":  newCanaryPlayer,
 }
 
 func TestScripts(t *testing.T) {
