@@ -29,10 +29,14 @@ const (
 // two tokens nothing is held: each take is one of the Limit's, and exact. So are all takes of a leaky bucket, whose delay is
 // a place in one queue. Tokens of a window are dropped or given back when it ends: a fixed window is never exceeded.
 //
+// When there is nothing left a loop does not ask again before a batch can be there, 1/(100*loops) of the time in which the
+// bucket fills: what comes in that time stays in the bucket for whoever asks next.
+//
 // The clocks of loops may differ; a loop that is ahead by d may take what the rate gives in d too early, once.
 type Lease struct {
 	limit *Limit
 	batch uint32
+	pause int64 // ns in which a batch comes
 	slots []leased
 	sets  uint64 // of leaseWays slots each, a power of two
 	next  int    // of Settle
@@ -47,8 +51,10 @@ type leased struct {
 	drawn   int64 // when, which says of which window
 	until   int64 // when what is held is not good any more
 	touched int64 // when it was last taken of
-	// Until empty nothing that costs at least emptyCost is there: the Limit said so, and need not be asked again.
+	// Until empty nothing that costs at least emptyCost is given, nor the Limit asked again, which said that it will be back
+	// at that time.
 	empty     int64
+	back      int64
 	emptyCost uint32
 	last      Decision // of the last draw
 }
@@ -66,7 +72,19 @@ func NewLease(l *Limit, loops, keys int) (*Lease, error) {
 		return nil, fmt.Errorf("cannot make lease: %d loops and %d keys, at least 1 of each and at most %d keys are possible", loops, keys, MaxLeaseKeys)
 	}
 	keys = 1 << bits.Len(uint(max(keys, leaseWays)-1))
-	return &Lease{limit: l, batch: batchOf(l, loops), slots: make([]leased, keys), sets: uint64(keys / leaseWays)}, nil
+	e := &Lease{slots: make([]leased, keys), sets: uint64(keys / leaseWays)}
+	e.serve(l, loops)
+	return e, nil
+}
+
+// serve sets the batches for a limit.
+func (e *Lease) serve(l *Limit, loops int) {
+	e.limit, e.batch, e.pause = l, batchOf(l, loops), int64(MaxPeriod)
+	for i := range l.rules {
+		r := &l.rules[i]
+		fill := float64(min(r.limit, r.capacity())) / float64(r.limit) * float64(r.period)
+		e.pause = min(e.pause, int64(fill)/int64(leaseShare*loops))
+	}
 }
 
 // batchOf is how many tokens a loop takes at once; 1 stands for no batches.
@@ -124,6 +142,9 @@ func (e *Lease) Refund(key Key, cost uint32, at, now int64) {
 		if s := e.known(key); s != nil && at >= s.drawn && now < s.until && s.held+cost < e.batch {
 			s.held += cost
 			return
+		} else if s != nil {
+			s.last.Remaining += cost
+			s.empty = 0
 		}
 	}
 	e.limit.Refund(key, cost, at, now)
@@ -148,7 +169,7 @@ func (e *Lease) Move(l *Limit, loops int, now int64) {
 		e.giveBack(&e.slots[i], now)
 		e.slots[i] = leased{}
 	}
-	e.limit, e.batch = l, batchOf(l, max(loops, 1))
+	e.serve(l, max(loops, 1))
 }
 
 // Held is how many tokens the loop holds for a key.
@@ -210,7 +231,7 @@ func (s *leased) decide(cost uint32, now int64) (d Decision, known bool) {
 	}
 	if now < s.empty && cost >= s.emptyCost && now >= s.drawn {
 		d = s.last
-		d.RetryAfter = time.Duration(s.empty - now)
+		d.RetryAfter = time.Duration(max(s.back-now, 1))
 		d.Reset = max(0, d.Reset-time.Duration(now-s.drawn))
 		return d, true
 	}
@@ -236,7 +257,8 @@ func (e *Lease) draw(s *leased, cost uint32, now int64) Decision {
 	s.last, s.drawn, s.empty = d, now, 0
 	if !d.Allowed {
 		if d.RetryAfter > 0 && d.RetryAfter != Never {
-			s.empty, s.emptyCost = now+int64(d.RetryAfter), cost
+			s.back = now + int64(d.RetryAfter)
+			s.empty, s.emptyCost = max(s.back, now+e.pause), cost
 		}
 		return d
 	}
