@@ -46,8 +46,11 @@ func gcraAhead(state uint64, r *rule, now int64) (ahead int64, astray bool) {
 	return ahead, false
 }
 
-// gcraState is a TAT ahead of now. It is never 0, which stands for a key that was not seen.
+// gcraState is a TAT ahead of now: 0 only if it is not ahead, as of a key that was not seen.
 func gcraState(ahead, now int64) uint64 {
+	if ahead == 0 {
+		return 0
+	}
 	if state := (ticks(now) + uint64(ahead)) &^ (minTicks - 1); state != 0 {
 		return state
 	}
