@@ -8,7 +8,7 @@ import (
 
 // Source is where the tokens of a limit come from that several nodes share.
 type Source interface {
-	// Ask asks for tokens of a key; it is answered by Cluster.Grant or Cluster.Fail, from any goroutine. It is called on a loop
+	// Ask asks for tokens of a key; it is answered by Grant, Empty or Fail of the Cluster, from any goroutine. It is called on a loop
 	// and must neither block nor allocate: it hands the question to whoever speaks with the cluster. false: there is no room
 	// for it.
 	Ask(key Key, tokens uint32, now int64) bool
@@ -39,7 +39,8 @@ type ClusterSpec struct {
 	Capacity int
 	Away     Away
 	Local    *Limit        // with AwayLocal: who decides then; it may be the limit as it would be without a cluster
-	Answer   time.Duration // after which a question is taken for lost; 0 stands for 1 s
+	Answer   time.Duration // after which a question is taken for lost, a minute at most; 0 stands for 1 s
+	Good     time.Duration // for which tokens are kept that are not used; 0 stands for 1 s, or Period if that is less
 }
 
 // Cluster is a limiter whose tokens are granted by a Source, ahead of need: no request waits for the cluster. All loops
@@ -47,7 +48,7 @@ type ClusterSpec struct {
 //
 // The bound. A node has at most Batch tokens of a key that it has not used, and owes at most Credit and one cost. All
 // else that it admits was granted. So n nodes together exceed what the Source grants in any span by at most n*(Batch +
-// Credit + the greatest cost), once, and not again while they owe it. A debt is remembered for a Period, 59 minutes at most.
+// Credit + the greatest cost), once, and not again while they owe it. A debt is remembered for a Period, a day at most.
 // Where the cluster has less than is asked for it is asked again when two batches can have come.
 //
 // When the Source fails, Away decides at once, for all keys, and one question in each pause tries whether it is back. What was
@@ -94,17 +95,21 @@ func NewCluster(s ClusterSpec, source Source) (*Cluster, error) {
 		return nil, fmt.Errorf("cannot make cluster limit: period %v is not within 1ms and %v", s.Period, MaxPeriod)
 	case batch > int64(s.Limit) || credit > int64(s.Limit):
 		return nil, fmt.Errorf("cannot make cluster limit: batch %d and credit %d must not be above the limit %d", batch, credit, s.Limit)
-	case s.Answer < 0 || s.Answer > time.Minute:
-		return nil, fmt.Errorf("cannot make cluster limit: answer %v is not within 0 and 1m", s.Answer)
+	case s.Answer < 0 || s.Answer > time.Minute || s.Good < 0 || s.Good > time.Hour:
+		return nil, fmt.Errorf("cannot make cluster limit: answer %v is not within 0 and 1m, or good %v not within 0 and 1h", s.Answer, s.Good)
 	case source == nil || s.Away > AwayDeny || s.Away == AwayLocal && s.Local == nil:
 		return nil, fmt.Errorf("cannot make cluster limit: it has no source, or no limit of its own for when that is away")
 	}
-	answer := s.Answer
+	answer, good := s.Answer, s.Good
 	if answer == 0 {
 		answer = time.Second
 	}
-	r := stockRule{limit: int64(s.Limit), batch: batch, credit: credit, memory: int64(min(s.Period, stockReach-time.Minute)), answer: int64(answer)}
-	r.pace = min(int64(2*float64(batch)/float64(s.Limit)*float64(s.Period)), r.memory)
+	if good == 0 {
+		good = min(time.Second, s.Period)
+	}
+	r := stockRule{limit: int64(s.Limit), batch: batch, credit: credit, answer: int64(answer)}
+	r.good, r.memory = int64(good/stockUnit)+1, int64(min(s.Period, stockMemory)/stockUnit)+1
+	r.pace = int64(min(2*float64(batch)/float64(s.Limit)*float64(s.Period), float64(time.Minute)))
 	return &Cluster{rule: r, limit: s.Limit, table: newTable(s.Capacity, 1), source: source, away: s.Away, local: s.Local}, nil
 }
 
@@ -167,27 +172,29 @@ func (c *Cluster) Refund(key Key, cost uint32, at, now int64) {
 		return
 	}
 	c.change(key, now, func(state uint64) uint64 {
-		s := stockAt(state, now)
-		if s.until == 0 {
-			return state // what was taken is not good any more
-		}
-		s.balance = min(s.balance+int64(cost), max(s.balance, c.rule.batch))
+		s := c.rule.at(state, now)
+		s.balance += int64(cost)
 		return s.state()
 	})
 }
 
-// Grant answers an Ask: tokens of key, which may be spent for a time. 0 tokens: there are none, and good is when to ask again.
-// It also says that the Source is there. A key that was forgotten meanwhile gets nothing.
-func (c *Cluster) Grant(key Key, tokens uint32, good time.Duration, now int64) {
+// Grant answers an Ask with tokens of key. It also says that the Source is there. A key that was forgotten meanwhile gets
+// nothing.
+func (c *Cluster) Grant(key Key, tokens uint32, now int64) {
 	c.gone.Store(false)
-	if c.grant(key, tokens, good, now) {
+	if c.change(key, now, func(state uint64) uint64 { return c.rule.grant(state, tokens, now) }) {
 		c.stats.granted.Add(uint64(tokens))
 	}
 }
 
-func (c *Cluster) grant(key Key, tokens uint32, good time.Duration, now int64) bool {
-	good = max(0, min(good, stockReach-time.Minute))
-	return c.change(key, now, func(state uint64) uint64 { return c.rule.grant(state, tokens, int64(good), now) })
+// Empty answers an Ask: the Source is there, but has no tokens of key. It is asked again after retry, 4 minutes at most.
+func (c *Cluster) Empty(key Key, retry time.Duration, now int64) {
+	c.gone.Store(false)
+	c.hush(key, max(int64(retry), c.rule.pace), now)
+}
+
+func (c *Cluster) hush(key Key, ns, now int64) {
+	c.change(key, now, func(state uint64) uint64 { return c.rule.pause(state, ns, now) })
 }
 
 // Fail answers an Ask: the Source is away. It is tried again when pause has passed, and from then on once in each pause, until
@@ -197,11 +204,7 @@ func (c *Cluster) Fail(key Key, pause time.Duration, now int64) {
 	c.pause.Store(max(int64(pause), int64(askAgain)))
 	c.until.Store(now + c.pause.Load())
 	c.gone.Store(true)
-	c.change(key, now, func(state uint64) uint64 { // its question is no longer on its way
-		s := stockAt(state, now)
-		s.quiet = 0
-		return s.state()
-	})
+	c.hush(key, 0, now) // its question is no longer on its way
 }
 
 // Gone says whether the Source is away.
@@ -238,7 +241,7 @@ func (c *Cluster) ask(key Key, tokens, now int64) {
 	c.stats.asks.Add(1)
 	if !c.source.Ask(key, uint32(min(tokens, c.rule.limit)), now) {
 		c.stats.unasked.Add(1)
-		c.grant(key, 0, askAgain, now)
+		c.hush(key, int64(askAgain), now)
 	}
 }
 
@@ -256,14 +259,16 @@ func (c *Cluster) change(key Key, now int64, f func(state uint64) uint64) bool {
 	}
 }
 
-// weight is what would be forgotten with a key: its debt or its tokens, and how long they would matter.
+// weight is what would be forgotten with a key: its debt or its tokens.
 func (c *Cluster) weight(s slot, now int64) int64 {
-	st := stockAt(stockState(s.state(0).Load(), s), now)
-	left := max(st.until, st.quiet)*stockUnit - now
-	if left <= 0 {
-		return 0
+	st := c.rule.at(stockState(s.state(0).Load(), s), now)
+	switch {
+	case st.balance != 0:
+		return 1 + max(st.balance, -st.balance)
+	case st.quiet > 0:
+		return 1
 	}
-	return max(1, left/c.rule.limit*max(1, max(st.balance, -st.balance)))
+	return 0
 }
 
 func stockState(word uint64, s slot) uint64 {

@@ -52,11 +52,11 @@ func (s *bucketSource) answer(now int64) {
 		tokens := min(q.tokens, s.bucket.Peek(q.key, 0, now).Remaining)
 		if tokens > 0 {
 			s.bucket.Take(q.key, tokens, now)
-			q.node.Grant(q.key, tokens, time.Second, now)
+			q.node.Grant(q.key, tokens, now)
 			continue
 		}
 		wait := s.bucket.Peek(q.key, 1, now).RetryAfter
-		q.node.Grant(q.key, 0, max(wait, 20*time.Millisecond), now)
+		q.node.Empty(q.key, wait, now)
 	}
 }
 
@@ -169,6 +169,11 @@ func TestClusterCredit(t *testing.T) {
 	if d := c.Peek(Key{}, 0, now+2*ms); d.Remaining != 2 { // 5 owed, 2 granted
 		t.Fatalf("%+v", d)
 	}
+	c.Grant(Key{}, 10, now+2*ms)
+	c.Take(Key{}, 3, now+2*ms)
+	if c.Refund(Key{}, 3, now+2*ms, now+2*ms); c.Peek(Key{}, 0, now+2*ms).Remaining != 12 {
+		t.Fatalf("%+v after a refund", c.Peek(Key{}, 0, now+2*ms))
+	}
 	if d := c.Take(Key{}, 101, now); d.Allowed || d.RetryAfter != Never {
 		t.Fatalf("a cost above the limit: %+v", d)
 	}
@@ -198,14 +203,14 @@ func TestClusterLost(t *testing.T) {
 	if c.Take(key(1), 1, now+50*ms); s.asked != 3 {
 		t.Fatal("no room, and not asked again")
 	}
-	c.Grant(key(1), 50, time.Second, now+50*ms)
-	if d := c.Peek(key(1), 1, now+1000*ms); d.Remaining < 50 {
+	c.Grant(key(1), 50, now+50*ms)
+	if d := c.Peek(key(1), 1, now+900*ms); d.Remaining < 50 {
 		t.Fatalf("%+v", d)
 	}
 	if d := c.Peek(key(1), 1, now+1200*ms); d.Remaining >= 50 {
 		t.Fatalf("tokens outlived their time: %+v", d)
 	}
-	c.Grant(key(77), 50, time.Second, now) // of a key that nobody knows
+	c.Grant(key(77), 50, now) // of a key that nobody knows
 	if d := c.Peek(key(77), 1, now); d.Remaining >= 50 {
 		t.Fatalf("%+v", d)
 	}
@@ -234,24 +239,48 @@ func TestClusterAway(t *testing.T) {
 		if c.Take(Key{}, 1, sec); c.Stats().Asks != asks+1 || !c.Gone() {
 			t.Errorf("away %d: %d questions try whether the source is back", away, c.Stats().Asks-asks)
 		}
-		c.Grant(Key{}, 1, time.Second, sec)
+		c.Grant(Key{}, 1, sec)
 		if d := c.Take(Key{}, 1, sec); !d.Allowed || c.Gone() {
 			t.Errorf("away %d: %+v when it is back", away, d)
 		}
 	}
 }
 
-// The state keeps what it was given, wherever the clock stands, and forgets it in time.
+// A key whose question failed asks as soon as the source is back.
+func TestClusterBack(t *testing.T) {
+	s, nodes := clusterOf(t, 1, 100, 100, AwayDeny)
+	c := nodes[0]
+	c.Take(key(1), 1, 0)
+	c.Fail(key(1), 100*time.Millisecond, ms)
+	c.Grant(key(2), 1, 2*ms)
+	if c.Take(key(1), 1, 2*ms); s.asked != 2 {
+		t.Fatalf("asked %d times", s.asked)
+	}
+}
+
+// The state keeps what it was given, wherever the clock stands, and forgets it in time: a key that was idle is never kept from
+// asking by what it was told long ago.
 func TestStockState(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
+	rule := stockRule{limit: 100, batch: 10, credit: 5, good: 60, memory: 600}
 	for range 20_000 {
 		now := r.Int64() >> r.IntN(40)
-		want := stock{balance: r.Int64N(2*stockMax) - stockMax, quiet: stockUnits(now + 1 + r.Int64N(3600*sec)), until: stockUnits(now + 1 + r.Int64N(3600*sec))}
-		if got := stockAt(want.state(), now); got != want {
+		want := stock{balance: r.Int64N(2*stockMax) - stockMax}
+		want.hush(now, r.Int64N(200*sec))
+		state := want.state()
+		if got := rule.at(state, now); got != want {
 			t.Fatalf("at %d: %+v became %+v", now, want, got)
 		}
-		if got := stockAt(want.state(), now+3601*sec); got != (stock{}) {
-			t.Fatalf("an hour later: %+v", got)
+		if got := rule.at(state, now-stockUnit*5); got.balance != want.balance {
+			t.Fatalf("a clock that is a little behind: %+v became %+v", want, got)
+		}
+		if end := (want.stamp + want.quiet) * stockUnit; want.quiet > 0 && (rule.at(state, end-1).quiet == 0 || rule.at(state, end).quiet != 0) {
+			t.Fatalf("%+v is not quiet until %d", want, end)
+		}
+		for _, idle := range []int64{5 * 60 * sec, 3600 * sec, 2 * 3600 * sec, 70 * 3600 * sec} {
+			if got := rule.at(state, now+idle); got.balance != 0 || got.quiet != 0 {
+				t.Fatalf("after %d s: %+v", idle/sec, got)
+			}
 		}
 	}
 }
@@ -275,9 +304,9 @@ func TestClusterRace(t *testing.T) {
 		for q := range questions {
 			if n := min(q.tokens, s.bucket.Peek(q.key, 0, 0).Remaining); n > 0 {
 				s.bucket.Take(q.key, n, 0)
-				c.Grant(q.key, n, time.Second, 0)
+				c.Grant(q.key, n, 0)
 			} else {
-				c.Grant(q.key, 0, time.Second, 0)
+				c.Empty(q.key, time.Second, 0)
 			}
 		}
 	})

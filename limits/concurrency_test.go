@@ -112,6 +112,21 @@ func TestConcurrencyReconfigure(t *testing.T) {
 	if _, d := smaller.Begin(Key{}, 1, 0); !d.Allowed || c.InFlight(Key{}, 0) != 1 {
 		t.Fatalf("%+v after all were released", d)
 	}
+	// What is above the new bound keeps its places when it is renewed.
+	big := mustConcurrency(t, 3, time.Minute)
+	for i := range all {
+		all[i], _ = big.Begin(Key{}, 1, 0)
+	}
+	small, _ := big.Reconfigure(1, time.Minute, 1000, 0)
+	for i := range all {
+		all[i] = small.Renew(all[i], 70*sec)
+	}
+	for i := range all {
+		if n := small.InFlight(Key{}, 130*sec); n != uint32(3-i) {
+			t.Fatalf("%d in flight, want %d", n, 3-i)
+		}
+		small.Release(all[i], 130*sec)
+	}
 	for _, most := range []uint32{0, MaxWindowCount + 1} {
 		if _, err := c.Reconfigure(most, time.Minute, 1000, 0); err == nil {
 			t.Fatalf("a limit of %d was admitted", most)

@@ -127,6 +127,50 @@ func TestHierarchyRace(t *testing.T) {
 	}
 }
 
+// rival is a level of which another loop takes everything as soon as one has looked at it.
+type rival struct{ *Limit }
+
+func (r rival) Peek(key Key, cost uint32, now int64) Decision {
+	d := r.Limit.Peek(key, cost, now)
+	r.Take(key, d.Remaining+cost, now)
+	return d
+}
+
+// A race that is lost after the look gives everything back.
+func TestHierarchyLostRace(t *testing.T) {
+	outer, middle, inner := mustLimit(t, 0, Window{Limit: 100, Period: time.Hour}), mustLimit(t, 0, Window{Limit: 50, Period: time.Hour}), mustLimit(t, 0, Window{Limit: 10, Period: time.Hour})
+	h := mustHierarchy(t, outer, rival{middle}, inner)
+	asks := []Ask{{Key{}, 2}, {Key{}, 3}, {Key{}, 4}}
+	if d := h.Take(asks, 0); d.Allowed || d.Level != 1 {
+		t.Fatalf("%+v", d)
+	}
+	for i, l := range []*Limit{outer, middle, inner} {
+		if n, want := taken(l, Key{}, 0), []uint32{0, 50, 0}[i]; n != want {
+			t.Errorf("level %d: %d taken, want %d", i, n, want)
+		}
+	}
+}
+
+// The same within a limit: when the second window refuses in a race, the first has lost nothing.
+func TestLimitWindowsRace(t *testing.T) {
+	const workers = 3
+	l := mustLimit(t, 0, Window{Limit: 100_000, Period: 24 * time.Hour}, Window{Algorithm: FixedWindow, Limit: 1, Period: 24 * time.Hour})
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for range 100_000 {
+				if l.Take(Key{}, 1, 0).Allowed {
+					l.Refund(Key{}, 1, 0, 0)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := taken(l, Key{}, 0); got != 0 {
+		t.Fatalf("%d taken of the first window after all was refunded", got)
+	}
+}
+
 // The delays of a leaky level and the scarcest level are told.
 func TestHierarchyDecision(t *testing.T) {
 	queue := mustLimit(t, 0, Window{Algorithm: LeakyBucket, Limit: 10, Period: time.Second, MaxWait: time.Second})
@@ -136,6 +180,10 @@ func TestHierarchyDecision(t *testing.T) {
 	h.Take(asks, 0)
 	if d := h.Take(asks, 0); !d.Allowed || d.Level != 0 || d.Delay != 100*time.Millisecond || d.Limit != 10 || d.Remaining != 9 {
 		t.Fatalf("%+v", d)
+	}
+	scarce := mustHierarchy(t, mustLimit(t, 0, Window{Limit: 5, Period: time.Second}), queue)
+	if d := scarce.Take(asks, 0); !d.Allowed || d.Level != 0 || d.Delay != 200*time.Millisecond || d.Remaining != 4 {
+		t.Fatalf("the delay of another level than the scarcest: %+v", d)
 	}
 	if d := h.Take([]Ask{{}, {}}, 0); !d.Allowed || d.Limit != 0 {
 		t.Fatalf("nobody is concerned: %+v", d)
@@ -167,6 +215,9 @@ func TestLimitWindows(t *testing.T) {
 			d := l.Take(Key{}, 1, i*sec)
 			if d.Allowed {
 				n++
+				if left := uint32(25 - n); d.Remaining > left || d.Remaining == left && left < 9 && d.Window != 1 {
+					t.Fatalf("%d are left of the hour: %+v", left, d)
+				}
 			} else if want := uint8(b2u(n == 25)); d.Window != want || (want == 0) != (d.RetryAfter <= 100*time.Millisecond) || d.Limit != []uint32{10, 25}[want] {
 				t.Fatalf("after %d: %+v", n, d)
 			}

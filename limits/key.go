@@ -10,7 +10,7 @@ import (
 
 // Key names a bucket: a fingerprint of 128 bits, of which a Table compares 119. Two keys that a client can choose have the same
 // one by chance only, since it is keyed with a Seed that the client does not know: a new key meets one of those with which
-// it shares its place with a probability of less than 2^-115. The zero Key is one like any other, for a limit without key.
+// it shares its neighbourhood of the table with a probability of less than 2^-115. The zero Key is one like any other, for a limit without key.
 type Key struct{ Hi, Lo uint64 }
 
 // Seed makes Keys, by SipHash-2-4 with 128 bits (J.-P. Aumasson, D. J. Bernstein, SipHash: a fast short-input PRF, 2012).

@@ -232,8 +232,14 @@ func TestLeaseDropsOldWindow(t *testing.T) {
 	l := mustLimit(t, 0, Window{Algorithm: FixedWindow, Limit: 1000, Period: time.Second})
 	e, _ := NewLease(l, 1, 1)
 	e.Take(Key{}, 1, sec-1)
+	second := 0
 	for range 2000 {
-		e.Take(Key{}, 1, sec)
+		if e.Take(Key{}, 1, sec).Allowed {
+			second++
+		}
+	}
+	if second != 1000 {
+		t.Fatalf("%d of 1000 in the window after one of which tokens were held", second)
 	}
 	if d := e.Take(Key{}, 1, sec+1); d.Allowed || d.RetryAfter != time.Second-1 {
 		t.Fatalf("%+v", d)

@@ -39,8 +39,8 @@ type Spec struct {
 // Limit holds a bucket for each key. All loops share it; no method takes a lock or allocates, but for Reconfigure, Append and
 // Import. now is in ns, on any clock that all use.
 //
-// A key without a slot is as one that was never seen. When the table is full a new key displaces that one of the sixteen at its
-// place with which the least is forgotten: of those that take alike the one that was idle for longest. See Stats.
+// A key without a slot is as one that was never seen. When the table is full a new key displaces that one of its sixteen
+// neighbours with which the least is forgotten: of those that take alike the one that was idle for longest. See Stats.
 type Limit struct {
 	rules      []rule
 	generation uint64
@@ -167,7 +167,7 @@ type Stats struct {
 	Slots     int    // there are more than keys
 	Used      uint64 // slots used so far; they are used again when their keys have run out
 	Evicted   uint64 // keys forgotten, since the start, although something of theirs was taken
-	Untracked uint64 // takes admitted without being counted, since the start; only under a storm of new keys at one place
+	Untracked uint64 // takes admitted without being counted, since the start; only under a storm of new keys in one neighbourhood
 }
 
 // Stats reads the counters.

@@ -6,16 +6,17 @@ import (
 )
 
 const (
-	// MinCapacity and MaxCapacity bound the keys of a Limit.
+	// MinCapacity is the least number of keys of a Limit.
 	MinCapacity = 16
+	// MaxCapacity is the greatest.
 	MaxCapacity = 1 << 24
 	// KeyBytes is the memory of one key.
 	KeyBytes = 64
 	// MaxWindows is how many windows a Limit may have.
 	MaxWindows = 4
-	// probes is how many slots, one behind the other, may hold a key.
+	// probes is how many slots, one behind the other, may hold a key: its neighbourhood.
 	probes = 16
-	// claimTries bounds the work of one take while others claim slots of the same place.
+	// claimTries bounds the work of one take while others claim slots of the same neighbourhood.
 	claimTries = 32
 )
 
@@ -33,7 +34,7 @@ const (
 // of all words: who was held up must have slept through all of them to do harm.
 //
 // Two who insert the same key at once must end with one slot. So a claim is tentative at first, and becomes firm by a look at
-// the other slots of the key's place: see confirm.
+// the other slots of the key's neighbourhood: see confirm.
 const (
 	ownerMask = 15
 	tentative = 1 << 4
@@ -146,7 +147,7 @@ type balance interface {
 	weight(s slot, now int64) int64
 }
 
-// claim makes a slot for a key that has none: the first one of its place that is free or whose states have run out, else
+// claim makes a slot for a key that has none: the first one of its neighbourhood that is free or whose states have run out, else
 // the one with the least weight. Among keys that take alike that is the one whose last take is the oldest, and one that is
 // refused has more weight than any fresh one: he cannot make himself forgotten by taking under thousands of new names.
 // nil words: so many others claim here that there was no slot to try.
@@ -207,7 +208,7 @@ func (t *table) victim(k Key, now int64, by balance) (at, tag uint64, evict bool
 
 // confirm makes the tentative claim of k at i firm, or gives it up because k has another slot. Anybody may do it.
 //
-// Of two claims of one key at most one becomes firm. Each looks at the whole place after it was made, so at least one
+// Of two claims of one key at most one becomes firm. Each looks at the whole neighbourhood after it was made, so at least one
 // of them sees the other: if it sees a firm one it is given up; if it sees a tentative one, the later of the two in the order of
 // probing is given up. A claim that was given up cannot become firm: its tag is another.
 func (t *table) confirm(k Key, i, tag uint64) bool {

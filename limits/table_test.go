@@ -3,6 +3,7 @@ package limits
 import (
 	"math/rand/v2"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -205,7 +206,93 @@ func TestTableClaimRace(t *testing.T) {
 	}
 }
 
-// Claims at one place, of which each is held up at the worst moment, are joined: whatever the order, one slot stays.
+// Two take a new key at the same moment, while slots before its own become free and are taken again: it ends with one
+// slot, and exactly its limit is admitted.
+func TestTableClaimAmongFree(t *testing.T) {
+	const rounds, limit = 5000, 3
+	l := mustLimit(t, MinCapacity, Window{Limit: limit, Period: time.Hour})
+	neighbour := func(n int) Key { return Key{Hi: uint64(n+1) << tagShift, Lo: uint64(n) << 40} } // all begin at slot 0
+	var round, admitted, done, stop atomic.Int64
+	var wg sync.WaitGroup
+	wait := func(v *atomic.Int64, least int64) {
+		for spin := 0; v.Load() < least; spin++ {
+			if spin > 2000 {
+				runtime.Gosched()
+			}
+		}
+	}
+	take := func(r int64) {
+		for range limit {
+			if l.Take(neighbour(int(10+r)), 1, 0).Allowed {
+				admitted.Add(1)
+			}
+		}
+		done.Add(1)
+	}
+	wg.Go(func() {
+		for r := range int64(rounds) {
+			wait(&round, r+1)
+			take(r)
+		}
+	})
+	wg.Go(func() {
+		for n := 0; stop.Load() == 0; n++ {
+			l.Take(neighbour(n%3), 1, 0)
+			l.Forget(neighbour((n + 1) % 3))
+			if n%16 == 0 {
+				runtime.Gosched()
+			}
+		}
+	})
+	for r := range int64(rounds) {
+		admitted.Store(0)
+		round.Store(r + 1)
+		take(r)
+		wait(&done, 2*(r+1))
+		k := neighbour(int(10 + r))
+		if n, s := admitted.Load(), slotsOf(l, k); (n != limit || s != 1) && !t.Failed() {
+			t.Errorf("round %d: %d admitted, %d slots, %+v", r, n, s, l.Stats())
+		}
+		for l.Forget(k) {
+		}
+	}
+	stop.Store(1)
+	wg.Wait()
+}
+
+// meanwhile is a balance that lets something happen while a slot is chosen, and then gives that one away.
+type meanwhile struct{ happen func() }
+
+func (m meanwhile) weight(slot, int64) int64 {
+	m.happen()
+	return 0
+}
+
+// Another loop has claimed the key, in another slot, after we did not find it and before we claim: its slot stands, and ours
+// is given up.
+func TestTableClaimMeanwhile(t *testing.T) {
+	l := mustLimit(t, 100, Window{Limit: 5, Period: time.Hour})
+	k := key(1)
+	l.Take(Key{k.Hi ^ 1<<tagShift, k.Lo}, 1, 0) // holds the first slot of the neighbourhood
+	s := l.memory.claim(k, 0, meanwhile{func() { l.Take(k, 2, 0) }})
+	if slotsOf(l, k) != 1 || !s.ours() || taken(l, k, 0) != 2 {
+		t.Fatalf("%d slots, %d taken", slotsOf(l, k), taken(l, k, 0))
+	}
+}
+
+// A slot whose owner has not taken yet is not free: its first take must not be lost.
+func TestTableClaimedNotTaken(t *testing.T) {
+	l := mustLimit(t, MinCapacity, Window{Limit: 5, Period: time.Hour})
+	mine := l.memory.claim(key(0), 0, l)
+	for i := range 1000 {
+		l.Take(key(i+1), 1, 0)
+	}
+	if !mine.ours() {
+		t.Fatal("somebody else has it")
+	}
+}
+
+// Claims in one neighbourhood, of which each is held up at the worst moment, are joined: whatever the order, one slot stays.
 func TestTableTentative(t *testing.T) {
 	k := key(7)
 	for first := range uint64(3) {
@@ -267,5 +354,22 @@ func TestTableStorm(t *testing.T) {
 	wg.Wait()
 	if admitted.Load() != limit || short.Load() != 0 || l.Stats().Evicted == 0 {
 		t.Fatalf("%d of %d admitted, %d fresh keys refused, %+v", admitted.Load(), limit, short.Load(), l.Stats())
+	}
+}
+
+// A key of several parts is that of these parts in this order, and of no other split of the same bytes.
+func TestSeedKeys(t *testing.T) {
+	s := NewSeed()
+	seen := map[Key]string{}
+	for _, parts := range [][]string{{"ab", "c"}, {"a", "bc"}, {"abc"}, {"c", "ab"}, {"ab", "c", ""}, {"", "ab", "c"}, {"ab"}, {"c"}, {""}} {
+		k := s.Key([]byte(parts[0]))
+		for _, p := range parts[1:] {
+			k = s.With(k, []byte(p))
+		}
+		name := strings.Join(parts, "|")
+		if other, ok := seen[k]; ok {
+			t.Errorf("%q and %q have the same key", name, other)
+		}
+		seen[k] = name
 	}
 }
