@@ -25,7 +25,7 @@ func leakyBucket(state uint64, r *rule, cost uint32, now int64) (next uint64, o 
 	if cost > 0 {
 		state = gcraState(after, now)
 	}
-	return state, outcome{allowed: true, remaining: leakyRemaining(r, after), reset: nanosUp(after), delay: nanosUp(max(0, after-r.depth))}
+	return state, outcome{allowed: true, remaining: leakyRemaining(r, after), reset: nanosUp(after), wait: nanosUp(max(0, after-r.depth))}
 }
 
 // leakyRemaining counts what would be admitted, with a delay or without.

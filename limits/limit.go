@@ -90,21 +90,19 @@ func newLimit(s Spec) (*Limit, error) {
 	return l, nil
 }
 
-// Take takes cost from all windows of key, or nothing. cost 0 takes nothing and is refused only if a cost of 0 does not fit, which
-// it does as long as nothing was charged beyond the limit.
-func (l *Limit) Take(key Key, cost uint32, now int64) Decision {
+// Take takes cost from all windows of key, or nothing. A cost of 0 takes nothing and tells what remains.
+func (l *Limit) Take(key Key, cost uint32, now int64) (d Decision) {
 	for range takeTries {
 		s := l.memory.find(key)
 		if s.words == nil {
-			d := l.unseen(cost, now)
-			if !d.Allowed || cost == 0 {
+			if d = l.unseen(cost, now); !d.Allowed || cost == 0 {
 				return d // there is nothing to remember
 			}
 			if s = l.memory.claim(key, now, l); s.words == nil {
 				break
 			}
 		}
-		if d := l.takeFrom(s, cost, now); s.ours() {
+		if l.takeFrom(s, cost, now, &d); s.ours() {
 			return d
 		}
 		// The slot was claimed for another key while we took. What we wrote is gone.
@@ -208,14 +206,13 @@ func (l *Limit) weight(s slot, now int64) int64 {
 }
 
 // takeFrom takes from all windows of a slot or from none. With several, all are looked at before one is changed; what a race
-// then makes fail gives back what it took.
-func (l *Limit) takeFrom(s slot, cost uint32, now int64) Decision {
+// then makes fail gives back what it took. d is written in place: a Decision is as large as the rest of the work is short.
+func (l *Limit) takeFrom(s slot, cost uint32, now int64, d *Decision) {
 	if len(l.rules) > 1 {
-		if d := l.peekAt(s, cost, now); !d.Allowed || cost == 0 {
-			return d
+		if *d = l.peekAt(s, cost, now); !d.Allowed || cost == 0 {
+			return
 		}
 	}
-	var d Decision
 	for i := range l.rules {
 		word := s.state(i)
 		for {
@@ -225,21 +222,20 @@ func (l *Limit) takeFrom(s slot, cost uint32, now int64) Decision {
 			if next != state && !word.CompareAndSwap(was, l.word(next, s)) {
 				continue
 			}
-			d.add(&l.rules[i], &o, i)
+			d.add(&l.rules[i], o, i)
 			break
 		}
 		if !d.Allowed {
 			l.refundFrom(s, i, cost, now, now)
-			return d
+			return
 		}
 	}
-	return d
 }
 
 func (l *Limit) peekAt(s slot, cost uint32, now int64) (d Decision) {
 	for i := range l.rules {
 		_, o := l.rules[i].take(l.state(s.state(i).Load(), s, i, now), cost, now)
-		if d.add(&l.rules[i], &o, i); !d.Allowed {
+		if d.add(&l.rules[i], o, i); !d.Allowed {
 			break
 		}
 	}
@@ -250,7 +246,7 @@ func (l *Limit) peekAt(s slot, cost uint32, now int64) (d Decision) {
 func (l *Limit) unseen(cost uint32, now int64) (d Decision) {
 	for i := range l.rules {
 		_, o := l.rules[i].take(0, cost, now)
-		if d.add(&l.rules[i], &o, i); !d.Allowed {
+		if d.add(&l.rules[i], o, i); !d.Allowed {
 			break
 		}
 	}
@@ -272,23 +268,24 @@ func (l *Limit) refundFrom(s slot, windows int, cost uint32, at, now int64) {
 }
 
 // add joins the outcome of window i to that of those before it: the one that refuses stands, else the one with the least
-// left, else the first.
-func (d *Decision) add(r *rule, o *outcome, i int) {
+// left, else the first. A delay is the longest of all.
+func (d *Decision) add(r *rule, o outcome, i int) {
 	remaining := uint32(min(o.remaining, math.MaxUint32))
-	if i > 0 && o.allowed && remaining >= d.Remaining {
-		d.Delay = max(d.Delay, time.Duration(o.delay))
-		return
+	delay := time.Duration(0)
+	if o.allowed {
+		delay = time.Duration(o.wait)
+		if i > 0 {
+			delay = max(delay, d.Delay)
+			if remaining >= d.Remaining {
+				d.Delay = delay
+				return
+			}
+		}
 	}
-	*d = Decision{
-		Allowed:    o.allowed,
-		Window:     uint8(i),
-		Limit:      r.Limit,
-		Remaining:  remaining,
-		Reset:      time.Duration(o.reset),
-		RetryAfter: time.Duration(o.wait),
-		Delay:      max(d.Delay, time.Duration(o.delay)),
-	}
+	d.Allowed, d.Level, d.Window = o.allowed, 0, uint8(i)
+	d.Limit, d.Remaining = r.Limit, remaining
+	d.Reset, d.Delay, d.RetryAfter = time.Duration(o.reset), delay, 0
 	if !o.allowed {
-		d.Delay = 0
+		d.RetryAfter = time.Duration(o.wait)
 	}
 }

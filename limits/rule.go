@@ -78,13 +78,13 @@ type rule struct {
 	patience     int64 // ticks of MaxWait
 }
 
-// outcome is what an algorithm says of one cost. Times are in ns.
+// outcome is what an algorithm says of one cost. Times are in ns. It has four fields because that is what the compiler keeps in
+// registers.
 type outcome struct {
 	allowed   bool
 	remaining uint64 // tokens that could still be taken now
 	reset     int64  // until everything may be taken again, or a window ends
-	wait      int64  // refused: until this cost would be admitted if nobody else came
-	delay     int64  // allowed: how long the caller is to wait first
+	wait      int64  // refused: until this cost would be admitted if nobody else came; allowed: how long it is to be delayed
 }
 
 func newRule(w Window) (rule, error) {

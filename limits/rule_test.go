@@ -126,8 +126,8 @@ func TestRulesAgainstModel(t *testing.T) {
 				schedule(rand.New(rand.NewPCG(seed, uint64(n))), w, 2000, func(cost, at int64) {
 					next, o := r.take(state, uint32(cost), at)
 					allowed, delay := model.take(cost, at)
-					if o.allowed != allowed || o.delay != delay {
-						t.Fatalf("seed %d at %d cost %d: allowed %v delay %d, the model says %v %d", seed, at, cost, o.allowed, o.delay, allowed, delay)
+					if o.allowed != allowed || allowed && o.wait != delay {
+						t.Fatalf("seed %d at %d cost %d: allowed %v delay %d, the model says %v %d", seed, at, cost, o.allowed, o.wait, allowed, delay)
 					}
 					if !allowed {
 						refused++
