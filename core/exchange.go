@@ -37,11 +37,11 @@ type Exchange struct {
 
 	RequestID []byte
 
-	local   localBody  // body of an answer that was made here
-	replay  replayBody // of the request, for a second attempt
-	reached int        // steps of the chain that were reached
-	idText  [32]byte
-	params  [8]Param
+	local    localBody  // body of an answer that was made here
+	replay   replayBody // of the request, for a second attempt
+	progress progress
+	idText   [32]byte
+	params   [8]Param
 
 	clientText [64]byte // holds Client.Text after SetClient
 }
@@ -152,7 +152,8 @@ func (x *Exchange) reset() {
 	x.Route, x.Params, x.Attempt, x.Upstream = nil, nil, lb.Attempt{}, nil
 	x.Deadline, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading, x.Moved, x.Passed = 0, nil, 0, 0, false, 0, false
 	x.Times, x.Sent, x.RequestID = Times{}, Sent{}, nil
-	x.local.text, x.reached = "", 0
+	x.local.text = ""
+	x.progress.reset()
 	x.replay.reset()
 }
 

@@ -71,6 +71,9 @@ func (g *Gateway) respond(x *Exchange) {
 		}
 		x.Upstream.Finish(x)
 	}
+	if x.Route != nil {
+		x.Route.Chain.end(x)
+	}
 	x.local.release()
 	x.Times.End = x.Worker.Loop.Clock()
 	g.observer.Observe(x)
@@ -102,7 +105,8 @@ func (x *Exchange) route() Verdict {
 		x.Fail(ErrNotFound)
 		return Respond
 	}
-	x.Route, x.reached = r, 0
+	x.Route = r
+	x.progress.reset()
 	if r.ClientCert != nil {
 		if err := r.ClientCert.check(x); err != nil {
 			x.Fail(err)

@@ -24,12 +24,45 @@ type ResponsePolicy interface {
 	OnResponse(x *Exchange)
 }
 
-// Step is one policy at its place in a chain: one of Request and Blocking, or neither, and Response or not.
+// EndPolicy is told when the exchange is over, however it went: the answer has been sent or given up, bodies are not read any
+// more. It runs on the loop, also after a panic, and must not wait.
+type EndPolicy interface {
+	OnEnd(x *Exchange)
+}
+
+// Step is one policy at its place in a chain: one of Request and Blocking, or neither, and Response and End or not.
 type Step struct {
 	Name     string
 	Request  RequestPolicy
 	Blocking BlockingPolicy
 	Response ResponsePolicy
+	End      EndPolicy
+}
+
+// MaxChain bounds the steps of a chain.
+const MaxChain = 24
+
+// progress is how far an exchange has come in its chain, and what the policies keep on the way.
+type progress struct {
+	reached int // steps that were reached
+	step    int // that runs now
+	keeps   int // of kept, that may hold something
+	kept    [MaxChain]any
+}
+
+// Keep holds v for the policy of a route that runs now, until the exchange is over.
+func (x *Exchange) Keep(v any) {
+	p := &x.progress
+	p.kept[p.step] = v
+	p.keeps = max(p.keeps, p.step+1)
+}
+
+// Kept is what the policy that runs now has kept of this exchange; nil: nothing.
+func (x *Exchange) Kept() any { return x.progress.kept[x.progress.step] }
+
+func (p *progress) reset() {
+	clear(p.kept[:p.keeps])
+	p.reached, p.keeps = 0, 0
 }
 
 // Chain is the policies of a route in the order in which requests meet them. Responses meet those that were reached in
@@ -37,9 +70,9 @@ type Step struct {
 type Chain []Step
 
 func (c Chain) request(x *Exchange) Verdict {
-	x.reached = 0
+	x.progress.reached = 0
 	for i := range c {
-		x.reached = i + 1
+		x.progress.reached, x.progress.step = i+1, i
 		v := Continue
 		switch s := &c[i]; {
 		case s.Request != nil:
@@ -61,9 +94,21 @@ func await(p BlockingPolicy, x *Exchange) (v Verdict) {
 }
 
 func (c Chain) response(x *Exchange) {
-	for i := x.reached - 1; i >= 0; i-- {
+	for i := x.progress.reached - 1; i >= 0; i-- {
 		if p := c[i].Response; p != nil {
+			x.progress.step = i
 			p.OnResponse(x)
 		}
 	}
+}
+
+// end tells the policies that were reached that the exchange is over.
+func (c Chain) end(x *Exchange) {
+	for i := x.progress.reached - 1; i >= 0; i-- {
+		if p := c[i].End; p != nil {
+			x.progress.step = i
+			p.OnEnd(x)
+		}
+	}
+	x.progress.reset()
 }

@@ -53,6 +53,9 @@ func (w *Worker) Abandon(x *Exchange) {
 	if x.Upstream != nil {
 		x.Upstream.Abandon()
 	}
+	if x.Route != nil {
+		x.Route.Chain.end(x)
+	}
 }
 
 // Active is the number of exchanges under way.

@@ -54,6 +54,7 @@ type Compiled struct {
 	Staples     *tls.Staples
 	issuers     map[issuerKey]*issuing
 	issuerOf    map[string]issuerKey // by listener
+	policies    map[string]core.Step
 	secured     map[string]*upstreamTLS
 	found       map[string]*discovered // all upstreams, new ones and those in force
 }
@@ -80,6 +81,10 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		c.Upstreams = append(c.Upstreams, d.upstream)
 	}
 	if err := r.listeners(c); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.policies, err = r.policies(cfg); err != nil {
 		return nil, err
 	}
 	var rules []route.Rule

@@ -22,12 +22,19 @@ func (r *Registry) route(c *Compiled, spec *config.Route) (*core.Route, error) {
 			out.Connect = out.Connect || m == "CONNECT"
 		}
 	}
-	if c := spec.ClientCert; c != nil {
-		out.ClientCert = &core.ClientCert{Subjects: setOf(c.Subjects), Names: setOf(c.Names), Fingerprints: setOf(c.Fingerprints)}
+	if w := spec.ClientCert; w != nil {
+		out.ClientCert = &core.ClientCert{Subjects: setOf(w.Subjects), Names: setOf(w.Names), Fingerprints: setOf(w.Fingerprints)}
 	}
 	var err error
-	if out.Chain, err = edits(spec); err != nil {
+	if out.Chain, err = r.use(c, spec); err != nil {
 		return nil, err
+	}
+	changes, err := edits(spec)
+	if err != nil {
+		return nil, err
+	}
+	if out.Chain = append(out.Chain, changes...); len(out.Chain) > core.MaxChain {
+		return nil, fmt.Errorf("more than %d policies and changes", core.MaxChain)
 	}
 	out.Action, err = r.action(c, spec)
 	return out, err

@@ -25,6 +25,7 @@ type Config struct {
 	Admin     Admin
 	Listeners []Listener // in the order written, as are Upstreams and Routes
 	Upstreams []Upstream
+	Policies  []Policy
 	Routes    []Route
 }
 
@@ -189,6 +190,7 @@ type Route struct {
 
 	Timeout    time.Duration // whole exchange; 0: the upstream's
 	ClientCert *ClientCert   // nil: requests need none
+	Use        []Use         // policies, in the order in which requests meet them; at most 16
 	BodyBytes  *int64        // instead of the listener's limit
 	LogSample  *float64      // instead of AccessLog.Sample
 }

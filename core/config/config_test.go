@@ -63,9 +63,18 @@ func bare(cfg *Config) *Config {
 			clear(&u.Endpoints[j].Pos)
 		}
 	}
+	for i := range cfg.Policies {
+		clear(&cfg.Policies[i].Pos)
+	}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		clear(&r.Pos)
+		for j := range r.Use {
+			clear(&r.Use[j].Pos)
+			if p := r.Use[j].Inline; p != nil {
+				clear(&p.Pos)
+			}
+		}
 		if r.ClientCert != nil {
 			clear(&r.ClientCert.Pos)
 		}

@@ -30,6 +30,13 @@ func (c *Config) Dump() []byte {
 			}
 		})
 	}
+	if len(c.Policies) > 0 {
+		w.block("policies:", func() {
+			for i := range c.Policies {
+				w.block(quote(c.Policies[i].Name)+":", func() { w.policy(&c.Policies[i]) })
+			}
+		})
+	}
 	if len(c.Routes) > 0 {
 		w.block("routes:", func() {
 			for i := range c.Routes {
@@ -246,6 +253,12 @@ func (w *dumper) upstream(u *Upstream) {
 	}
 }
 
+func (w *dumper) policy(p *Policy) {
+	if p.GRPCWeb != nil {
+		w.line("grpc_web: on")
+	}
+}
+
 func (w *dumper) route(r *Route) {
 	w.line("name: %s", quote(r.Name))
 	w.block("match:", func() {
@@ -290,6 +303,17 @@ func (w *dumper) route(r *Route) {
 	}
 	if r.BodyBytes != nil {
 		w.line("body_bytes: %s", formatSize(*r.BodyBytes))
+	}
+	if len(r.Use) > 0 {
+		w.block("use:", func() {
+			for _, u := range r.Use {
+				if u.Inline == nil {
+					w.line("- %s", quote(u.Name))
+				} else {
+					w.item(func() { w.policy(u.Inline) })
+				}
+			}
+		})
 	}
 	if r.ClientCert != nil {
 		w.clientCert(r.ClientCert)

@@ -52,6 +52,7 @@ func parseChunked(name string, text []byte, env Env, chunkBytes int) (*Config, P
 		given:      map[string]Pos{},
 		listeners:  map[string]int{},
 		upstreams:  map[string]int{},
+		policyAt:   map[string]int{},
 		patterns:   map[string]*regexp.Regexp{},
 		maxNodes:   spareNodes,
 	}
@@ -106,6 +107,7 @@ type loader struct {
 	given      map[string]Pos  // keys of the document that stand once in all files
 	listeners  map[string]int  // index in cfg, as for upstreams
 	upstreams  map[string]int
+	policyAt   map[string]int
 	redirects  []reference // of listeners
 	matched    []reference // listeners that matches name
 	names      []namedRoute
@@ -172,7 +174,7 @@ func (l *loader) file(name string, text []byte, depth int) {
 	})
 }
 
-const documentKeys = "include loops drain log access_log admin listeners upstreams routes"
+const documentKeys = "include loops drain log access_log admin listeners upstreams policies routes"
 
 func isDocumentKey(key string) bool {
 	for w := range strings.FieldsSeq(documentKeys) {
@@ -191,7 +193,7 @@ func (d *decoder) document(n ast.Node, follow bool) {
 		}
 		pos := d.at(k)
 		once := key
-		if mergeable := key == "include" || key == "listeners" || key == "upstreams" || key == "routes"; mergeable {
+		if mergeable := key == "include" || key == "listeners" || key == "upstreams" || key == "policies" || key == "routes"; mergeable {
 			once = key + " in " + d.src.name
 		}
 		if first, twice := d.given[once]; twice {
@@ -226,6 +228,8 @@ func (d *decoder) documentKey(key string, v ast.Node) {
 		d.entries(key, v, d.listener)
 	case "upstreams":
 		d.entries(key, v, d.upstream)
+	case "policies":
+		d.entries(key, v, d.policy)
 	case "routes":
 		d.routes(v)
 	}

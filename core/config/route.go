@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	routeKeys = "name match priority to passthrough respond redirect strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert"
+	routeKeys = "name match priority to passthrough respond redirect strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert use"
 
 	maxPriority  = 1_000_000
 	maxRouteName = 256 // bytes
@@ -89,6 +89,9 @@ func (d *decoder) route(n ast.Node) {
 		case "client_cert":
 			parts.requests = append(parts.requests, written{key, d.at(k)})
 			d.clientCert(key, v, &r)
+		case "use":
+			parts.requests = append(parts.requests, written{key, d.at(k)})
+			d.uses(key, v, &r)
 		case "log_sample":
 			r.LogSample = new(float64)
 			d.share(key, v, r.LogSample)

@@ -1,0 +1,73 @@
+package compile
+
+import (
+	"fmt"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/policy/grpcweb"
+)
+
+// kind is one kind of policy: how a step is made of what is written. A step that routes share is made once.
+type kind struct {
+	name string
+	is   func(p *config.Policy) bool
+	make func(r *Registry, p *config.Policy) (core.Step, error) // less its Name
+}
+
+// kinds is the table of policies.
+func kinds() []kind {
+	return []kind{
+		{"grpc_web", func(p *config.Policy) bool { return p.GRPCWeb != nil }, func(r *Registry, _ *config.Policy) (core.Step, error) {
+			t := grpcweb.New(len(r.workers))
+			return core.Step{Request: t, Response: t, End: t}, nil
+		}},
+	}
+}
+
+// policies makes the steps of a configuration's named policies.
+func (r *Registry) policies(cfg *config.Config) (map[string]core.Step, error) {
+	steps := make(map[string]core.Step, len(cfg.Policies))
+	for i := range cfg.Policies {
+		p := &cfg.Policies[i]
+		s, err := r.policy(p)
+		if err != nil {
+			return nil, err
+		}
+		steps[p.Name] = s
+	}
+	return steps, nil
+}
+
+func (r *Registry) policy(p *config.Policy) (core.Step, error) {
+	for _, k := range kinds() {
+		if !k.is(p) {
+			continue
+		}
+		s, err := k.make(r, p)
+		if s.Name = p.Name; s.Name == "" {
+			s.Name = k.name
+		}
+		if err != nil {
+			err = fmt.Errorf("%s: policy %q: %w", p.Pos, s.Name, err)
+		}
+		return s, err
+	}
+	return core.Step{}, fmt.Errorf("%s: policy %q is of no kind", p.Pos, p.Name)
+}
+
+// use gives the policies of a route, which come before the changes to its requests.
+func (r *Registry) use(c *Compiled, spec *config.Route) (chain core.Chain, err error) {
+	for _, u := range spec.Use {
+		s, ok := c.policies[u.Name]
+		if u.Inline != nil {
+			if s, err = r.policy(u.Inline); err != nil {
+				return nil, err
+			}
+		} else if !ok {
+			return nil, fmt.Errorf("%s: there is no policy %q", u.Pos, u.Name)
+		}
+		chain = append(chain, s)
+	}
+	return chain, nil
+}
