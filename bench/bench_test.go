@@ -288,7 +288,7 @@ func TestOptions(t *testing.T) {
 		}
 		return opts
 	}
-	if opts := f(""); len(opts.peers) != 3 || len(opts.scenarios) != 21 || opts.rounds != 5 || opts.seconds != 3 {
+	if opts := f(""); len(opts.peers) != 3 || len(opts.scenarios) != 22 || opts.rounds != 5 || opts.seconds != 3 {
 		t.Fatalf("defaults: %+v", opts)
 	}
 	if opts := f("", "-peers", "haproxy,sluice", "-sluice", "/x"); opts.peers[0].binary != "/x" || opts.peers[1].name != "haproxy" {
@@ -336,7 +336,7 @@ func TestConfigurationsAreValid(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, large := range []bool{false, true} {
-		r := rig{identity: made, opts: options{largeBuffers: large}, upstreams: upstreams{"127.0.0.1:1", "127.0.0.1:2"}, fileLimit: 1024}
+		r := rig{identity: made, opts: options{largeBuffers: large}, upstreams: upstreams{fixed: "127.0.0.1:1", calls: "127.0.0.1:3", reader: "127.0.0.1:2"}, fileLimit: 1024}
 		for _, s := range allScenarios() {
 			for _, p := range allPeers("../bin/sluice") {
 				dir := t.TempDir()

@@ -21,9 +21,16 @@ var (
 )
 
 // h2loadArgs are for one thread, which is what one processor can use.
-func h2loadArgs(_ *rig, s scenario, address string, seconds int) []string {
-	return []string{"--threads", "1", "--clients", strconv.Itoa(s.connections), "--max-concurrent-streams", strconv.Itoa(s.streams),
-		"--duration", strconv.Itoa(seconds), s.wire.url(address, s.path)}
+func h2loadArgs(r *rig, s scenario, address string, seconds int) []string {
+	args := []string{"--threads", "1", "--clients", strconv.Itoa(s.connections), "--max-concurrent-streams", strconv.Itoa(s.streams),
+		"--duration", strconv.Itoa(seconds)}
+	if s.calls {
+		args = append(args, "--data", r.callFile())
+		for name, value := range callFields {
+			args = append(args, "--header", name+": "+value)
+		}
+	}
+	return append(args, s.wire.url(address, s.path))
 }
 
 // parseH2load reads the text of `h2load --duration` and refuses a run over connections other than the scenario's.

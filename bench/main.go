@@ -78,6 +78,8 @@ func realMain(args []string, stdout, stderr io.Writer) int {
 
 func childCommand(name string) (func(context.Context, []string, io.Reader, io.Writer) error, bool) {
 	switch name {
+	case childCalls:
+		return serveCalls, true
 	case childUpstream:
 		return serveUpstream, true
 	case childConnections:

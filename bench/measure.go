@@ -128,7 +128,7 @@ func (r *rig) measure(ctx context.Context, s scenario, p peer) (result sample) {
 	if err := running.awaitReady(ctx, site.Listen); err != nil {
 		return sample{err: err}
 	}
-	if err := check(ctx, s, client{wire: s.wire, leaf: r.identity.leaf}, site.Listen); err != nil {
+	if err := check(ctx, s, client{wire: s.wire, leaf: r.identity.leaf, calls: s.calls}, site.Listen); err != nil {
 		return sample{err: err}
 	}
 	if s.kind == cpuPerRequest {
@@ -171,6 +171,9 @@ func (r *rig) site(s scenario, dir string) (site, error) {
 	if s.bodyReader {
 		result.Upstream = r.upstreams.reader
 	}
+	if s.calls {
+		result.Upstream, result.GRPC = r.upstreams.calls, true
+	}
 	if s.accessLog {
 		result.AccessLog = filepath.Join(dir, "access.log")
 	}
@@ -181,7 +184,10 @@ func (r *rig) site(s scenario, dir string) (site, error) {
 func check(ctx context.Context, s scenario, via client, address string) error {
 	if s.kind != memoryPerInProgress { // a held request would wait for its release
 		var body []byte
-		if s.method == http.MethodPost {
+		switch {
+		case s.calls:
+			body = fill(callBytes)
+		case s.method == http.MethodPost:
 			body = fill(postBodyBytes)
 		}
 		status, answer, err := via.fetch(ctx, s.method, address, s.path, body, int64(s.reply.bodyBytes)+1)

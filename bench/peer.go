@@ -52,6 +52,7 @@ type site struct {
 	RouteMap     string   // where HAProxy's map is
 	LargeBuffers bool     // 64 KiB buffers for bodies instead of the peers' defaults
 	SmallBody    string   // upstream only
+	GRPC         bool     // the upstream speaks HTTP/2
 	TLS          bool     // clients speak TLS, and by ALPN HTTP/1.1 or HTTP/2
 	H2C          bool     // clients speak HTTP/2 by prior knowledge
 	Certificate  string   // PEM file

@@ -10,6 +10,7 @@ const (
 	mediumBodyBytes = 64 << 10
 	largeBodyBytes  = 1 << 20
 	postBodyBytes   = 16 << 10
+	callBytes       = 128 // of a call's message, and of its answer's
 
 	routeCount        = 10_000
 	idleConnections   = 10_000
@@ -44,6 +45,7 @@ type scenario struct {
 	method      string
 	path        string
 	reply       reply  // what every proxy must answer before anything is counted
+	calls       bool   // what gRPC's unary calls are made of, to an upstream of HTTP/2: small bodies, and trailers after the answer
 	bodyReader  bool   // the upstream is the one that reads request bodies and can hold a request
 	script      string // an embedded file for wrk -s
 	routes      int    // 0: one route for everything
@@ -114,6 +116,10 @@ func encryptedScenarios(with func(string, float64, func(*scenario)) scenario) []
 		with("h2c-8x32", 0.55, streams(overH2C, 8, 32)),
 		with("h2-64x10", 0.65, streams(overH2, 64, 10)),
 		with("h2-1x1", 0.90, streams(overH2, 1, 1)),
+		with("grpc-8x32", 0.70, func(s *scenario) {
+			s.wire, s.connections, s.streams, s.calls = overH2, 8, 32, true
+			s.method, s.path, s.reply.bodyBytes = http.MethodPost, "/shop.Orders/Get", callBytes
+		}),
 		with("idle-tls", 16, func(s *scenario) {
 			s.wire, s.kind, s.connections = encrypted, memoryPerIdle, idleConnections
 		}),

@@ -36,6 +36,7 @@ const (
 // upstreams are the servers behind the proxies.
 type upstreams struct {
 	fixed  string // address of the nginx that answers with fixed bodies
+	calls  string // address of the one that answers calls
 	reader string // address of the one that reads request bodies and can hold requests
 }
 
@@ -60,6 +61,9 @@ func (r *rig) startUpstreams(ctx context.Context) error {
 	if r.upstreams.fixed, err = freeAddress(); err != nil {
 		return err
 	}
+	if err := os.WriteFile(r.callFile(), fill(callBytes), 0o644); err != nil {
+		return fmt.Errorf("cannot write the message of calls: %w", err)
+	}
 	config := filepath.Join(r.dir, "upstream.conf")
 	nginxSite := site{Dir: r.dir, Listen: r.upstreams.fixed, FileLimit: r.fileLimit, SmallBody: string(fill(smallBodyBytes))}
 	if err := render("upstream.conf.tmpl", config, nginxSite); err != nil {
@@ -71,8 +75,14 @@ func (r *rig) startUpstreams(ctx context.Context) error {
 	if r.upstreams.reader, err = freeAddress(); err != nil {
 		return err
 	}
+	if r.upstreams.calls, err = freeAddress(); err != nil {
+		return err
+	}
 	self, err := self()
 	if err != nil {
+		return err
+	}
+	if err := r.startUpstream(ctx, r.upstreams.calls, program{path: self, args: []string{childCalls, r.upstreams.calls}}); err != nil {
 		return err
 	}
 	return r.startUpstream(ctx, r.upstreams.reader, program{path: self, args: []string{childUpstream, r.upstreams.reader}})
@@ -86,6 +96,12 @@ func (r *rig) startUpstream(ctx context.Context, address string, what program) e
 	}
 	return p.awaitReady(ctx, address)
 }
+
+// callFile is where the message of calls stands.
+func (r *rig) callFile() string { return filepath.Join(r.dir, "call") }
+
+// callFields are what tells a call from other requests.
+var callFields = map[string]string{"Content-Type": "application/grpc", "TE": "trailers"}
 
 // fill makes a body of n bytes that compresses to nothing and contains nothing a configuration file would interpret.
 func fill(n int) []byte {

@@ -40,6 +40,8 @@ func (w wire) url(address, path string) string { return w.scheme() + "://" + add
 type client struct {
 	wire wire
 	leaf []byte // the certificate that servers must have
+
+	calls bool // with a status after each answer
 }
 
 func (c client) transport() *http.Transport {
@@ -71,6 +73,11 @@ func (c client) fetch(ctx context.Context, method, address, path string, body []
 	if c.wire.tls {
 		request.Host = siteName
 	}
+	if c.calls {
+		for name, value := range callFields {
+			request.Header.Set(name, value)
+		}
+	}
 	response, err := c.transport().RoundTrip(request)
 	if err != nil {
 		return 0, nil, fmt.Errorf("cannot get %q: %w", url, err)
@@ -82,6 +89,9 @@ func (c client) fetch(ctx context.Context, method, address, path string, body []
 	answer, err := io.ReadAll(io.LimitReader(response.Body, limit))
 	if err != nil {
 		return 0, nil, fmt.Errorf("cannot read answer of %q: %w", url, err)
+	}
+	if status := response.Trailer.Get("Grpc-Status"); c.calls && status != "0" {
+		return 0, nil, fmt.Errorf("wrong work: %q was answered with the status %q of a call", url, status)
 	}
 	return response.StatusCode, answer, nil
 }

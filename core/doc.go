@@ -23,8 +23,8 @@
 //
 // With HTTP/2 the handler reads frames while there are any and is idle again, however many streams are open: each is a task of
 // its own from its HEADERS on. Decoder.DecodeRequest leaves the same Message as ParseRequest, so that nothing behind it knows
-// the protocol; http2.stream is the exchange's Downstream and the body of its request. What the streams of a turn have to send
-// gathers in the connection's output and leaves in one write.
+// the protocol; http2.serverStream is the exchange's Downstream and the body of its request. What the streams of a turn have to
+// send gathers in the connection's output and leaves in one write.
 //
 // Admit, route, chain. Gateway.Serve loads the Snapshot, once: a reload while the request is under way is not its
 // business. Exchange.admit checks what no route decides and makes the normal form of the path, which from then on is what
@@ -37,8 +37,8 @@
 // upstream.Proxy asks an endpoint. Proxy.Answer chooses the upstream by weight, sets the deadline, tells the upstream who
 // the client is (forward), and watches the client's connection, so that every wait ends when the client leaves. Then
 // share.try makes attempts: connect takes an idle connection of this loop, the one used last, or dials one, or waits in the
-// queue while all that may be open are in use; the transport's Do, http1.Client.Do, sends the request and waits for the head of
-// the response. What there is of the body leaves with the head, the rest in a task of its own, so that an early answer is
+// queue while all that may be open are in use; to an endpoint that speaks HTTP/2 it takes a place in a connection that is shared
+// (Mux). The transport's Do, http1.Client.Do or http2.ClientStream.Do, sends the request and waits for the head of the response. What there is of the body leaves with the head, the rest in a task of its own, so that an early answer is
 // heard. An attempt that failed is repeated only as its Error allows: on another endpoint if nothing was sent, on a fresh
 // connection if a kept one broke before a byte came and the request is idempotent and at hand.
 //
@@ -47,8 +47,8 @@
 // as the client takes it. Head and first piece leave in one write. If the upstream breaks off before anything
 // was sent the client is told; later its connection ends short of the announced end, so that a truncated answer never looks whole.
 //
-// Tunnel, Finish. After a 101, or a CONNECT that succeeded, Upstream.Tunnel relays bytes both ways until both have ended, those of
-// a bulk transfer inside the kernel (Loop.Splice). Then
+// Tunnel, Finish. After a 101, or a CONNECT that succeeded, Upstream.Tunnel relays bytes both ways until both have ended, between
+// connections or streams (core.Stream); those of a bulk transfer between connections stay inside the kernel (Loop.Splice). Then
 // Upstream.Finish gives the connection back to the pool if the exchange left it clean, else closes it. An idle one that
 // says anything is closed, for its bytes are nobody's answer.
 //
