@@ -5,6 +5,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/policy/cors"
 	"github.com/sluice-gateway/sluice/core/policy/grpcweb"
 )
 
@@ -21,6 +22,11 @@ func kinds() []kind {
 		{"grpc_web", func(p *config.Policy) bool { return p.GRPCWeb != nil }, func(r *Registry, _ *config.Policy) (core.Step, error) {
 			t := grpcweb.New(len(r.workers))
 			return core.Step{Request: t, Response: t, End: t}, nil
+		}},
+		{"cors", func(p *config.Policy) bool { return p.CORS != nil }, func(_ *Registry, p *config.Policy) (core.Step, error) {
+			c := p.CORS
+			t := cors.New(cors.Spec{Origins: c.Origins, Methods: c.Methods, Headers: c.Headers, Expose: c.Expose, Credentials: c.Credentials, MaxAge: c.MaxAge})
+			return core.Step{Request: t, Response: t}, nil
 		}},
 	}
 }

@@ -12,6 +12,7 @@ type Policy struct {
 	Name    string // "" of one that stands in a route's use itself
 	Pos     Pos
 	GRPCWeb *GRPCWeb
+	CORS    *CORS
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -25,7 +26,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web"
+	policyKinds = "grpc_web cors"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -60,6 +61,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 		case "grpc_web":
 			p.GRPCWeb = &GRPCWeb{}
 			d.on(key, v)
+		case "cors":
+			d.cors(key, v, p)
 		default:
 			return false
 		}
@@ -125,8 +128,11 @@ func (l *loader) checkPolicies(partial bool) {
 				used[at] = true
 				p = &l.cfg.Policies[at]
 			}
-			if p.GRPCWeb != nil {
+			switch {
+			case p.GRPCWeb != nil:
 				l.checkGRPCWeb(r, u.Pos)
+			case p.CORS != nil:
+				l.checkCORS(r, u.Pos)
 			}
 		}
 	}
