@@ -221,6 +221,10 @@ func (c *conn) settings(h FrameHeader, payload []byte) {
 	c.settled = true
 	code := parseSettings(payload, func(id SettingID, v uint32) ErrorCode {
 		switch id {
+		case SettingEnablePush: // a server must not allow it (RFC 9113, 6.5.2)
+			if c.client && v != 0 {
+				return CodeProtocol
+			}
 		case SettingHeaderTableSize:
 			c.encoder.SetMaxTable(int(min(v, defaultTableBytes)))
 		case SettingInitialWindowSize:
