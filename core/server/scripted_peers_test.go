@@ -101,7 +101,7 @@ func (u *scriptedUpstream) run(conn net.Conn, number int, script func(c *scripte
 	c := &scriptedConn{t: u.t, number: number, conn: conn}
 	c.framer = xhttp2.NewFramer(c, conn)
 	c.framer.AllowIllegalWrites = true
-	c.framer.SetMaxReadFrameSize(1 << 20)
+	c.framer.SetMaxReadFrameSize(16 << 10) // all that anybody may send who was not told otherwise
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.hpack = hpack.NewEncoder(&c.block)
 	preface := make([]byte, len(xhttp2.ClientPreface))
@@ -118,15 +118,17 @@ func (u *scriptedUpstream) run(conn net.Conn, number int, script func(c *scripte
 	script(c)
 }
 
-// scriptedConn is one connection of a scripted upstream. One goroutine uses it.
+// scriptedConn is one connection of a scripted upstream. One goroutine reads it; others may write with say.
 type scriptedConn struct {
 	t      testing.TB
 	number int // among those of the upstream, from 1 on
 	conn   net.Conn
 	framer *xhttp2.Framer
+	saying sync.Mutex // what is written, where more than the script's goroutine writes
 	block  bytes.Buffer
 	hpack  *hpack.Encoder
 	held   *bytes.Buffer // what is to leave in one write; nil: each frame has its own
+	acked  func()        // called for each acknowledged SETTINGS; nil: nothing is
 	quiet  bool          // every frame is left to the script, and PING unanswered
 }
 
@@ -136,6 +138,13 @@ func (c *scriptedConn) Write(p []byte) (int, error) {
 		return c.held.Write(p)
 	}
 	return c.conn.Write(p)
+}
+
+// say lets f write.
+func (c *scriptedConn) say(f func()) {
+	c.saying.Lock()
+	defer c.saying.Unlock()
+	f()
 }
 
 // atOnce sends all that f says in one write.
@@ -150,9 +159,10 @@ func (c *scriptedConn) atOnce(f func()) {
 func (c *scriptedConn) next() xhttp2.Frame {
 	for {
 		f, err := c.framer.ReadFrame()
-		var broken xhttp2.StreamError
+		var stream xhttp2.StreamError
+		var all xhttp2.ConnectionError
 		if err != nil {
-			if errors.As(err, &broken) {
+			if errors.As(err, &stream) || errors.As(err, &all) || errors.Is(err, xhttp2.ErrFrameTooLarge) {
 				c.t.Errorf("the gateway has sent a malformed message: %v", err)
 			}
 			return nil
@@ -160,11 +170,13 @@ func (c *scriptedConn) next() xhttp2.Frame {
 		switch f := f.(type) {
 		case *xhttp2.SettingsFrame:
 			if !f.IsAck() {
-				_ = c.framer.WriteSettingsAck()
+				c.say(func() { _ = c.framer.WriteSettingsAck() })
+			} else if c.acked != nil {
+				c.acked()
 			}
 		case *xhttp2.PingFrame:
 			if !c.quiet && !f.IsAck() {
-				_ = c.framer.WritePing(true, f.Data)
+				c.say(func() { _ = c.framer.WritePing(true, f.Data) })
 			}
 		case *xhttp2.WindowUpdateFrame:
 		default:
@@ -353,10 +365,19 @@ func (g *gate) want(client *http.Client, method, path, body, outcome string) {
 func (g *gate) wants(n int, client *http.Client, method, path, body, outcome string) {
 	g.t.Helper()
 	var work sync.WaitGroup
+	var mu sync.Mutex
+	outcomes := map[string]int{}
 	for range n {
-		work.Go(func() { g.want(client, method, path, body, outcome) })
+		work.Go(func() {
+			got := g.outcome(client, method, path, body)
+			mu.Lock()
+			defer mu.Unlock()
+			outcomes[got]++
+		})
 	}
-	work.Wait()
+	if work.Wait(); outcomes[outcome] != n {
+		g.t.Errorf("of %d: %v, want %q", n, outcomes, outcome)
+	}
 }
 
 // take waits for what is to come.
