@@ -285,7 +285,8 @@ func upstreamSeeds() (seeds []string) {
 		settings + frame(FramePing, 0, 0, "12345678") + frame(FramePriorityUpdate, 0, 0, "\x00\x00\x00\x03u=0"),
 		frame(FrameSettings, 0, 0, "\x00\x04\x00\x00\x00\x00\x00\x03\x00\x00\x00\x01\x00\x01\x00\x00\x00\x00") + all,
 		frame(FrameSettings, 0, 0, "\x00\x04\x7f\xff\xff\xff") + windows, settings + frame(FrameHeaders, head, 3, "\xff\xff\xff"),
-		settings + frame(FrameHeaders, head, 3, ok) + frame(FrameData, 0, 3, "lost") + frame(FrameResetStream, 0, 3, "\x00\x00\x00\x02"),
+		settings + frame(0xee, 0, 0, string(make([]byte, 200))) + // in the first part: the rest comes at once
+			frame(FrameHeaders, head, 3, ok) + frame(FrameData, 0, 3, "lost") + frame(FrameResetStream, 0, 3, "\x00\x00\x00\x02"),
 		settings + frame(FrameHeaders, head, 3, ok) + frame(FrameData, 0, 3, "the start")[:12],
 		settings + frame(FrameData, FlagPadded, 3, "\x02xyz") + frame(FrameHeaders, head|FlagPadded, 5, "\x01\x88x"),
 	}
