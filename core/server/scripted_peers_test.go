@@ -129,7 +129,7 @@ type scriptedConn struct {
 	hpack  *hpack.Encoder
 	held   *bytes.Buffer // what is to leave in one write; nil: each frame has its own
 	acked  func()        // called for each acknowledged SETTINGS; nil: nothing is
-	quiet  bool          // every frame is left to the script, and PING unanswered
+	quiet  bool          // every frame is left to the script, SETTINGS and PING unanswered
 }
 
 // Write is the framer's.
@@ -169,9 +169,9 @@ func (c *scriptedConn) next() xhttp2.Frame {
 		}
 		switch f := f.(type) {
 		case *xhttp2.SettingsFrame:
-			if !f.IsAck() {
+			if !f.IsAck() && !c.quiet {
 				c.say(func() { _ = c.framer.WriteSettingsAck() })
-			} else if c.acked != nil {
+			} else if f.IsAck() && c.acked != nil {
 				c.acked()
 			}
 		case *xhttp2.PingFrame:

@@ -49,16 +49,17 @@ func (m *Mux) String() string {
 
 // room is for how many more exchanges there is a place.
 func (m *Mux) room(set *Settings) int {
+	n := 0
 	switch {
 	case m.gone:
 		return 0
-	case m.carrier == nil:
-		if n := m.Assumed(); n > 0 {
-			return min(n, set.Streams) - m.promised
-		}
-		return min(assumedRoom, set.Streams) - m.promised
+	case m.carrier != nil:
+		n = m.carrier.Room()
+	case m.Assumed() > 0:
+		n = min(m.Assumed(), set.Streams)
+	default:
+		n = min(assumedRoom, set.Streams)
 	}
-	n := m.carrier.Room()
 	if set.RequestsPerConnection > 0 {
 		n = min(n, set.RequestsPerConnection-m.served)
 	}
