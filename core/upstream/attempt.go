@@ -98,6 +98,9 @@ func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {
 		if n == maxAttempts || !s.mayRepeat(x, err) {
 			return err
 		}
+		if err.Retry == core.RetryRefused && x.Attempt.Count()+1 < s.size {
+			x.Attempt.Tried(x.Sent.Endpoint) // it leaves or has too much to do: others may not
+		}
 		fresh = err.Retry == core.RetryIfReused
 		x.Worker.Failed(x, err)
 		x.Sent.Retries++

@@ -87,7 +87,7 @@ func (m *Mux) board(x *core.Exchange, set *Settings) (*ride, *core.Error) {
 	switch {
 	case m.failure != nil:
 		return nil, m.failure
-	case m.gone || m.carrier.Room() == 0: // it has changed its mind meanwhile
+	case m.gone || m.carrier.Ending() || m.riding >= m.carrier.Streams(): // it has changed its mind meanwhile
 		return nil, core.ErrRefused
 	}
 	m.riding++
