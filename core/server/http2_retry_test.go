@@ -68,6 +68,21 @@ func TestMuxRefused(t *testing.T) {
 	}
 }
 
+// TestMuxRefusedElsewhere has the endpoint refuse that is picked nearly always: its requests go to the other.
+func TestMuxRefusedElsewhere(t *testing.T) {
+	refuses := newScriptedUpstream(t, func(c *scriptedConn) {
+		for r := c.request(); r != nil; r = c.request() {
+			_ = c.framer.WriteRSTStream(r.StreamID, xhttp2.ErrCodeRefusedStream)
+		}
+	})
+	u := newScriptedUpstream(t, (*scriptedConn).serve)
+	g := newGate(t, muxConfig(fmt.Sprintf("{ address: %q, weight: 100 }, %q", refuses.addr, u.addr), ""))
+	for range 10 {
+		g.want(h1Client(t), "POST", "/", "a body", okSmall)
+	}
+	g.settled()
+}
+
 // TestMuxGoAway has an upstream leave while requests are under way: those that it will not look at are sent again elsewhere, also
 // a POST; the others end where they began, and then that connection is closed.
 func TestMuxGoAway(t *testing.T) {

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	cryptotls "crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -217,5 +218,33 @@ func TestMuxNotMade(t *testing.T) {
 	h.eventually("nothing is left", func() bool {
 		conns, _, _ := h.counts(0)
 		return conns == 0 && h.upstream.Pending() == 0 && h.upstream.Endpoints()[0].Open() == 0
+	})
+}
+
+// TestMuxFullOutput lets many onto a fresh connection at once, with more to send than it takes in a turn: none is turned away.
+func TestMuxFullOutput(t *testing.T) {
+	open := make(chan struct{})
+	m, _, _ := newShared(t, true, open)
+	set := sharing()
+	set.Protocol.ALPN = "h2"
+	set.TLS = &cryptotls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}
+	set.MaxConnections, set.ReplayBytes = 1, 0 // who is turned away cannot come again
+	h := newHost(t, 1, set, m)
+	var all []*client
+	const size = 20_400 // of three bodies together as much as leaves at once, but for a few heads
+	for i := range 12 {
+		c := h.dial(0)
+		c.send(fmt.Sprintf("POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", i, size) + string(make([]byte, size)))
+		all = append(all, c)
+	}
+	h.eventually("they wait", func() bool { _, promised, _ := h.counts(0); return promised == len(all) })
+	close(open)
+	for _, c := range all {
+		c.answer(200)
+	}
+	h.on(0, func() {
+		if len(h.failed) > 0 {
+			t.Errorf("attempts failed: %v", h.failed)
+		}
 	})
 }
