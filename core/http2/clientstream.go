@@ -211,10 +211,11 @@ func (t *ClientStream) accept(x *core.Exchange) {
 }
 
 // failure is what the loss of the stream means before its answer has come. A connection that had served before was most likely
-// closed while it was idle; only then may the request be tried again, and never once an answer has begun.
+// closed while it was idle; only then may the request be tried again, and never once an answer has begun. One that ends before its first
+// SETTINGS never came to be: it waited for a server that has stopped.
 func (t *ClientStream) failure() *core.Error {
 	switch {
-	case t.gone == core.ErrUpstreamClosed && (t.answered || !t.reused):
+	case t.gone == core.ErrUpstreamClosed && (t.answered || !t.reused && t.conn.settled):
 		return errClosed
 	case t.gone == core.ErrRefused && t.answered:
 		return errReset

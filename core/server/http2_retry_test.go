@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	xhttp2 "golang.org/x/net/http2"
 )
@@ -232,5 +233,54 @@ func TestMuxClosed(t *testing.T) {
 				t.Errorf("%d connections", n)
 			}
 		})
+	}
+}
+
+// TestMuxAllClosed closes all connections of an upstream one after the other while some are in use and others have room: what is
+// sent again is not sent on one that is about to end, too.
+func TestMuxAllClosed(t *testing.T) {
+	const conns = 8
+	var came atomic.Int64
+	warm := make(chan bool)
+	u := newScriptedUpstream(t, func(c *scriptedConn) {
+		r := c.request()
+		if came.Add(1); r == nil {
+			return
+		}
+		<-warm
+		c.answer(r.StreamID, smallBody)
+		if came.Load() > conns+2 {
+			c.serve()
+		}
+		for c.request() != nil { // none is answered before the end
+			came.Add(1)
+		}
+	})
+	g := newMuxGate(t, u.addr, ", http2: { streams: 1 }")
+	client := h1Client(t)
+	warmed := make(chan bool)
+	go func() {
+		defer close(warmed)
+		g.wants(conns, client, "GET", "/", "", okSmall) // each connection has served
+	}()
+	eventually(t, "all are there", func() bool { return came.Load() == conns })
+	close(warm)
+	<-warmed
+	ended := make(chan bool)
+	go func() {
+		defer close(ended)
+		g.wants(2, client, "GET", "/", "", okSmall)
+	}()
+	eventually(t, "two are under way", func() bool { return came.Load() == conns+2 })
+	u.mu.Lock()
+	all := slices.Clone(u.conns)
+	u.mu.Unlock()
+	for _, c := range all {
+		_ = c.Close()
+		time.Sleep(2 * time.Millisecond) // the gateway knows of one end before the next
+	}
+	<-ended
+	if n := u.accepted.Load(); n > conns+2 {
+		t.Errorf("%d connections", n)
 	}
 }

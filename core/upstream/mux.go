@@ -195,18 +195,23 @@ func (m *Mux) retire() {
 }
 
 // join finds a place for an exchange at e: in a connection that is or is being made, else in a new one if there may be another.
-// A loop may have one connection to each endpoint whatever the maximum is: those of other loops are of no use to it.
-func (s *share) join(e *Endpoint, set *Settings) *Mux {
+// A loop may have one connection to each endpoint whatever the maximum is: those of other loops are of no use to it. With fresh it
+// is none that was kept, if it can be helped: where one has broken the others may be about to.
+func (s *share) join(e *Endpoint, set *Settings, fresh bool) *Mux {
 	sh := &e.shares[s.worker.Loop.Index()]
 	for _, m := range sh.muxes {
-		if m.room(set) > 0 {
+		if m.room(set) > 0 && !(fresh && m.served > 0) {
 			m.promised++
 			return m
 		}
 	}
-	if len(sh.muxes) == 0 {
+	switch {
+	case len(sh.muxes) == 0:
 		e.open.Add(1)
-	} else if !e.take(set) {
+	case !e.take(set):
+		if fresh {
+			return s.join(e, set, false)
+		}
 		return nil
 	}
 	return s.newMux(e)
