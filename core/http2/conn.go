@@ -26,6 +26,7 @@ type conn struct {
 	last     uint32             // the highest stream that the client has opened
 	running  int                // streams whose exchange has not ended
 	departed departed           // streams that we have reset
+	strays   int                // frames that may still come on those without being counted
 
 	out    output
 	peer   remote
@@ -70,13 +71,16 @@ type remote struct {
 	lastStream    uint32 // with goAway: it looks at none above
 }
 
+// assumedStreams is how many streams a peer is taken to allow that does not say: none should allow less (RFC 9113, 6.5.2).
+const assumedStreams = 100
+
 // open makes the connection ready for frames. What we say first is left to the caller, who appends it.
 func (c *conn) open(side side, client bool, r *resources, raw *loop.Conn, b blame) {
 	c.side, c.client, c.greeted, c.res, c.raw, c.blame = side, client, client, r, raw, b
 	c.decoder, c.encoder = NewDecoder(defaultTableBytes), NewEncoder()
 	c.decoder.Use(&r.scratch)
 	c.streams = map[uint32]*stream{}
-	c.peer = remote{initialWindow: streamWindow, maxFrame: MinMaxFrame, maxStreams: 100}
+	c.peer = remote{initialWindow: streamWindow, maxFrame: MinMaxFrame, maxStreams: assumedStreams}
 	c.window, c.credit = streamWindow, connWindow
 	raw.Busy = true
 }
@@ -218,9 +222,16 @@ func (c *conn) settings(h FrameHeader, payload []byte) {
 	if !c.calmly(calmSettings) || h.Flags.Has(FlagAck) {
 		return
 	}
+	if !c.settled && c.client {
+		c.peer.maxStreams = assumedStreams // unless it says so: what it told before is of no account any more
+	}
 	c.settled = true
 	code := parseSettings(payload, func(id SettingID, v uint32) ErrorCode {
 		switch id {
+		case SettingEnablePush: // a server must not allow it (RFC 9113, 6.5.2)
+			if c.client && v != 0 {
+				return CodeProtocol
+			}
 		case SettingHeaderTableSize:
 			c.encoder.SetMaxTable(int(min(v, defaultTableBytes)))
 		case SettingInitialWindowSize:

@@ -61,6 +61,9 @@ func (c *conn) data(h FrameHeader, payload []byte) {
 	case t.ended:
 		c.giveBack(int64(h.Length))
 		c.resetStream(t.id, CodeStreamClosed)
+	case t.asked != nil && !t.asked.answered: // a body without a head (RFC 9113, 8.1)
+		c.giveBack(int64(h.Length))
+		c.resetStream(t.id, CodeProtocol)
 	default:
 		t.receive(body, int64(h.Length))
 		if h.Flags.Has(FlagEndStream) && c.streams[h.Stream] == t {

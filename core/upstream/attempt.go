@@ -12,6 +12,9 @@ import (
 // maxAttempts bounds the attempts of one exchange.
 const maxAttempts = 3
 
+// maxTurned bounds how often an exchange finds that the connection on which it had a place takes no more.
+const maxTurned = 8
+
 // Proxy answers exchanges from upstreams: a route's `to:`.
 type Proxy struct {
 	targets []*Upstream
@@ -97,9 +100,14 @@ var errGRPCTimeout = &core.Error{Status: 400, Reason: "bad_request", Detail: "ma
 
 // try makes attempts until one is answered or none may follow.
 func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {
-	fresh := false
+	fresh, turned := false, 0
 	for n := 1; ; n++ {
 		way, err := s.connect(x, set, fresh)
+		if err == core.ErrRefused && turned < maxTurned { // nothing was sent: that was no attempt
+			turned++
+			n--
+			continue
+		}
 		if err == nil {
 			x.Upstream = way
 			if ownHost || !x.Request.Has(core.FieldHost) {
@@ -108,7 +116,12 @@ func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {
 			if err = way.do(x, set); err == nil {
 				return nil
 			}
+			e := way.target()
 			way.abort(x)
+			leaves := err.Retry == core.RetryRefused || err.Retry == core.RetryIfReused
+			if leaves && e.protocol.shared() && x.Attempt.Count()+1 < s.size {
+				x.Attempt.Tried(x.Sent.Endpoint) // or has too much to do: others may not
+			}
 		}
 		if n == maxAttempts || !s.mayRepeat(x, err) {
 			return err
@@ -206,7 +219,7 @@ func (s *share) find(x *core.Exchange, set *Settings, fresh bool) (seat, *core.E
 		e := picked.State.(*Endpoint)
 		x.Sent.Endpoint = picked
 		if e.protocol.shared() {
-			if m := s.join(e, set); m != nil {
+			if m := s.join(e, set, fresh); m != nil {
 				return seat{mux: m}, nil
 			}
 			full = true

@@ -75,6 +75,7 @@ func (s *share) decline(given seat, set *Settings) {
 	case given.mux != nil:
 		given.mux.promised--
 		given.mux.Changed()
+		given.mux.retire()
 	default:
 		s.release(given.place)
 	}

@@ -96,6 +96,7 @@ type Endpoint struct {
 type endpointShare struct {
 	idle    []*conn // the one used last at the end
 	muxes   []*Mux  // that exchanges share, the oldest first
+	streams int     // exchanges that a connection takes at once, as the endpoint said last; 0: it has not
 	active  int
 	alone   lb.Picker // over this endpoint: says whether an attempt has tried it
 	retired bool      // the endpoint is no longer in the configuration, or its name resolves to others
@@ -229,6 +230,6 @@ func (e *Endpoint) retire(index int) {
 		sh.idle[len(sh.idle)-1].raw.Close()
 	}
 	for _, m := range slices.Clone(sh.muxes) {
-		m.leave()
+		m.retire()
 	}
 }
