@@ -101,6 +101,7 @@ func (c *serverConn) onBlock(t *stream, b headerBlock) {
 // onReset ends a stream that its client does not want any more.
 func (c *serverConn) onReset(t *stream, _ ErrorCode) {
 	c.server.resets++
+	c.calm.pinged()
 	if c.calmly(calmReset) {
 		delete(c.streams, t.id)
 		t.abandon(core.ErrClientGone)

@@ -98,6 +98,9 @@ func (t *stream) relay(m *core.Message, count *int64) *core.Error {
 			}
 			return core.BodyError(err)
 		}
+		if t.asked != nil {
+			t.x.KeepForReplay(p)
+		}
 		data, trailer := p.Bytes(), m.Trailer
 		if err := t.sendData(data, p.Last && len(trailer) == 0); err != nil {
 			return err

@@ -12,8 +12,9 @@ import (
 // maxAttempts bounds the attempts of one exchange.
 const maxAttempts = 3
 
-// maxTurned bounds how often an exchange finds that the connection on which it had a place takes no more.
-const maxTurned = 8
+// maxTurned bounds how often an exchange is turned away besides: by a connection on which it had a place, or by an endpoint that has not
+// looked at it.
+const maxTurned = 5
 
 // Proxy answers exchanges from upstreams: a route's `to:`.
 type Proxy struct {
@@ -118,9 +119,13 @@ func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {
 			}
 			e := way.target()
 			way.abort(x)
-			leaves := err.Retry == core.RetryRefused || err.Retry == core.RetryIfReused
-			if leaves && e.protocol.shared() && x.Attempt.Count()+1 < s.size {
-				x.Attempt.Tried(x.Sent.Endpoint) // or has too much to do: others may not
+			refused := err.Retry == core.RetryRefused
+			if (refused || err.Retry == core.RetryIfReused) && e.protocol.shared() && x.Attempt.Count()+1 < s.size {
+				x.Attempt.Tried(x.Sent.Endpoint) // it leaves, or has too much to do: others may not
+			}
+			if refused && turned < maxTurned {
+				turned++
+				n--
 			}
 		}
 		if n == maxAttempts || !s.mayRepeat(x, err) {
