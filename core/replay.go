@@ -30,7 +30,7 @@ func (b *replayBody) keep(x *Exchange, p Piece) {
 	if b.lost {
 		return
 	}
-	if len(b.data)+p.End-p.Start > x.ReplayLimit {
+	if n := int64(len(b.data) + p.End - p.Start); max(n, x.Request.ContentLength) > int64(x.ReplayLimit) {
 		b.lost = true
 		return
 	}
