@@ -7,6 +7,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/policy/cors"
 	"github.com/sluice-gateway/sluice/core/policy/grpcweb"
+	"github.com/sluice-gateway/sluice/core/policy/headers"
 )
 
 // kind is one kind of policy: how a step is made of what is written. A step that routes share is made once.
@@ -23,12 +24,26 @@ func kinds() []kind {
 			t := grpcweb.New(len(r.workers))
 			return core.Step{Request: t, Response: t, End: t}, nil
 		}},
+		{"headers", func(p *config.Policy) bool { return p.Headers != nil }, func(_ *Registry, p *config.Policy) (core.Step, error) {
+			t, err := headers.New(headerChanges(&p.Headers.Request), headerChanges(&p.Headers.Response))
+			return core.Step{Request: t, Response: t}, err
+		}},
 		{"cors", func(p *config.Policy) bool { return p.CORS != nil }, func(_ *Registry, p *config.Policy) (core.Step, error) {
 			c := p.CORS
 			t := cors.New(cors.Spec{Origins: c.Origins, Methods: c.Methods, Headers: c.Headers, Expose: c.Expose, Credentials: c.Credentials, MaxAge: c.MaxAge})
 			return core.Step{Request: t, Response: t}, nil
 		}},
 	}
+}
+
+func headerChanges(c *config.HeaderChanges) headers.Changes {
+	lines := func(from []config.Header) (to []headers.Line) {
+		for _, h := range from {
+			to = append(to, headers.Line{Name: h.Name, Value: h.Value.Reveal()})
+		}
+		return to
+	}
+	return headers.Changes{Remove: c.Remove, Set: lines(c.Set), Add: lines(c.Add), Default: lines(c.Default)}
 }
 
 // policies makes the steps of a configuration's named policies.

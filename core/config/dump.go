@@ -253,28 +253,6 @@ func (w *dumper) upstream(u *Upstream) {
 	}
 }
 
-func (w *dumper) policy(p *Policy) {
-	switch {
-	case p.GRPCWeb != nil:
-		w.line("grpc_web: on")
-	case p.CORS != nil:
-		w.block("cors:", func() { w.cors(p.CORS) })
-	}
-}
-
-func (w *dumper) cors(c *CORS) {
-	for _, l := range []struct {
-		key  string
-		list []string
-	}{{"origins", c.Origins}, {"methods", c.Methods}, {"headers", c.Headers}, {"expose", c.Expose}} {
-		if len(l.list) > 0 {
-			w.line("%s: %s", l.key, quoteList(l.list))
-		}
-	}
-	w.line("credentials: %t", c.Credentials)
-	w.line("max_age: %s", formatDuration(c.MaxAge))
-}
-
 func (w *dumper) route(r *Route) {
 	w.line("name: %s", quote(r.Name))
 	w.block("match:", func() {

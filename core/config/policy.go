@@ -13,6 +13,7 @@ type Policy struct {
 	Pos     Pos
 	GRPCWeb *GRPCWeb
 	CORS    *CORS
+	Headers *Headers
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -26,7 +27,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors"
+	policyKinds = "grpc_web cors headers"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -63,6 +64,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			d.on(key, v)
 		case "cors":
 			d.cors(key, v, p)
+		case "headers":
+			d.headers(key, v, p)
 		default:
 			return false
 		}
