@@ -132,7 +132,8 @@ func TestHTTP2IdleTimeout(t *testing.T) {
 	u := newManyUpstream(t)
 	g := newGate(t, h2Listener(u.addr, "timeouts: { idle: "+idle.String()+", header: 10s }"))
 	c, halfway := dialRawH2(t, g.addr), dialRawH2(t, g.addr)
-	if err := openBlock(halfway); err != nil {
+	begun := xhttp2.HeadersFrameParam{StreamID: 1, EndStream: true, BlockFragment: halfway.encode(requestFields("GET", "/small")...)}
+	if err := halfway.framer.WriteHeaders(begun); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.get(1, "/small"); err != nil {
