@@ -43,6 +43,9 @@ func (t *stream) end() {
 	}
 	t.ended = true
 	t.wakeReader()
+	if t.follower != nil {
+		t.follower.unblock()
+	}
 }
 
 func (t *stream) wakeReader() {
@@ -53,6 +56,9 @@ func (t *stream) wakeReader() {
 
 // Ready says whether a piece of the body is at hand.
 func (t *stream) Ready() bool { return t.in.bytes > 0 || t.ended }
+
+// Finished says that nothing is left of the body but its end, which has come.
+func (t *stream) Finished() bool { return t.ended && t.in.bytes == 0 && !t.drawn }
 
 // next gives what has come of the body, and waits for it. While the piece is used, more gathers behind it.
 func (t *stream) next() (core.Piece, error) {

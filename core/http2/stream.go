@@ -1,8 +1,6 @@
 package http2
 
 import (
-	"io"
-
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 )
@@ -31,6 +29,7 @@ type stream struct {
 	trailer        []byte
 	reader         loop.Task // waits for more
 	reading        bool
+	follower       *stream // to which the body goes on, and which waits for its window; nil: none
 
 	// What is sent.
 	window      int64
@@ -85,33 +84,5 @@ func (t *stream) leave(unfinished, unwanted ErrorCode) {
 	c.running--
 	if c.running == 0 && !c.out.waits() {
 		c.side.rest()
-	}
-}
-
-// relay sends a body as fast as the peer takes it. A piece is drawn when some of it can be sent. count gets the bytes sent.
-func (t *stream) relay(m *core.Message, count *int64) *core.Error {
-	for {
-		if err := t.sendable(); err != nil {
-			return err
-		}
-		p, err := m.Body.Next()
-		if err != nil {
-			if err == io.EOF {
-				return t.sendData(nil, true)
-			}
-			return core.BodyError(err)
-		}
-		data, trailer := p.Bytes(), m.Trailer
-		if err := t.sendData(data, p.Last && len(trailer) == 0); err != nil {
-			return err
-		}
-		*count += int64(len(data))
-		if p.Last {
-			if len(trailer) > 0 {
-				return t.sendTrailer(trailer)
-			}
-			return nil
-		}
-		m.Body.Release() // no buffer is held while the peer's window is shut
 	}
 }
