@@ -40,7 +40,7 @@ bench-deps: ## install what the bench needs: nginx, haproxy, wrk, nghttp2-client
 	@.ci/install nginx haproxy wrk h2load:nghttp2-client
 
 test-deps: ## install what some tests need; without a package manager they are skipped
-	@.ci/install -optional redis-server nginx haproxy wrk
+	@.ci/install -optional redis-server nginx haproxy wrk curl openssl h2load:nghttp2-client
 
 fmt: ## format the source
 	gofmt -w .

@@ -124,6 +124,13 @@ type Body interface {
 	Release()
 }
 
+// Finisher is a Body that can tell that only its end is left, before it is drawn. A protocol that lets a sender send no bytes for now
+// may let it send that.
+type Finisher interface {
+	// Finished says that Next gives an empty last piece at once; false: that is not known.
+	Finished() bool
+}
+
 // Piece is a run of body bytes inside a larger buffer. Who got the piece may write over Buf[:Start] and Buf[End:],
 // so that the framing of the next protocol stands directly before and after the data and one write takes all:
 // at least PieceRoom bytes are free before it, and PieceTail after.

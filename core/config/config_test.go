@@ -110,6 +110,7 @@ func TestDefaults(t *testing.T) {
 			Forward:  Forward{XForwarded: true, RequestID: "X-Request-ID"},
 
 			Protocols: Protocols{H1: true},
+			HTTP2:     ListenerHTTP2{Streams: 128, KeepAliveTimeout: 10 * time.Second, MaxAgeGrace: 30 * time.Second},
 		}},
 		Upstreams: []Upstream{{
 			Name:        "a",

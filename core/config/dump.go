@@ -122,6 +122,10 @@ func (w *dumper) listener(l *Listener) {
 			f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)), f.ClientCert)
 		w.line("protocols: [%s]", strings.Join(l.Protocols.names(), ", "))
 	}
+	if h := &l.HTTP2; l.speaksHTTP2() {
+		w.line("http2: { streams: %d, keepalive: %s, keepalive_timeout: %s, max_age: %s, max_age_grace: %s }", h.Streams, formatDuration(h.KeepAlive),
+			formatDuration(h.KeepAliveTimeout), formatDuration(h.MaxAge), formatDuration(h.MaxAgeGrace))
+	}
 	if l.TLS != nil {
 		w.block("tls:", func() { w.tls(l.TLS) })
 	}

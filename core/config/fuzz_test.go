@@ -107,6 +107,9 @@ func check(c *Config) error {
 		if m := l.Limits; m.HeaderBytes < 1<<10 || m.HeaderBytes > 1<<20 || m.Headers < 1 || m.Headers > 1000 || m.BodyBytes < 0 || m.Connections < 0 {
 			return fmt.Errorf("limits: %+v", m)
 		}
+		if h := l.HTTP2; h.Streams < 1 || h.Streams > 1000 || min(h.KeepAliveTimeout, h.MaxAgeGrace) < time.Millisecond || min(h.KeepAlive, h.MaxAge) < 0 {
+			return fmt.Errorf("http2: %+v", h)
+		}
 		if l.RealIP != nil && len(l.RealIP.Trusted) == 0 || l.ProxyProtocol != nil && len(l.ProxyProtocol.From) == 0 {
 			return fmt.Errorf("nobody is trusted: %+v", l)
 		}

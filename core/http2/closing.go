@@ -96,6 +96,9 @@ func (c *conn) abandonStreams(err *core.Error) {
 // end takes the connection off the books after it was closed.
 func (c *conn) end() {
 	c.closed = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 	c.held = c.res.giveBack(c.held)
 	c.abandonStreams(c.blame.gone)
 }

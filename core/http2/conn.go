@@ -33,15 +33,17 @@ type conn struct {
 	window int64 // bytes of bodies that the peer takes now
 	credit int64 // bytes of bodies that the peer may still send
 	taken  int64 // of those it has sent, what is used up and not yet given back to it
+	wide   int   // streams that the peer may send more on than at first
 
 	blocked []*stream
 	sent    int64 // when bytes were last written
 	due     int64 // when what the peer has begun must be complete, or a failed connection is closed; 0: nothing is due
 	calm    calm
 	pulse
-	ending bool // the end was announced
-	dying  bool // the connection has failed: what comes is thrown away
-	closed bool
+	crowded bool // a stream holds more than fits into a buffer: its taker should have its turn
+	ending  bool // the end was announced
+	dying   bool // the connection has failed: what comes is thrown away
+	closed  bool
 }
 
 // side is what clients and servers do differently. It is asked between frames, and must not wait.
@@ -94,7 +96,8 @@ func (c *conn) Serve(raw *loop.Conn) {
 	c.held = c.res.giveBack(c.held)
 	var err error
 	for reads := 1; err == nil; reads++ {
-		if reads%maxReads == 0 {
+		if reads%maxReads == 0 || c.crowded {
+			c.crowded = false
 			l.Yield()
 			if c.dying && l.Now() >= c.due {
 				err = loop.ErrTimeout

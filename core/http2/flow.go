@@ -1,10 +1,5 @@
 package http2
 
-const (
-	streamWindow = 64<<10 - 1 // bytes of a body that may come before any was taken: the protocol's initial value
-	connWindow   = 1 << 20    // the same, of all streams of a connection together
-)
-
 // windowUpdate lets us send more (RFC 9113, 6.9).
 func (c *conn) windowUpdate(h FrameHeader, increment int64) {
 	if !c.calmly(calmWindow) {

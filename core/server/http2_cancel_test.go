@@ -199,7 +199,7 @@ func TestHTTP2CancelWithPing(t *testing.T) {
 	u := newManyUpstream(t)
 	g := newGate(t, h2Config(u.addr, "[h2c]"))
 	c := dialRawH2(t, g.addr)
-	const cancels, others = 150, 150 // PINGs are rationed by 200 at once
+	const cancels, others = 100, 150 // PINGs are rationed by 200 at once
 	for i := range uint32(cancels) {
 		if err := c.get(2*i+1, "/hold"); err != nil {
 			t.Fatal(err)
