@@ -70,6 +70,9 @@ const (
 // grpcStatus is what a failure with an HTTP status means to a gRPC client (gRPC, "HTTP to gRPC Status Code Mapping"). What a client
 // could not tell there from others is told apart here: a body or head that is too large, and a deadline of its own.
 func (x *Exchange) grpcStatus(err *Error) int {
+	if err.Side == SideUpstream && x.Deadline != 0 && x.Worker.Loop.Clock() >= x.Deadline {
+		return grpcDeadlineExceeded // whoever noticed first: the upstream was told of it, too
+	}
 	switch err.Status {
 	case 400:
 		return grpcInternal
@@ -81,12 +84,7 @@ func (x *Exchange) grpcStatus(err *Error) int {
 		return grpcUnimplemented
 	case 413, 431:
 		return grpcResourceExhausted
-	case 408, 504:
-		if x.Deadline != 0 && x.Worker.Loop.Now() >= x.Deadline {
-			return grpcDeadlineExceeded
-		}
-		return grpcUnavailable
-	case 429, 502, 503:
+	case 408, 429, 502, 503, 504:
 		return grpcUnavailable
 	case 500:
 		return grpcInternal
