@@ -198,6 +198,7 @@ func (s *share) newMux(e *Endpoint) *Mux {
 
 // ride is one exchange on a Mux.
 type ride struct {
+	flight
 	mux       *Mux
 	transport Transport
 }
@@ -223,6 +224,8 @@ func (f *rides) put(r *ride) {
 
 func (r *ride) target() *Endpoint { return r.mux.endpoint }
 
+func (r *ride) counted() *flight { return &r.flight }
+
 func (r *ride) do(x *core.Exchange, set *Settings) *core.Error {
 	header := set.Header
 	if x.Request.GRPC { // a stream may be long in beginning to speak
@@ -237,6 +240,7 @@ func (r *ride) Finish(x *core.Exchange) {
 	s := m.share
 	s.worker.Loop.Watch(nil)
 	x.Upstream = nil
+	r.land(x, x.Err)
 	r.end(x)
 	set := s.upstream.Settings()
 	if s.worker.Draining() || set.RequestsPerConnection > 0 && m.served >= set.RequestsPerConnection {
@@ -256,6 +260,7 @@ func (r *ride) Abandon() { r.end(nil) }
 func (r *ride) end(x *core.Exchange) {
 	m := r.mux
 	m.riding--
+	r.drop(m.share.worker.Loop.Now())
 	r.transport.Finish(x)
 	m.share.rides.put(r)
 }
