@@ -24,6 +24,7 @@ func (l *loader) check() {
 		partial = partial || l.names[i].partial
 	}
 	l.checkUpstreams(partial)
+	l.checkBalance(partial)
 	l.checkRedirects()
 	l.checkMatched()
 	l.checkPassthrough(partial)

@@ -186,7 +186,7 @@ func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
 		return nil
 	}
 	for i, u := range now.compiled.Upstreams {
-		one := admin.UpstreamStatus{Name: u.Name, Balance: now.compiled.Config.Upstreams[i].Balance, Pending: u.Pending()}
+		one := admin.UpstreamStatus{Name: u.Name, Balance: now.compiled.Config.Upstreams[i].Balance.Algorithm, Pending: u.Pending()}
 		for _, e := range u.Endpoints() {
 			idle := 0
 			for index, l := range s.loops {
@@ -196,7 +196,7 @@ func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
 				}
 			}
 			one.Endpoints = append(one.Endpoints, admin.EndpointStatus{
-				Address: e.Address, Name: e.Name, Weight: e.Weight, Open: e.Open(), Idle: idle})
+				Address: e.Address, Name: e.Name, Weight: e.Described().Weight, Open: e.Open(), Idle: idle})
 		}
 		out = append(out, one)
 	}
