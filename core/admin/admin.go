@@ -117,6 +117,7 @@ type UpstreamStatus struct {
 	Panic     bool             `json:"panic,omitempty"` // health is disregarded: too few endpoints are healthy
 	Pending   int              `json:"pending"`         // requests that wait for a connection
 	Endpoints []EndpointStatus `json:"endpoints"`
+	Removed   []string         `json:"removed,omitempty"` // endpoints of the configuration that were removed at run time
 }
 
 // EndpointStatus is one address of an upstream.
@@ -129,7 +130,7 @@ type EndpointStatus struct {
 	Zone       string   `json:"zone,omitempty"`
 	Share      float64  `json:"share"`               // of the requests that it is meant to get, 0..1
 	Flags      []string `json:"flags,omitempty"`     // why it is not used: check, ejected, draining or disabled
-	Overrides  []string `json:"overrides,omitempty"` // what was changed at run time: weight, draining or disabled
+	Overrides  []string `json:"overrides,omitempty"` // what was changed at run time: weight, draining, disabled or added
 	InFlight   int      `json:"in_flight"`           // requests
 	Latency    float64  `json:"latency,omitempty"`   // seconds, averaged; where the balance goes by it
 	Open       int      `json:"open"`                // connections
@@ -140,7 +141,7 @@ type EndpointStatus struct {
 type SetEndpoints struct {
 	Upstream  string   `json:"upstream"`
 	Endpoints []string `json:"endpoints"`        // addresses, or names as configured
-	Change    string   `json:"change"`           // weight, drain, disable or enable
+	Change    string   `json:"change"`           // weight, drain, disable, enable, add, remove or set
 	Weight    *int     `json:"weight,omitempty"` // for weight: 0..1000; nil: the configured one again
 }
 

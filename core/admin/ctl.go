@@ -27,6 +27,9 @@ commands:
   upstream NAME drain ADDRESS...    sends an endpoint nothing new; what it has may end
   upstream NAME disable ADDRESS...  takes an endpoint out
   upstream NAME enable ADDRESS...   takes drain and disable back
+  upstream NAME add ADDRESS...      adds endpoints, or takes remove back
+  upstream NAME remove ADDRESS...   removes endpoints
+  upstream NAME set ADDRESS...      makes these its only endpoints
   certs                             certificates and when they expire
   config                            configuration in force, as YAML
   metrics                           Prometheus text
@@ -187,11 +190,11 @@ func (k *ctl) logLevel(words []string) error {
 // setEndpoints changes endpoints of an upstream, and shows what became of it.
 func (k *ctl) setEndpoints(words []string) error {
 	if len(words) < 3 {
-		return errUsage("upstream wants NAME, weight, drain, disable or enable, and ADDRESS")
+		return errUsage("upstream wants NAME, a change and ADDRESS")
 	}
 	set := SetEndpoints{Upstream: words[0], Change: words[1], Endpoints: words[2:]}
 	switch set.Change {
-	case "drain", "disable", "enable":
+	case "drain", "disable", "enable", "add", "remove", "set":
 	case "weight":
 		if len(words) != 4 {
 			return errUsage("upstream NAME weight wants ADDRESS and N")
@@ -283,6 +286,9 @@ func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {
 		for _, e := range u.Endpoints {
 			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%.1f%%\t%d\t%d\t%d\t%d\t%s\t%s\n", cell(u.Name), cell(e.Address), cell(e.Name), e.Weight,
 				100*e.Share, e.InFlight, e.Open, e.Idle, u.Pending, dash(e.Flags), dash(e.Overrides))
+		}
+		for _, address := range u.Removed {
+			_, _ = fmt.Fprintf(w, "%s\t-\t%s\t-\t-\t-\t-\t-\t-\t-\tremoved\n", cell(u.Name), cell(address))
 		}
 	}
 }

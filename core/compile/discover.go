@@ -29,12 +29,13 @@ type discovered struct {
 	upstream *upstream.Upstream
 	moved    chan struct{} // the upstream's Due is another: the background looks at it
 
-	mu    sync.Mutex // configure, change and the background
-	spec  *config.Upstream
-	tls   *upstreamTLS            // in force; nil: not encrypted
-	known map[string][]netip.Addr // by host name, as last resolved
-	quit  context.CancelFunc      // ends the background; nil: there is none
-	done  sync.WaitGroup
+	mu     sync.Mutex // configure, change and the background
+	spec   *config.Upstream
+	tls    *upstreamTLS            // in force; nil: not encrypted
+	known  map[string][]netip.Addr // by host name, as last resolved
+	roster roster                  // endpoints of run time
+	quit   context.CancelFunc      // ends the background; nil: there is none
+	done   sync.WaitGroup
 }
 
 // discover makes a new upstream, with the names of u resolved once.
@@ -52,6 +53,9 @@ func (d *discovered) configure(u *config.Upstream, t *upstreamTLS) {
 	found := d.resolve(ctx, hosts)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.spec != nil {
+		d.roster = d.roster.after(d.spec, u)
+	}
 	d.spec, d.tls = u, t
 	d.upstream.Configure(d.registry.settings(u, t))
 	maps.Copy(d.known, found)
@@ -180,8 +184,9 @@ func (d *discovered) members() (out []upstream.Member) {
 		metric := d.registry.metrics.Endpoint(d.upstream.Name, a.String())
 		out = append(out, upstream.Member{Name: e.Address, Address: a, Weight: e.Weight, Metric: metric, Priority: e.Priority, Zone: e.Zone})
 	}
-	for i := range d.spec.Endpoints {
-		e := &d.spec.Endpoints[i]
+	endpoints := d.roster.endpoints(d.spec)
+	for i := range endpoints {
+		e := &endpoints[i]
 		if path, ok := strings.CutPrefix(e.Address, "unix:"); ok {
 			add(e, loop.Address{Path: path})
 			continue

@@ -13,29 +13,23 @@ import (
 const maxOverridden = 1000
 
 // Override changes endpoints of an upstream at run time, all or none of them. Each is named by its address, or by its name in
-// the configuration, which may stand for several. what is weight, drain, disable or enable; weight is 0..1000, or nil for the
-// configured one, and for nothing but weight. It may be called from any goroutine but a loop's; when it returns every loop is
+// the configuration, which may stand for several. what is weight, drain, disable, enable, add, remove or set; weight is 0..1000, or
+// nil for the configured one, and for nothing but weight. What is added is an address, not a name; set makes the named endpoints the
+// only ones. It may be called from any goroutine but a loop's; when it returns every loop is
 // about to know.
 func (c *Compiled) Override(name string, endpoints []string, what string, weight *int) error {
 	d := c.found[name]
 	if d == nil {
 		return fmt.Errorf("there is no upstream %q", name)
 	}
-	apply, err := override(d.upstream, what, weight)
+	change, err := d.override(endpoints, what, weight)
 	if err != nil {
 		return err
 	}
 	if len(endpoints) == 0 || len(endpoints) > maxOverridden {
 		return fmt.Errorf("cannot change %d endpoints at once: from 1 to %d", len(endpoints), maxOverridden)
 	}
-	d.change(context.Background(), func() {
-		var all []*upstream.Endpoint
-		if all, err = named(d.upstream, endpoints); err == nil {
-			for _, e := range all {
-				apply(e)
-			}
-		}
-	})
+	d.change(context.Background(), func() { err = change() })
 	if err == nil {
 		value := ""
 		if weight != nil {
@@ -46,21 +40,27 @@ func (c *Compiled) Override(name string, endpoints []string, what string, weight
 	return err
 }
 
-// override gives what is done to each endpoint.
-func override(u *upstream.Upstream, what string, weight *int) (func(*upstream.Endpoint), error) {
+// override gives what is to be done under the lock.
+func (d *discovered) override(endpoints []string, what string, weight *int) (func() error, error) {
 	if weight != nil && what != "weight" {
 		return nil, fmt.Errorf("a weight is of no use with %q", what)
 	}
-	set := func(o upstream.Override) (func(*upstream.Endpoint), error) {
-		return func(e *upstream.Endpoint) { u.Override(e, o) }, nil
+	each := func(f func(e *upstream.Endpoint)) (func() error, error) {
+		return func() error {
+			all, err := named(d.upstream, endpoints)
+			for _, e := range all {
+				f(e)
+			}
+			return err
+		}, nil
 	}
 	switch what {
 	case "drain":
-		return set(upstream.Drain)
+		return each(func(e *upstream.Endpoint) { d.upstream.Override(e, upstream.Drain) })
 	case "disable":
-		return set(upstream.Disable)
+		return each(func(e *upstream.Endpoint) { d.upstream.Override(e, upstream.Disable) })
 	case "enable":
-		return set(upstream.Enable)
+		return each(func(e *upstream.Endpoint) { d.upstream.Override(e, upstream.Enable) })
 	case "weight":
 		w := -1
 		if weight != nil {
@@ -68,9 +68,18 @@ func override(u *upstream.Upstream, what string, weight *int) (func(*upstream.En
 				return nil, fmt.Errorf("weight %d is not from 0 to %d", w, lb.MaxWeight)
 			}
 		}
-		return func(e *upstream.Endpoint) { e.Load.SetWeight(w) }, nil
+		return each(func(e *upstream.Endpoint) { e.Load.SetWeight(w) })
+	case "add", "remove", "set":
+		return func() error {
+			next, err := d.roster.change(d.spec, what, endpoints)
+			if err == nil {
+				d.roster = next
+				d.upstream.Assign(d.members(), onLoop)
+			}
+			return err
+		}, nil
 	}
-	return nil, fmt.Errorf("unknown change %q: weight, drain, disable or enable", what)
+	return nil, fmt.Errorf("unknown change %q: weight, drain, disable, enable, add, remove or set", what)
 }
 
 // named finds endpoints by address or name.

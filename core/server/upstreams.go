@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/admin"
@@ -18,8 +19,14 @@ func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
 	for i, u := range now.compiled.Upstreams {
 		one := admin.UpstreamStatus{Name: u.Name, Balance: now.compiled.Config.Upstreams[i].Balance.Algorithm, Pending: u.Pending(), Panic: u.Panic()}
 		shares := u.Shares()
+		added, removed := now.compiled.Roster(u.Name)
+		one.Removed = removed
 		for _, e := range u.Endpoints() {
-			one.Endpoints = append(one.Endpoints, s.endpointStatus(u, e, shares[e]))
+			status := s.endpointStatus(u, e, shares[e])
+			if slices.Contains(added, e.Name) {
+				status.Overrides = append(status.Overrides, "added")
+			}
+			one.Endpoints = append(one.Endpoints, status)
 		}
 		out = append(out, one)
 	}
