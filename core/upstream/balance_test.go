@@ -1,8 +1,13 @@
 package upstream
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,6 +116,80 @@ func TestFailuresCountAsSlow(t *testing.T) {
 	if h.inFlight(0) != 0 {
 		t.Errorf("%d are in flight", h.inFlight(0))
 	}
+}
+
+// listening is an endpoint that does with each connection what serve says.
+func listening(t *testing.T, weight int, serve func(c net.Conn, r *bufio.Reader)) Member {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				serve(c, bufio.NewReader(c))
+				_ = c.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = ln.Close()
+		all.Wait()
+	})
+	return memberOf(ln, weight)
+}
+
+// So do answers with a status of 500 or more.
+func TestServerErrorsCountAsSlow(t *testing.T) {
+	h := newHost(t, 1, balanced(lb.PeakEWMA, nil), listening(t, 1, func(c net.Conn, r *bufio.Reader) {
+		if _, err := http.ReadRequest(r); err == nil {
+			_, _ = io.WriteString(c, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")
+		}
+	}))
+	c := h.dial(0)
+	c.get("/")
+	c.answer(503)
+	e := h.upstream.Endpoints()[0]
+	h.eventually("it is counted", func() bool { return e.Load.InFlight() == 0 })
+	if got := h.upstream.Latency(e); got < time.Second/2 || got > time.Second {
+		t.Errorf("the latency is %v, want the second that a failure counts as", got)
+	}
+}
+
+// A request whose kept connection has ended goes to another endpoint, however unlikely that was; with a key to the same.
+func TestRetriesGoElsewhere(t *testing.T) {
+	f := func(set *Settings, elsewhere bool) {
+		t.Helper()
+		var fresh atomic.Int32
+		stale := listening(t, lb.MaxWeight, func(c net.Conn, r *bufio.Reader) { // one answer a connection, which seems to stay open
+			fresh.Add(1)
+			if _, err := http.ReadRequest(r); err == nil {
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale")
+				_, _ = http.ReadRequest(r)
+			}
+		})
+		other := newEndpoint(t)
+		close(other.release)
+		h := newHost(t, 1, set, stale)
+		c := h.dial(0)
+		c.get("/x")
+		c.answer(200)
+		h.assign(stale, other.member)
+		c.get("/x")
+		if got := c.answer(200) == "/x"; got != elsewhere || (fresh.Load() == 2) == elsewhere {
+			t.Errorf("elsewhere: %t; %d connections to the first", got, fresh.Load())
+		}
+	}
+	f(balanced(lb.Random, nil), true)
+	keyed := balanced(lb.Random, nil) // which heeds no key, so that the first is chosen
+	keyed.Balancing.Keys = []KeySource{NewKeySource(FromPath, "", nil)}
+	f(keyed, false)
 }
 
 // With a key the same endpoint is picked again and again: when it is full, others are found all the same, all of them.
