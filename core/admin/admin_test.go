@@ -49,6 +49,7 @@ type gateway struct {
 	refuse   error
 	level    string
 	debugged []string
+	set      SetEndpoints // the last
 	reloads  atomic.Int32
 	hold     chan struct{} // nil: a reload does not wait
 }
@@ -92,6 +93,15 @@ func (g *gateway) source() Source {
 			} else {
 				g.debugged = append(g.debugged, route)
 			}
+			return nil
+		},
+		SetEndpoints: func(set SetEndpoints) error {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			if set.Upstream != "a" {
+				return fmt.Errorf("there is no upstream %q", set.Upstream)
+			}
+			g.set = set
 			return nil
 		},
 		Reload: func() error {
@@ -192,6 +202,11 @@ func TestAPI(t *testing.T) {
 			f("GET /nothing", "404", "no such path")
 			f("GET /reload", "405", "Allow: POST")
 			f("POST /status", "405", "Allow: GET, HEAD")
+			f(`PUT /upstreams|{"upstream":"a","endpoints":["127.0.0.1:1"],"change":"drain"}`, "200", `"name": "a"`, `"pending": 2`)
+			f(`PUT /upstreams|{"upstream":"b","endpoints":["127.0.0.1:1"],"change":"drain"}`, "400", "there is no upstream")
+			f(`PUT /upstreams|{"upstream":"a","weight":"1"}`, "400", "cannot read body")
+			f(`PUT /upstreams|{"upstream":"a","all":true}`, "400", "unknown field")
+			f("POST /upstreams", "405", "Allow: GET, HEAD, PUT")
 			f("DELETE /log-level", "405", "Allow: GET, HEAD, PUT")
 			f("POST /reload?wait=true", "200", `"status": "applied"`)
 			f("POST /reload?wait=maybe", "400")
@@ -404,6 +419,30 @@ func TestCtl(t *testing.T) {
 	f("certs", exitOK, `evil\x1b[2J`, "  2  ", `failed  b.pem  cannot read; no answer\x1b`, "www.example.com  acme    -", "2026-01-02T03:04:05Z  -       -")
 	f("config", exitOK, "routes: []\n")
 	f("metrics", exitOK, "sluice_up 1\n")
+	set := func(want string) {
+		t.Helper()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		weight := "none"
+		if g.set.Weight != nil {
+			weight = fmt.Sprint(*g.set.Weight)
+		}
+		if got := fmt.Sprint(g.set.Change, " ", g.set.Endpoints, " ", weight); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	f("upstream a drain 127.0.0.1:1 127.0.0.1:2", exitOK, "127.0.0.1:1")
+	set("drain [127.0.0.1:1 127.0.0.1:2] none")
+	f("upstream a weight 127.0.0.1:1 0", exitOK)
+	set("weight [127.0.0.1:1] 0")
+	f("upstream a weight 127.0.0.1:1 configured", exitOK)
+	set("weight [127.0.0.1:1] none")
+	f("upstream b drain 127.0.0.1:1", exitRefused, "there is no upstream")
+	f("upstream a drain", exitUsage, "ADDRESS")
+	f("upstream a weight 127.0.0.1:1", exitUsage, "ADDRESS and N")
+	f("upstream a weight 127.0.0.1:1 2 3", exitUsage, "ADDRESS and N")
+	f("upstream a weight 127.0.0.1:1 x", exitUsage, "no number")
+	f("upstream a stop 127.0.0.1:1", exitUsage, "unknown change")
 	f("log-level", exitOK, "level  info\n")
 	f("log-level debug --route shop", exitOK, "debugged routes  shop\n")
 	f("log-level loud", exitRefused, "unknown log level")

@@ -62,6 +62,11 @@ func (c *Client) Upstreams() (u []UpstreamStatus, err error) {
 	return u, c.ask("GET", "/upstreams", nil, &u)
 }
 
+// SetEndpoints changes endpoints of an upstream, and gives the state that results.
+func (c *Client) SetEndpoints(set SetEndpoints) (u UpstreamStatus, err error) {
+	return u, c.ask("PUT", "/upstreams", set, &u)
+}
+
 // LogLevel gives what the error log shows.
 func (c *Client) LogLevel() (l LogLevel, err error) { return l, c.ask("GET", "/log-level", nil, &l) }
 

@@ -25,6 +25,7 @@ func (l *loader) check() {
 	}
 	l.checkUpstreams(partial)
 	l.checkPolicies(partial)
+	l.checkBalance(partial)
 	l.checkRedirects()
 	l.checkMatched()
 	l.checkPassthrough(partial)

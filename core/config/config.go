@@ -132,7 +132,7 @@ type Upstream struct {
 	Name        string
 	Pos         Pos
 	Endpoints   []Endpoint
-	Balance     string // round_robin
+	Balance     Balance
 	Pool        Pool
 	Timeouts    UpstreamTimeouts
 	Resolve     time.Duration // between resolutions of names; 10s, at least 1s
@@ -152,9 +152,11 @@ type UpstreamHTTP2 struct {
 
 // Endpoint is one address of an upstream; a name may stand for several.
 type Endpoint struct {
-	Address string // host:port, [v6]:port or unix:/path
-	Weight  int    // 1..1000; 1
-	Pos     Pos
+	Address  string // host:port, [v6]:port or unix:/path
+	Weight   int    // 0..1000; 1. With 0 it gets nothing
+	Priority int    // 0..127, 0 is used first; 0
+	Zone     string // where it stands; ""
+	Pos      Pos
 }
 
 // Pool bounds the connections to each endpoint of an upstream.

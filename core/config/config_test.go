@@ -62,6 +62,9 @@ func bare(cfg *Config) *Config {
 		for j := range u.Endpoints {
 			clear(&u.Endpoints[j].Pos)
 		}
+		for j := range u.Balance.Keys {
+			clear(&u.Balance.Keys[j].Pos)
+		}
 	}
 	for i := range cfg.Policies {
 		clear(&cfg.Policies[i].Pos)
@@ -116,7 +119,7 @@ func TestDefaults(t *testing.T) {
 			Name:        "a",
 			Pos:         at(2, 14),
 			Endpoints:   []Endpoint{{Address: "b:80", Weight: 1, Pos: at(2, 17)}},
-			Balance:     "round_robin",
+			Balance:     defaultBalance(),
 			Pool:        Pool{MaxPending: 1024, QueueTimeout: time.Second, IdlePerLoop: 256, IdleTimeout: time.Minute},
 			Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute, Tunnel: 5 * time.Minute},
 			Resolve:     10 * time.Second,

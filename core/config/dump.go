@@ -233,11 +233,15 @@ func (w *dumper) clientAuth(a *ClientAuth) {
 func (w *dumper) upstream(u *Upstream) {
 	w.block("endpoints:", func() {
 		for _, e := range u.Endpoints {
-			w.line("- { address: %s, weight: %d }", quote(e.Address), e.Weight)
+			zone := ""
+			if e.Zone != "" {
+				zone = ", zone: " + quote(e.Zone)
+			}
+			w.line("- { address: %s, weight: %d, priority: %d%s }", quote(e.Address), e.Weight, e.Priority, zone)
 		}
 	})
 	p, t := &u.Pool, &u.Timeouts
-	w.line("balance: %s", u.Balance)
+	w.block("balance:", func() { w.balance(&u.Balance) })
 	w.line("pool: { max_connections: %d, max_pending: %d, queue_timeout: %s, idle_per_loop: %d, idle_timeout: %s, requests_per_connection: %d }",
 		p.MaxConnections, p.MaxPending, formatDuration(p.QueueTimeout), p.IdlePerLoop, formatDuration(p.IdleTimeout), p.RequestsPerConnection)
 	w.line("timeouts: { connect: %s, header: %s, idle: %s, total: %s, tunnel: %s, tunnel_life: %s }", formatDuration(t.Connect),

@@ -124,12 +124,12 @@ func check(c *Config) error {
 	}
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
-		if upstreams[u.Name] != nil || u.Name == "" || len(u.Endpoints) == 0 || u.Resolve < time.Second || u.ReplayBytes > maxReplayBytes || u.Balance == "" {
+		if upstreams[u.Name] != nil || u.Name == "" || len(u.Endpoints) == 0 || u.Resolve < time.Second || u.ReplayBytes > maxReplayBytes || u.Balance.Algorithm == "" {
 			return fmt.Errorf("upstream: %+v", u)
 		}
 		upstreams[u.Name] = u
 		for _, e := range u.Endpoints {
-			if e.Address == "" || e.Weight < 1 || e.Weight > 1000 || e.Pos.Line < 1 || e.Address != strings.ToLower(e.Address) && !strings.HasPrefix(e.Address, "unix:") {
+			if e.Address == "" || e.Weight < 0 || e.Weight > 1000 || e.Pos.Line < 1 || e.Address != strings.ToLower(e.Address) && !strings.HasPrefix(e.Address, "unix:") {
 				return fmt.Errorf("endpoint: %+v", e)
 			}
 		}

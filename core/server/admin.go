@@ -67,16 +67,17 @@ func (a *adminServer) close() {
 // source is the gateway as the admin API sees it.
 func (s *Server) source() admin.Source {
 	return admin.Source{
-		Status:      s.status,
-		Config:      func() []byte { return s.state.Load().compiled.Config.Dump() },
-		Routes:      s.routeStatus,
-		Upstreams:   s.upstreamStatus,
-		Certs:       s.certificateStatus,
-		Metrics:     s.observer.WriteMetrics,
-		Ready:       s.ready,
-		LogLevel:    s.observer.LogLevel,
-		SetLogLevel: s.observer.SetLogLevel,
-		Reload:      s.askReload,
+		Status:       s.status,
+		Config:       func() []byte { return s.state.Load().compiled.Config.Dump() },
+		Routes:       s.routeStatus,
+		Upstreams:    s.upstreamStatus,
+		Certs:        s.certificateStatus,
+		Metrics:      s.observer.WriteMetrics,
+		Ready:        s.ready,
+		LogLevel:     s.observer.LogLevel,
+		SetLogLevel:  s.observer.SetLogLevel,
+		SetEndpoints: s.setEndpoints,
+		Reload:       s.askReload,
 	}
 }
 
@@ -178,27 +179,4 @@ func actionText(r *config.Route) string {
 		return "passthrough " + strings.Join(names, ", ")
 	}
 	return "to " + strings.Join(names, ", ")
-}
-
-func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
-	now := s.state.Load()
-	if now == nil {
-		return nil
-	}
-	for i, u := range now.compiled.Upstreams {
-		one := admin.UpstreamStatus{Name: u.Name, Balance: now.compiled.Config.Upstreams[i].Balance, Pending: u.Pending()}
-		for _, e := range u.Endpoints() {
-			idle := 0
-			for index, l := range s.loops {
-				count := make(chan int, 1)
-				if l.Do(time.Second, func() { count <- e.Idle(index) }) == nil {
-					idle += <-count
-				}
-			}
-			one.Endpoints = append(one.Endpoints, admin.EndpointStatus{
-				Address: e.Address, Name: e.Name, Weight: e.Weight, Open: e.Open(), Idle: idle})
-		}
-		out = append(out, one)
-	}
-	return out
 }

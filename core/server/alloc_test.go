@@ -67,6 +67,11 @@ routes:
   - { match: "/*", respond: { status: 404 } }
 `
 
+// balancedConfig has an upstream with several endpoints to choose from, both of which are the same server: to Linux 0.0.0.0 is here.
+func balancedConfig(balance string) string {
+	return strings.NewReplacer("[\"UPSTREAM\"]", "[\"UPSTREAM\", { address: \"0.0.0.0:PORT\", weight: 2 }], balance: "+balance).Replace(plainConfig)
+}
+
 const get = "GET / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
 
 func answerOf(body string) string {
@@ -112,6 +117,12 @@ func allocCases() []allocCase {
 		{name: "routes and a replaced prefix", config: routedConfig, request: []string{routed("/shop/orders?x")},
 			answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "two upstreams", config: routedConfig, request: []string{routed("/both")}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "least request", config: balancedConfig("{ least_request: {}, slow_start: 1h }"), request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "peak ewma", config: balancedConfig("peak_ewma"), request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "maglev by header", config: balancedConfig("{ maglev: { key: [query:user, cookie:user, header:User-Agent], load_factor: 2 } }"),
+			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "sticky cookie", config: balancedConfig("{ ring_hash: { key: { cookie: { name: sid, ttl: 1h } } } }"),
+			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 	}
 }
@@ -156,7 +167,8 @@ func allocations(t *testing.T, c *allocCase, n int) float64 {
 		return s
 	}
 	u := newFixedUpstream(t, c.answer, c.each, orEnd(c.requestEnds))
-	g := run(t, strings.ReplaceAll(c.config, "UPSTREAM", u.addr()))
+	_, port, _ := strings.Cut(u.addr(), ":")
+	g := run(t, strings.NewReplacer("UPSTREAM", u.addr(), "PORT", port).Replace(c.config))
 	client := newFixedClient(t, g.addr, orEnd(c.answerEnds), c.request...)
 	if err := client.exchange(warmRequests); err != nil {
 		t.Fatal(err)

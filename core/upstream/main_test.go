@@ -131,6 +131,9 @@ func newHost(t *testing.T, loops int, set *Settings, members ...Member) *host {
 			if e.Open() != 0 {
 				t.Errorf("%d connections to %s are counted after the end", e.Open(), e.Address)
 			}
+			if e.Load.InFlight() != 0 {
+				t.Errorf("%d requests are counted in flight at %s after the end", e.Load.InFlight(), e.Address)
+			}
 		}
 		if h.upstream.Pending() != 0 {
 			t.Errorf("%d requests wait after the end", h.upstream.Pending())

@@ -228,6 +228,7 @@ func (s *share) newMux(e *Endpoint) *Mux {
 
 // ride is one exchange on a Mux.
 type ride struct {
+	flight
 	mux       *Mux
 	transport Transport
 }
@@ -253,6 +254,8 @@ func (f *rides) put(r *ride) {
 
 func (r *ride) target() *Endpoint { return r.mux.endpoint }
 
+func (r *ride) counted() *flight { return &r.flight }
+
 func (r *ride) do(x *core.Exchange, set *Settings) *core.Error {
 	header := set.Header
 	if x.Request.GRPC { // a stream may be long in beginning to speak
@@ -265,6 +268,7 @@ func (r *ride) do(x *core.Exchange, set *Settings) *core.Error {
 func (r *ride) Finish(x *core.Exchange) {
 	r.mux.share.worker.Loop.Watch(nil)
 	x.Upstream = nil
+	r.land(x, x.Err)
 	r.end(x)
 }
 
@@ -280,6 +284,7 @@ func (r *ride) Abandon() { r.end(nil) }
 func (r *ride) end(x *core.Exchange) {
 	m := r.mux
 	m.riding--
+	r.drop(m.share.worker.Loop.Now())
 	r.transport.Finish(x)
 	m.share.rides.put(r)
 	m.retire()
