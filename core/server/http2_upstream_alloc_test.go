@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -170,16 +168,7 @@ func TestHTTP2UpstreamNoAllocations(t *testing.T) {
 			if err := run(warmRequests); err != nil {
 				t.Fatal(err)
 			}
-			runtime.GC()
-			defer debug.SetGCPercent(debug.SetGCPercent(-1))
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			err := run(counted)
-			runtime.ReadMemStats(&after)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if per := float64(after.Mallocs-before.Mallocs) / counted; per >= allocsPerRequest {
+			if per := mallocs(t, counted, run); per >= allocsPerRequest {
 				t.Errorf("%.4f allocations a request, want less than %v", per, allocsPerRequest)
 			}
 			if n := g.upstreams(); n != 1 {
