@@ -257,6 +257,12 @@ func (w *dumper) policy(p *Policy) {
 	if p.GRPCWeb != nil {
 		w.line("grpc_web: on")
 	}
+	if p.RateLimit != nil {
+		w.block("rate_limit:", func() { w.rateLimit(p.RateLimit) })
+	}
+	if p.Concurrency != nil {
+		w.block("concurrency:", func() { w.concurrency(p.Concurrency) })
+	}
 }
 
 func (w *dumper) route(r *Route) {
@@ -373,15 +379,20 @@ func (w *dumper) respond(a *Respond) {
 	if body := a.Body.String(); body != "" {
 		w.line("body: %s", quote(body))
 	}
-	if len(a.Headers) == 0 {
+	w.headers(a.Headers)
+}
+
+// headers writes lines of an answer, those with one name as a list.
+func (w *dumper) headers(list []Header) {
+	if len(list) == 0 {
 		return
 	}
 	w.block("headers:", func() {
-		for i := 0; i < len(a.Headers); {
-			name := a.Headers[i].Name
+		for i := 0; i < len(list); {
+			name := list[i].Name
 			var values []string
-			for ; i < len(a.Headers) && a.Headers[i].Name == name; i++ {
-				values = append(values, a.Headers[i].Value.String())
+			for ; i < len(list) && list[i].Name == name; i++ {
+				values = append(values, list[i].Value.String())
 			}
 			w.line("%s: %s", quote(name), quoteList(values))
 		}

@@ -3,15 +3,18 @@ package config
 import (
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
 // Policy is what is done with the requests of the routes that use it. Exactly one of the kinds is set.
 type Policy struct {
-	Name    string // "" of one that stands in a route's use itself
-	Pos     Pos
-	GRPCWeb *GRPCWeb
+	Name        string // "" of one that stands in a route's use itself
+	Pos         Pos
+	GRPCWeb     *GRPCWeb
+	RateLimit   *RateLimit
+	Concurrency *Concurrency
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -25,7 +28,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web"
+	policyKinds = "grpc_web rate_limit concurrency"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -60,13 +63,17 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 		case "grpc_web":
 			p.GRPCWeb = &GRPCWeb{}
 			d.on(key, v)
+		case "rate_limit":
+			p.RateLimit = d.rateLimit(key, v)
+		case "concurrency":
+			p.Concurrency = d.concurrency(key, v)
 		default:
 			return false
 		}
 		return true
 	})
 	if ok && first == "" {
-		d.problem(n, "one of "+policyKinds, "%s does nothing", what)
+		d.problem(n, "one of "+strings.ReplaceAll(policyKinds, " ", ", "), "%s does nothing", what)
 	}
 	return ok && first != ""
 }
@@ -127,6 +134,14 @@ func (l *loader) checkPolicies(partial bool) {
 			}
 			if p.GRPCWeb != nil {
 				l.checkGRPCWeb(r, u.Pos)
+			}
+			if p.RateLimit != nil {
+				for i := range p.RateLimit.Levels {
+					l.checkKeys(r, u.Pos, p.RateLimit.Levels[i].Key)
+				}
+			}
+			if p.Concurrency != nil {
+				l.checkKeys(r, u.Pos, p.Concurrency.Key)
 			}
 		}
 	}
