@@ -24,6 +24,9 @@ commands:
   routes                            routes in force
   upstreams                         upstreams, their endpoints and connections
   certs                             certificates and when they expire
+  limits                            limits, what they count, and who is refused most
+  limit POLICY show|reset [VALUE]...
+                                    one key's buckets, by the values that it is made of
   config                            configuration in force, as YAML
   metrics                           Prometheus text
   log-level [LEVEL] [--route NAME]  show or change the error log's level: debug, info, warn or error
@@ -102,8 +105,11 @@ func (k *ctl) parse(args []string) (words []string, err error) {
 		return nil, errUsage("no command")
 	}
 	most := 1
-	if words[0] == "log-level" {
+	switch words[0] {
+	case "log-level":
 		most = 2
+	case "limit":
+		most = len(words)
 	}
 	if len(words) > most {
 		return nil, errUsage(fmt.Sprintf("unexpected %q", words[most]))
@@ -140,6 +146,11 @@ func (k *ctl) run(words []string) error {
 	case "certs":
 		all, err := k.client.Certs()
 		return k.show(all, err, func(w io.Writer) { printCerts(w, all, time.Now()) })
+	case "limits":
+		all, err := k.client.Limits()
+		return k.show(all, err, func(w io.Writer) { printLimits(w, all) })
+	case "limit":
+		return k.limit(words[1:])
 	case "upstreams":
 		u, err := k.client.Upstreams()
 		return k.show(u, err, func(w io.Writer) { printUpstreams(w, u) })
