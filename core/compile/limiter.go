@@ -43,7 +43,7 @@ func (r *Registry) concurrency(c *Compiled, name string, spec *config.Concurrenc
 			Capacity: spec.Capacity,
 			Missing:  concurrency.Missing(missingOf(spec.OnMissing)),
 			DryRun:   spec.DryRun,
-			Refusal:  refusalOf(&spec.Refusal),
+			Refusal:  refusalOf(&spec.Refusal, "too_many_concurrent"),
 			Err:      r.refusedBy(core.Error{Status: spec.Status, Reason: "too_many_concurrent", Detail: fmt.Sprintf("policy %q", name)}),
 		})
 		l.Flight = p
@@ -82,7 +82,7 @@ func (r *Registry) rateLimitSpec(name string, spec *config.RateLimit) ratelimit.
 		LegacyHeaders: spec.LegacyHeaders,
 		Share:         spec.Share,
 		DryRun:        spec.DryRun,
-		Refusal:       refusalOf(&spec.Refusal),
+		Refusal:       refusalOf(&spec.Refusal, "rate_limited"),
 	}
 	title := name
 	if strings.ContainsRune(name, '#') { // a route's name is not for clients
@@ -159,12 +159,12 @@ func keyParts(in []config.KeyPart) (out []core.KeyPart) {
 	return out
 }
 
-func refusalOf(spec *config.Refusal) *core.Refusal {
+func refusalOf(spec *config.Refusal, reason string) *core.Refusal {
 	var lines [][2]string
 	for _, h := range spec.Headers {
 		lines = append(lines, [2]string{h.Name, h.Value.Reveal()})
 	}
-	return core.NewRefusal(spec.Body.Reveal(), lines)
+	return core.NewRefusal(spec.Status, reason, spec.Body.Reveal(), lines)
 }
 
 // refusedBy gives the one error for a level's refusals, the same over reloads: what is counted by errors stays small.

@@ -161,9 +161,11 @@ type lane struct {
 }
 
 func (a *lane) hold(t limits.Ticket) *held {
-	h := &held{}
+	var h *held
 	if n := len(a.free) - 1; n >= 0 {
 		h, a.free = a.free[n], a.free[:n]
+	} else {
+		h = &held{}
 	}
 	h.ticket = t
 	a.append(h)

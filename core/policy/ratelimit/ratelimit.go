@@ -350,11 +350,12 @@ func (a *lane) blame(key limits.Key, keys *core.KeyRecipe, x *core.Exchange) {
 }
 
 func (a *lane) note(d limits.Decision) *note {
-	n := &note{}
-	if last := len(a.free) - 1; last >= 0 {
-		n, a.free = a.free[last], a.free[:last]
+	last := len(a.free) - 1
+	if last < 0 {
+		return &note{d}
 	}
-	n.Decision = d
+	n := a.free[last]
+	n.Decision, a.free = d, a.free[:last]
 	return n
 }
 
