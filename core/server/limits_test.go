@@ -266,3 +266,40 @@ func TestConcurrencyAfterPanics(t *testing.T) {
 type fixedRouter struct{ route *core.Route }
 
 func (r fixedRouter) Match(*core.Exchange) *core.Route { return r.route }
+
+// TestLeasesGiveBack shows that what a loop has taken ahead of need comes back when nobody needs it, and at once when the rates change.
+func TestLeasesGiveBack(t *testing.T) {
+	const config = plainConfig + "policies: { p: { rate_limit: { limit: LIMIT/day, key: global } } }\n"
+	u := newManyUpstream(t)
+	text := strings.ReplaceAll(strings.Replace(config, `to: a }`, `to: a, use: p }`, 1), "UPSTREAM", u.addr)
+	g := run(t, strings.ReplaceAll(text, "LIMIT", "100000"))
+	client := newH1Client(t)
+	remaining := func() uint32 {
+		t.Helper()
+		all, err := g.admin.Limit("p", nil)
+		if err != nil || len(all) != 1 {
+			t.Fatal(all, err)
+		}
+		return all[0].Remaining
+	}
+	ask := func() {
+		t.Helper()
+		if res, _, err := exchange(client, "GET", "http://"+g.addr+"/small", nil); err != nil || res.StatusCode != 200 {
+			t.Fatal(res, err)
+		}
+	}
+	ask()
+	if n := remaining(); n > 100000-500 {
+		t.Errorf("%d remain: nothing is leased", n)
+	}
+	eventually(t, "the loop gives back", func() bool { return remaining() >= 100000-1 })
+	ask()
+	g.write(strings.ReplaceAll(text, "LIMIT", "200000"))
+	if err := g.admin.Reload(true); err != nil {
+		t.Fatal(err)
+	}
+	if n := remaining(); n < 200000-2*2-1 {
+		t.Errorf("%d remain: what was leased is lost", n)
+	}
+	ask()
+}

@@ -40,7 +40,7 @@ func (p *Policy) Peek(i int, values []string, now int64) (d limits.Decision, ok 
 	if !ok {
 		return d, false
 	}
-	return p.limits[i].Peek(key, p.spec.Cost, now), true
+	return p.limits[i].Peek(key, 0, now), true
 }
 
 // Settle gives back all that the loop holds. It is called on the loop.
