@@ -65,6 +65,6 @@
 // # Change
 //
 // core/config reads the file into plain data or tells every problem in it; core/compile makes a Snapshot of that, while the
-// old one serves; Gateway.Switch puts it in force by one atomic pointer. Upstreams, their connections and all counters
+// old one serves; Gateway.Switch puts it in force by one atomic pointer. Upstreams, their connections, the buckets of limits and all counters
 // live in a registry beside the snapshots, under their names.
 package core
