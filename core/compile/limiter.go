@@ -94,7 +94,7 @@ func (r *Registry) rateLimitSpec(name string, spec *config.RateLimit) ratelimit.
 		level := ratelimit.Level{
 			Name:   keys.String(),
 			Keys:   keys,
-			Leased: spec.Algorithm != "leaky_bucket" && fewKeys(l.Key),
+			Leased: fewKeys(l.Key),
 			Err: r.refusedBy(core.Error{Status: spec.Status, Reason: "rate_limited",
 				Detail: fmt.Sprintf("policy %q, level %s", name, keys)}),
 		}

@@ -303,3 +303,63 @@ func TestLeasesGiveBack(t *testing.T) {
 	}
 	ask()
 }
+
+// TestLimitReloadsUnderLoad raises the rate again and again while requests go on: nothing of what is used is lost, so what is
+// admitted over all configurations is never above the last limit.
+func TestLimitReloadsUnderLoad(t *testing.T) {
+	const low, step, reloads = 600, 10, 12
+	u := newManyUpstream(t)
+	text := strings.ReplaceAll(strings.Replace(plainConfig, `to: a }`, `use: [p, q], to: a }`, 1), "UPSTREAM", u.addr)
+	config := func(n int) string {
+		levels := fmt.Sprintf("{ scope: global, limit: %d/h }, { scope: key, limit: [5000/h, 90000/day] }", low+n*step)
+		if n%3 == 0 {
+			levels += ", { scope: route, limit: 100000/h }"
+		}
+		return text + fmt.Sprintf("policies: { p: { rate_limit: { limits: [%s] } }, q: { concurrency: { limit: %d } } }\n", levels, 100+n)
+	}
+	g := run(t, config(0))
+	var admitted atomic.Int64
+	var clients sync.WaitGroup
+	stop := make(chan struct{})
+	for range 6 {
+		clients.Go(func() {
+			client := newH1Client(t)
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				res, _, err := exchange(client, "GET", "http://"+g.addr+"/small", nil)
+				switch {
+				case err != nil:
+					t.Error(err)
+					return
+				case res.StatusCode == 200:
+					admitted.Add(1)
+				case res.StatusCode != 429:
+					t.Error(res.Status)
+				}
+			}
+		})
+	}
+	for n := range reloads {
+		g.write(config(n + 1))
+		if err := g.admin.Reload(true); err != nil {
+			t.Error(err)
+		}
+	}
+	eventually(t, "all is used up", func() bool {
+		all, err := g.admin.Limits()
+		return err == nil && len(all) == 2 && all[0].Levels[0].Refused > 0 && admitted.Load() >= low+(reloads-1)*step
+	})
+	close(stop)
+	clients.Wait()
+	if n, last := admitted.Load(), int64(low+reloads*step); n > last*102/100 {
+		t.Errorf("%d were admitted, the limit was %d at most", n, last)
+	}
+	eventually(t, "nothing is in flight", func() bool {
+		all, err := g.admin.Limit("q", []string{"127.0.0.1"})
+		return err == nil && all[0].Remaining == 100+reloads
+	})
+}

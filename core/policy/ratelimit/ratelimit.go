@@ -111,14 +111,16 @@ func (p *Policy) Start(workers []*core.Worker, before *Policy, now int64) error 
 		p.limits = append(p.limits, limit)
 	}
 	for i, w := range workers {
-		a, err := p.newLane(w.Loop, len(workers))
+		var old *lane
+		if before != nil {
+			old = before.lanes[i]
+		}
+		a, err := p.newLane(w.Loop, old, from, len(workers))
 		if err != nil {
 			return err
 		}
 		p.lanes = append(p.lanes, a)
-		if before != nil {
-			w.Loop.Post(func() { a.inherit(before.lanes[i], from, len(workers)) })
-		}
+		w.Loop.Post(func() { a.move(p.limits, len(workers)) })
 	}
 	return nil
 }
@@ -159,16 +161,16 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 	if !d.Allowed {
 		return p.refuse(x, a, d)
 	}
-	for i, c := range a.counts {
+	for i, c := range a.accounts {
 		if a.asks[i].Cost > 0 {
-			c.Allowed++
+			c.counts.Allowed++
 		}
 	}
 	if !p.spec.HideHeaders && !p.spec.DryRun && d.Limit > 0 {
 		x.Keep(a.note(d))
 	}
 	if d.Delay > 0 && !p.spec.DryRun {
-		a.delayed++
+		a.blamed.delayed++
 		return wait(x, d.Delay)
 	}
 	return core.Continue
@@ -177,12 +179,12 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 // refuse answers, unless the request is one of those that are only counted.
 func (p *Policy) refuse(x *core.Exchange, a *lane, d limits.Decision) core.Verdict {
 	level := &p.spec.Levels[d.Level]
-	a.blame(a.asks[d.Level].Key, level.Keys, x)
+	a.blamed.add(a.asks[d.Level].Key, level.Keys, x)
 	if p.spec.DryRun || p.spec.Share < 1 && a.random.Float64() >= p.spec.Share {
-		a.counts[d.Level].Passed++
+		a.accounts[d.Level].counts.Passed++
 		return core.Continue
 	}
-	a.counts[d.Level].Refused++
+	a.accounts[d.Level].counts.Refused++
 	x.Keep(a.note(d))
 	p.spec.Refusal.Answer(x, level.Err)
 	return core.Respond
@@ -227,16 +229,8 @@ func (p *Policy) OnEnd(x *core.Exchange) {
 // note is what is remembered of a decision until the response.
 type note struct{ limits.Decision }
 
-// Counts are of one level, on one loop.
-type Counts struct {
-	Allowed uint64 // took of it
-	Refused uint64 // because of it
-	Passed  uint64 // would have been refused but for dry_run or share
-}
-
 const (
 	maxFree = 1024
-	topKeys = 32 // refused most often that are remembered
 	// leaseKeys is for how many keys a loop holds tokens: few enough for one Settle to see all.
 	leaseKeys   = 64
 	settleEvery = int64(50 * time.Millisecond)
@@ -247,17 +241,11 @@ const (
 // lane is what one loop has of a policy. Nobody else touches it.
 type lane struct {
 	loop      *loop.Loop
-	limits    []*limits.Limit // by level
-	levels    []limits.Level  // likewise: the limit, or the loop's lease of it
+	accounts  []*account // by level, shared with the policies before and after
 	hierarchy *limits.Hierarchy
 	asks      []limits.Ask
-	leases    []*limits.Lease // by level; nil: it has none
-	leased    bool
-	past      []limits.LeaseStats // by level, of the policies before
-	counts    []*Counts           // by level, shared with the policies before
-	delayed   uint64
-	top       *limits.Top // made when somebody is refused
-	label     []byte      // memory for a key's text
+	leased    bool // some account is
+	blamed    *blamed
 	free      []*note
 	random    *rand.Rand
 
@@ -266,45 +254,38 @@ type lane struct {
 	used  int64 // when they last were
 }
 
-func (p *Policy) newLane(l *loop.Loop, loops int) (*lane, error) {
-	n := len(p.spec.Levels)
-	a := &lane{loop: l, limits: p.limits, asks: make([]limits.Ask, n), leases: make([]*limits.Lease, n), past: make([]limits.LeaseStats, n),
-		random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))}
-	for i := range p.spec.Levels {
-		var level limits.Level = p.limits[i]
-		if p.spec.Levels[i].Leased {
-			e, err := limits.NewLease(p.limits[i], loops, leaseKeys)
-			if err != nil {
+// newLane makes a lane, off the loop. It has the accounts of the lane before; move makes them ready.
+func (p *Policy) newLane(l *loop.Loop, before *lane, from []int, loops int) (*lane, error) {
+	a := &lane{loop: l, asks: make([]limits.Ask, len(from)), blamed: &blamed{}, random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))}
+	if before != nil {
+		a.blamed = before.blamed
+	}
+	var levels []limits.Level
+	for i, j := range from {
+		c := &account{limit: p.limits[i]}
+		if j >= 0 {
+			c = before.accounts[j]
+		} else if p.spec.Levels[i].Leased {
+			var err error
+			if c.lease, err = limits.NewLease(p.limits[i], loops, leaseKeys); err != nil {
 				return nil, err
 			}
-			level, a.leases[i], a.leased = e, e, true
 		}
-		a.levels = append(a.levels, level)
-		a.counts = append(a.counts, &Counts{})
+		a.leased = a.leased || p.spec.Levels[i].Leased
+		a.accounts, levels = append(a.accounts, c), append(levels, c)
 	}
 	a.timer = l.NewTimer(a.settle)
 	var err error
-	a.hierarchy, err = limits.NewHierarchy(a.levels...)
+	a.hierarchy, err = limits.NewHierarchy(levels...)
 	return a, err
 }
 
-// inherit goes on where the lane of the policy before has stopped, which gives back what it holds.
-func (a *lane) inherit(before *lane, from []int, loops int) {
-	a.top, a.delayed = before.top, before.delayed
-	for i, j := range from {
-		if j >= 0 {
-			a.counts[i] = before.counts[j]
-			a.past[i] = before.leaseStats(j)
-		}
-	}
-	before.end(loops)
-}
-
-// end gives back what the leases hold. Exchanges that began before may still take of them: the timer sees to what is left.
-func (a *lane) end(loops int) {
-	for i, e := range a.leases {
-		if e != nil {
-			e.Move(a.limits[i], loops, a.loop.Wall())
+// move makes the accounts go on with these limits. What is leased goes back first.
+func (a *lane) move(to []*limits.Limit, loops int) {
+	for i, c := range a.accounts {
+		c.limit = to[i]
+		if c.lease != nil {
+			c.lease.Move(to[i], loops, a.loop.Wall())
 		}
 	}
 }
@@ -317,20 +298,20 @@ func (a *lane) take(now int64) limits.Decision {
 			a.timer.At(a.used + settleEvery)
 		}
 	}
-	if len(a.levels) > 1 {
+	if len(a.accounts) > 1 {
 		return a.hierarchy.Take(a.asks, now)
 	}
 	if a.asks[0].Cost == 0 {
 		return limits.Decision{Allowed: true}
 	}
-	return a.levels[0].Take(a.asks[0].Key, a.asks[0].Cost, now)
+	return a.accounts[0].Take(a.asks[0].Key, a.asks[0].Cost, now)
 }
 
 // settle gives back what is not used, as long as somebody takes and a little longer.
 func (a *lane) settle() {
-	for _, e := range a.leases {
-		if e != nil {
-			e.Settle(a.loop.Wall())
+	for _, c := range a.accounts {
+		if c.lease != nil {
+			c.lease.Settle(a.loop.Wall())
 		}
 	}
 	if now := a.loop.Now(); now-a.used < settleFor {
@@ -338,15 +319,6 @@ func (a *lane) settle() {
 		return
 	}
 	a.armed = false
-}
-
-// blame remembers whom a level has refused.
-func (a *lane) blame(key limits.Key, keys *core.KeyRecipe, x *core.Exchange) {
-	if a.top == nil {
-		a.top, _ = limits.NewTop(topKeys) // fails only for a number out of range
-	}
-	a.label = keys.AppendText(a.label[:0], x)
-	a.top.Add(key, a.label)
 }
 
 func (a *lane) note(d limits.Decision) *note {

@@ -120,7 +120,7 @@ func TestStartKeepsWhatIsUsed(t *testing.T) {
 	if err := next.Start([]*core.Worker{x.Worker}, p, x.Worker.Loop.Wall()); err != nil {
 		t.Fatal(err)
 	}
-	next.lanes[0].inherit(p.lanes[0], []int{2, 0}, 1) // posted to a loop that does not run
+	next.lanes[0].move(next.limits, 1) // posted to a loop that does not run
 	now := x.Worker.Loop.Wall()
 	tenant, _ := next.Peek(0, []string{"red"}, now)
 	global, _ := next.Peek(1, nil, now)

@@ -12,21 +12,25 @@ type Report struct {
 
 // Report tells of level i. It is called on the loop.
 func (p *Policy) Report(loop, i int) Report {
-	a := p.lanes[loop]
-	return Report{*a.counts[i], a.leaseStats(i)}
+	c := p.lanes[loop].accounts[i]
+	r := Report{Counts: c.counts}
+	if c.lease != nil {
+		r.Leases = c.lease.Stats()
+	}
+	return r
 }
 
 // Delayed is how many requests a leaky bucket made wait. It is called on the loop.
-func (p *Policy) Delayed(loop int) uint64 { return p.lanes[loop].delayed }
+func (p *Policy) Delayed(loop int) uint64 { return p.lanes[loop].blamed.delayed }
 
 // Top gives a copy of who was refused most, nil: nobody was. It is called on the loop.
 func (p *Policy) Top(loop int) *limits.Top {
-	a := p.lanes[loop]
-	if a.top == nil {
+	b := p.lanes[loop].blamed
+	if b.top == nil {
 		return nil
 	}
 	t, _ := limits.NewTop(topKeys) // fails only for a number out of range
-	t.Merge(a.top)
+	t.Merge(b.top)
 	return t
 }
 
@@ -44,7 +48,7 @@ func (p *Policy) Peek(i int, values []string, now int64) (d limits.Decision, ok 
 }
 
 // Settle gives back all that the loop holds. It is called on the loop.
-func (p *Policy) Settle(loop int) { p.lanes[loop].end(len(p.lanes)) }
+func (p *Policy) Settle(loop int) { p.lanes[loop].move(p.limits, len(p.lanes)) }
 
 // Forget makes the key of these values one of which nothing is taken. It may be called from anywhere, after Settle on every loop.
 func (p *Policy) Forget(i int, values []string) (known, ok bool) {
@@ -53,13 +57,4 @@ func (p *Policy) Forget(i int, values []string) (known, ok bool) {
 		return false, false
 	}
 	return p.limits[i].Forget(key), true
-}
-
-func (a *lane) leaseStats(i int) limits.LeaseStats {
-	s := a.past[i]
-	if a.leases[i] != nil {
-		now := a.leases[i].Stats()
-		s.Hits, s.Misses = s.Hits+now.Hits, s.Misses+now.Misses
-	}
-	return s
 }
