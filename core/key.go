@@ -50,8 +50,8 @@ func (p KeyPart) String() string {
 	return keyKindNames[p.Kind] + ":" + p.Name
 }
 
-// KeyRecipe makes the limits.Key of a request, of one thing or of several together. Immutable; its methods run on the loop of
-// the exchange and allocate nothing in steady state.
+// KeyRecipe makes the limits.Key of a request, of one thing or of several together. Immutable. Key and AppendText run on the loop of
+// the exchange, and allocate nothing in steady state; the rest may be called from anywhere.
 type KeyRecipe struct {
 	seed  limits.Seed
 	start limits.Key // of the parts' names: who takes keys of another kind has others

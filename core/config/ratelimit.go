@@ -8,7 +8,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// RateLimit bounds requests in time.
+// RateLimit bounds requests in time. The windows of sliding_window and fixed_window begin at the multiples of their time since
+// 1970, UTC: those of a day at midnight.
 type RateLimit struct {
 	Algorithm string        // token_bucket, sliding_window, fixed_window or leaky_bucket; token_bucket
 	MaxWait   time.Duration // of leaky_bucket, the longest delay: 1ms..1m
