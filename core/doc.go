@@ -67,7 +67,7 @@
 // # Change
 //
 // core/config reads the file into plain data or tells every problem in it; core/compile makes a Snapshot of that, while the
-// old one serves; Gateway.Switch puts it in force by one atomic pointer. Upstreams, their connections and all counters
-// live in a registry beside the snapshots, under their names. What endpoints are to get, an lb.Set, is compiled beside the
+// old one serves; Gateway.Switch puts it in force by one atomic pointer. Upstreams, their connections, the buckets of
+// limits and all counters live in a registry beside the snapshots, under their names. What endpoints are to get, an lb.Set, is compiled beside the
 // loops whenever weights, flags or addresses change, or slow start has its next step; each loop then gets a Picker over it.
 package core

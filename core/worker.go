@@ -20,6 +20,7 @@ type Worker struct {
 	date     [29]byte // the Date of dateAt
 	dateAt   int64
 	draining bool
+	memory   []byte // of the last key's value
 }
 
 // maxFree bounds the exchanges that a worker keeps for later.

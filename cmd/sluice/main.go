@@ -31,7 +31,7 @@ const usage = `usage: sluice COMMAND [flags]
   check -c FILE           say what is wrong with a configuration; exit 1 if it is refused
   explain -c FILE [METHOD] URL [-H 'name: value']... [--client IP] [--listener NAME]
                           say which route a request takes, and why no more specific one does; exit 1 if none does
-  ctl [--admin ADDR] ...  ask a running gateway: status, routes, upstreams, metrics, config, log-level, reload
+  ctl [--admin ADDR] ...  ask a running gateway: status, routes, upstreams, limits, metrics, config, log-level, reload
   version                 print the version
 
 Signals to run: HUP reloads, USR1 reopens the access log, TERM drains and exits, QUIT dumps and exits.
@@ -111,9 +111,13 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	if problems.Refused() {
 		return exitRefused
 	}
-	if err := server.Check(file); err != nil {
+	memory, err := server.Check(file)
+	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitRefused
+	}
+	for _, line := range memory {
+		fmt.Fprintln(stdout, line)
 	}
 	fmt.Fprintf(stdout, "%s is valid\n", file)
 	return exitOK

@@ -11,6 +11,9 @@
 //	GET  /upstreams  []UpstreamStatus
 //	PUT  /upstreams  SetEndpoints; 200 with the UpstreamStatus that results
 //	GET  /certs      []CertificateStatus
+//	GET  /limits     []LimitStatus
+//	GET  /limit      []KeyStatus of ?policy=NAME&key=VALUE..., one value for each part of the key
+//	DELETE /limit    makes that key one of which nothing is taken; 200
 //	GET  /log-level  LogLevel
 //	PUT  /log-level  SetLogLevel; 200 with the LogLevel that results
 //	POST /reload     202 when begun; with ?wait=true 200 when applied, 422 with the reason when refused
@@ -31,6 +34,9 @@ type Source struct {
 	Routes      func() []RouteStatus
 	Upstreams   func() []UpstreamStatus
 	Certs       func() []CertificateStatus
+	Limits      func() []LimitStatus
+	Limit       func(policy string, key []string) ([]KeyStatus, error)
+	ResetLimit  func(policy string, key []string) error
 	Metrics     func(w io.Writer) error
 	Ready       func() error                             // nil: requests are taken
 	LogLevel    func() (level string, debugged []string) // debugged: routes whose exchanges are logged whatever the level

@@ -75,6 +75,22 @@ func (g *gateway) source() Source {
 		Upstreams: func() []UpstreamStatus {
 			return []UpstreamStatus{{Name: "a", Balance: "round_robin", Pending: 2, Endpoints: []EndpointStatus{{Address: "127.0.0.1:1", Name: "evil\x1b[2J", Weight: 1, Open: 4, Idle: 3}}}, {Name: "empty"}}
 		},
+		Limits: func() []LimitStatus {
+			return []LimitStatus{{Policy: "few", Kind: "rate_limit", Levels: []LevelStatus{{Level: "ip", Limit: "5/s", Allowed: 11, Misses: 7}},
+				Refused: []RefusedKey{{Key: "ip=evil\x1b[2J", Count: 3}}}}
+		},
+		Limit: func(policy string, key []string) ([]KeyStatus, error) {
+			if policy != "few" {
+				return nil, errors.New("no such policy")
+			}
+			return []KeyStatus{{Level: strings.Join(key, "|"), Limit: "5/s", Remaining: 2, Reset: time.Second}}, nil
+		},
+		ResetLimit: func(policy string, key []string) error {
+			if policy != "few" || len(key) != 1 || key[0] != "a b&c" {
+				return fmt.Errorf("cannot reset %q of %q", key, policy)
+			}
+			return nil
+		},
 		Metrics: func(w io.Writer) error { _, err := io.WriteString(w, "sluice_up 1\n"); return err },
 		Ready:   func() error { g.mu.Lock(); defer g.mu.Unlock(); return g.ready },
 		LogLevel: func() (string, []string) {
@@ -190,6 +206,12 @@ func TestAPI(t *testing.T) {
 			f("GET /routes", "200", "\r\n\r\n[]\n")
 			f("GET /upstreams", "200", `"pending": 2`)
 			f("GET /certs", "200", `"key": "ECDSA P-256"`, `"problem": "cannot read"`, `"state": "failed"`, `"next": "2026-01-02T03:04:05Z"`)
+			f("GET /limits", "200", `"policy": "few"`, `"lease_misses": 7`)
+			f("GET /limit?policy=few&key=a&key=b%20c", "200", `"level": "a|b c"`, `"remaining": 2`)
+			f("GET /limit?policy=x", "400", "no such policy")
+			f("DELETE /limit?policy=few&key=a+b%26c", "200", `"status": "reset"`)
+			f("DELETE /limit?policy=few&key=b", "400", "cannot reset")
+			f("POST /limit", "405", "Allow: GET, HEAD, DELETE")
 			f("GET /log-level", "200", `"level": "info"`, `"routes": []`)
 			f(`PUT /log-level|{"level":"debug","route":"shop"}`, "200", `"shop"`, `"level": "info"`)
 			f(`PUT /log-level|{"level":"debug"}`, "200", `"level": "debug"`)
@@ -417,6 +439,11 @@ func TestCtl(t *testing.T) {
 	f("upstreams", exitOK, `evil\x1b[2J`, "empty     none")
 	f("--json upstreams", exitOK)
 	f("certs", exitOK, `evil\x1b[2J`, "  2  ", `failed  b.pem  cannot read; no answer\x1b`, "www.example.com  acme    -", "2026-01-02T03:04:05Z  -       -")
+	f("limits", exitOK, "few     ip     5/s    11 ", `few     ip=evil\x1b[2J  3`)
+	f("limit few show x y", exitOK, "x|y    5/s    2          1s\n")
+	f("limit few reset a", exitRefused, "cannot reset")
+	f("limit few", exitUsage, "show|reset")
+	f("limit few burn a", exitUsage, `"burn"`)
 	f("config", exitOK, "routes: []\n")
 	f("metrics", exitOK, "sluice_up 1\n")
 	set := func(want string) {
@@ -462,14 +489,4 @@ func TestCtl(t *testing.T) {
 	f("--admin nowhere status", exitUsage, "bad address")
 	f("--admin unix:"+bind.Path+".none health", exitRefused, "cannot ask gateway")
 	f("--help", exitOK, "usage: sluice ctl")
-}
-
-func TestClientOverTCP(t *testing.T) {
-	g := &gateway{}
-	l := g.serve(t, loopback())
-	for _, prefix := range []string{"", "http://"} {
-		if s, err := (&Client{prefix + l.Addr().String()}).Status(); err != nil || s.PID != 42 {
-			t.Errorf("%q: %v, %v", prefix, s, err)
-		}
-	}
 }

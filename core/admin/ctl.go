@@ -31,6 +31,9 @@ commands:
   upstream NAME remove ADDRESS...   removes endpoints
   upstream NAME set ADDRESS...      makes these its only endpoints
   certs                             certificates and when they expire
+  limits                            limits, what they count, and who is refused most
+  limit POLICY show|reset [VALUE]...
+                                    one key's buckets, by the values that it is made of
   config                            configuration in force, as YAML
   metrics                           Prometheus text
   log-level [LEVEL] [--route NAME]  show or change the error log's level: debug, info, warn or error
@@ -112,7 +115,7 @@ func (k *ctl) parse(args []string) (words []string, err error) {
 	switch words[0] {
 	case "log-level":
 		most = 2
-	case "upstream":
+	case "upstream", "limit":
 		most = len(words)
 	}
 	if len(words) > most {
@@ -150,6 +153,11 @@ func (k *ctl) run(words []string) error {
 	case "certs":
 		all, err := k.client.Certs()
 		return k.show(all, err, func(w io.Writer) { printCerts(w, all, time.Now()) })
+	case "limits":
+		all, err := k.client.Limits()
+		return k.show(all, err, func(w io.Writer) { printLimits(w, all) })
+	case "limit":
+		return k.limit(words[1:])
 	case "upstreams":
 		u, err := k.client.Upstreams()
 		return k.show(u, err, func(w io.Writer) { printUpstreams(w, u) })

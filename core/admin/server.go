@@ -153,6 +153,10 @@ func (s *Server) methods(path string) []method {
 		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Routes())) })
 	case "/certs":
 		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Certs())) })
+	case "/limits":
+		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Limits())) })
+	case "/limit":
+		return append(get(s.limit(false)), method{fasthttp.MethodDelete, s.limit(true)})
 	case "/upstreams":
 		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Upstreams())) }),
 			method{fasthttp.MethodPut, s.setEndpoints})

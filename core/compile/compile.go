@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/observe"
 	"github.com/sluice-gateway/sluice/core/route"
 	"github.com/sluice-gateway/sluice/core/upstream"
+	"github.com/sluice-gateway/sluice/limits"
 	"github.com/sluice-gateway/sluice/tls"
 	"github.com/sluice-gateway/sluice/tls/acme"
 )
@@ -32,14 +33,18 @@ type Registry struct {
 	issuers    map[issuerKey]*issuing
 	counters   map[string]*acme.Counters // by directory
 	staples    *tls.Staples
-	closing    sync.WaitGroup // issuers that are not in force any more
+	closing    sync.WaitGroup             // issuers that are not in force any more
+	seed       limits.Seed                // of the keys of all limiters
+	limiters   map[string]*Limiter        // by name
+	refusals   map[core.Error]*core.Error // of limiters
 	generation int
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
 func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
 	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{},
-		counters: map[string]*acme.Counters{}, staples: tls.NewStaples()}
+		counters: map[string]*acme.Counters{}, staples: tls.NewStaples(),
+		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}}
 }
 
 // Compiled is a configuration that is ready to be put in force.
@@ -52,6 +57,7 @@ type Compiled struct {
 	// Authorities are those that certificates are got from, Staples the OCSP responses of all listeners.
 	Authorities []Authority
 	Staples     *tls.Staples
+	Limiters    []*Limiter
 	issuers     map[issuerKey]*issuing
 	issuerOf    map[string]issuerKey // by listener
 	policies    map[string]core.Step
@@ -84,7 +90,7 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		return nil, err
 	}
 	var err error
-	if c.policies, err = r.policies(cfg); err != nil {
+	if c.policies, err = r.policies(c); err != nil {
 		return nil, err
 	}
 	var rules []route.Rule
@@ -175,6 +181,7 @@ func (r *Registry) Apply(c *Compiled) {
 	}
 	r.upstreams = c.found
 	r.putIssuers(c)
+	r.putLimiters(c)
 	for _, e := range r.encrypted {
 		e.stop()
 	}

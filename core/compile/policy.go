@@ -14,24 +14,30 @@ import (
 type kind struct {
 	name string
 	is   func(p *config.Policy) bool
-	make func(r *Registry, p *config.Policy) (core.Step, error) // less its Name
+	make func(r *Registry, c *Compiled, p *config.Policy, name string) (core.Step, error) // less its Name
 }
 
 // kinds is the table of policies.
 func kinds() []kind {
 	return []kind{
-		{"grpc_web", func(p *config.Policy) bool { return p.GRPCWeb != nil }, func(r *Registry, _ *config.Policy) (core.Step, error) {
+		{"grpc_web", func(p *config.Policy) bool { return p.GRPCWeb != nil }, func(r *Registry, _ *Compiled, _ *config.Policy, _ string) (core.Step, error) {
 			t := grpcweb.New(len(r.workers))
 			return core.Step{Request: t, Response: t, End: t}, nil
 		}},
-		{"headers", func(p *config.Policy) bool { return p.Headers != nil }, func(_ *Registry, p *config.Policy) (core.Step, error) {
+		{"headers", func(p *config.Policy) bool { return p.Headers != nil }, func(_ *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {
 			t, err := headers.New(headerChanges(&p.Headers.Request), headerChanges(&p.Headers.Response))
 			return core.Step{Request: t, Response: t}, err
 		}},
-		{"cors", func(p *config.Policy) bool { return p.CORS != nil }, func(_ *Registry, p *config.Policy) (core.Step, error) {
+		{"cors", func(p *config.Policy) bool { return p.CORS != nil }, func(_ *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {
 			c := p.CORS
 			t := cors.New(cors.Spec{Origins: c.Origins, Methods: c.Methods, Headers: c.Headers, Expose: c.Expose, Credentials: c.Credentials, MaxAge: c.MaxAge})
 			return core.Step{Request: t, Response: t}, nil
+		}},
+		{"rate_limit", func(p *config.Policy) bool { return p.RateLimit != nil }, func(r *Registry, c *Compiled, p *config.Policy, name string) (core.Step, error) {
+			return r.rateLimit(c, name, p.RateLimit)
+		}},
+		{"concurrency", func(p *config.Policy) bool { return p.Concurrency != nil }, func(r *Registry, c *Compiled, p *config.Policy, name string) (core.Step, error) {
+			return r.concurrency(c, name, p.Concurrency)
 		}},
 	}
 }
@@ -47,11 +53,11 @@ func headerChanges(c *config.HeaderChanges) headers.Changes {
 }
 
 // policies makes the steps of a configuration's named policies.
-func (r *Registry) policies(cfg *config.Config) (map[string]core.Step, error) {
-	steps := make(map[string]core.Step, len(cfg.Policies))
-	for i := range cfg.Policies {
-		p := &cfg.Policies[i]
-		s, err := r.policy(p)
+func (r *Registry) policies(c *Compiled) (map[string]core.Step, error) {
+	steps := make(map[string]core.Step, len(c.Config.Policies))
+	for i := range c.Config.Policies {
+		p := &c.Config.Policies[i]
+		s, err := r.policy(c, p, p.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -60,12 +66,13 @@ func (r *Registry) policies(cfg *config.Config) (map[string]core.Step, error) {
 	return steps, nil
 }
 
-func (r *Registry) policy(p *config.Policy) (core.Step, error) {
+// policy makes a step. name is what its state is kept under.
+func (r *Registry) policy(c *Compiled, p *config.Policy, name string) (core.Step, error) {
 	for _, k := range kinds() {
 		if !k.is(p) {
 			continue
 		}
-		s, err := k.make(r, p)
+		s, err := k.make(r, c, p, name)
 		if s.Name = p.Name; s.Name == "" {
 			s.Name = k.name
 		}
@@ -79,10 +86,10 @@ func (r *Registry) policy(p *config.Policy) (core.Step, error) {
 
 // use gives the policies of a route, which come before the changes to its requests.
 func (r *Registry) use(c *Compiled, spec *config.Route) (chain core.Chain, err error) {
-	for _, u := range spec.Use {
+	for i, u := range spec.Use {
 		s, ok := c.policies[u.Name]
 		if u.Inline != nil {
-			if s, err = r.policy(u.Inline); err != nil {
+			if s, err = r.policy(c, u.Inline, fmt.Sprintf("%s#%d", spec.Name, i+1)); err != nil {
 				return nil, err
 			}
 		} else if !ok {

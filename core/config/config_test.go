@@ -67,7 +67,7 @@ func bare(cfg *Config) *Config {
 		}
 	}
 	for i := range cfg.Policies {
-		clear(&cfg.Policies[i].Pos)
+		barePolicy(&cfg.Policies[i])
 	}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
@@ -75,7 +75,7 @@ func bare(cfg *Config) *Config {
 		for j := range r.Use {
 			clear(&r.Use[j].Pos)
 			if p := r.Use[j].Inline; p != nil {
-				clear(&p.Pos)
+				barePolicy(p)
 			}
 		}
 		if r.ClientCert != nil {
@@ -90,6 +90,15 @@ func bare(cfg *Config) *Config {
 		}
 	}
 	return cfg
+}
+
+func barePolicy(p *Policy) {
+	p.Pos = Pos{}
+	if r := p.RateLimit; r != nil {
+		for i := range r.Levels {
+			r.Levels[i].Pos = Pos{}
+		}
+	}
 }
 
 const smallest = "listeners: { http: { bind: \":80\" } }\nroutes: [{ match: \"*\", respond: {} }]\n"

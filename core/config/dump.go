@@ -375,15 +375,20 @@ func (w *dumper) respond(a *Respond) {
 	if body := a.Body.String(); body != "" {
 		w.line("body: %s", quote(body))
 	}
-	if len(a.Headers) == 0 {
+	w.headers(a.Headers)
+}
+
+// headers writes lines of an answer, those with one name as a list.
+func (w *dumper) headers(list []Header) {
+	if len(list) == 0 {
 		return
 	}
 	w.block("headers:", func() {
-		for i := 0; i < len(a.Headers); {
-			name := a.Headers[i].Name
+		for i := 0; i < len(list); {
+			name := list[i].Name
 			var values []string
-			for ; i < len(a.Headers) && a.Headers[i].Name == name; i++ {
-				values = append(values, a.Headers[i].Value.String())
+			for ; i < len(list) && list[i].Name == name; i++ {
+				values = append(values, list[i].Value.String())
 			}
 			w.line("%s: %s", quote(name), quoteList(values))
 		}

@@ -6,6 +6,10 @@ func (w *dumper) policy(p *Policy) {
 		w.line("grpc_web: on")
 	case p.CORS != nil:
 		w.block("cors:", func() { w.cors(p.CORS) })
+	case p.RateLimit != nil:
+		w.block("rate_limit:", func() { w.rateLimit(p.RateLimit) })
+	case p.Concurrency != nil:
+		w.block("concurrency:", func() { w.concurrency(p.Concurrency) })
 	case p.Headers != nil:
 		w.block("headers:", func() {
 			w.headerChanges("request", &p.Headers.Request)

@@ -3,17 +3,20 @@ package config
 import (
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
 // Policy is what is done with the requests of the routes that use it. Exactly one of the kinds is set.
 type Policy struct {
-	Name    string // "" of one that stands in a route's use itself
-	Pos     Pos
-	GRPCWeb *GRPCWeb
-	CORS    *CORS
-	Headers *Headers
+	Name        string // "" of one that stands in a route's use itself
+	Pos         Pos
+	GRPCWeb     *GRPCWeb
+	RateLimit   *RateLimit
+	Concurrency *Concurrency
+	CORS        *CORS
+	Headers     *Headers
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -27,7 +30,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors headers"
+	policyKinds = "grpc_web cors headers rate_limit concurrency"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -66,13 +69,17 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			d.cors(key, v, p)
 		case "headers":
 			d.headers(key, v, p)
+		case "rate_limit":
+			p.RateLimit = d.rateLimit(key, v)
+		case "concurrency":
+			p.Concurrency = d.concurrency(key, v)
 		default:
 			return false
 		}
 		return true
 	})
 	if ok && first == "" {
-		d.problem(n, "one of "+policyKinds, "%s does nothing", what)
+		d.problem(n, "one of "+strings.ReplaceAll(policyKinds, " ", ", "), "%s does nothing", what)
 	}
 	return ok && first != ""
 }
@@ -136,6 +143,12 @@ func (l *loader) checkPolicies(partial bool) {
 				l.checkGRPCWeb(r, u.Pos)
 			case p.CORS != nil:
 				l.checkCORS(r, u.Pos)
+			case p.RateLimit != nil:
+				for i := range p.RateLimit.Levels {
+					l.checkKeys(r, u.Pos, p.RateLimit.Levels[i].Key)
+				}
+			case p.Concurrency != nil:
+				l.checkKeys(r, u.Pos, p.Concurrency.Key)
 			}
 		}
 	}

@@ -76,6 +76,9 @@ func (s *Server) source() admin.Source {
 		Ready:        s.ready,
 		LogLevel:     s.observer.LogLevel,
 		SetLogLevel:  s.observer.SetLogLevel,
+		Limits:       s.limitStatus,
+		Limit:        s.keyStatus,
+		ResetLimit:   s.resetKey,
 		SetEndpoints: s.setEndpoints,
 		Reload:       s.askReload,
 	}

@@ -29,6 +29,7 @@ type allocCase struct {
 	answer  string
 	// How the request ends for the upstream and the answer for the client; "": both end with `end`.
 	requestEnds, answerEnds string
+	refused                 bool    // the answer is 429
 	each                    func()  // for each request, in the upstream
 	inherent                float64 // allocations a request that no code of ours can avoid
 }
@@ -72,6 +73,26 @@ routes:
 func balancedConfig(balance string) string {
 	return strings.NewReplacer("[\"UPSTREAM\"]", "[\"UPSTREAM\", { address: \"0.0.0.0:PORT\", weight: 2 }], balance: "+balance).Replace(plainConfig)
 }
+
+const limitedConfig = `
+loops: 2
+access_log: { to: off }
+log: { level: error }
+listeners: { http: { bind: "127.0.0.1:0", protocols: [h1, h2c] } }
+upstreams: { a: { endpoints: ["UPSTREAM"] } }
+policies:
+  rate:
+    rate_limit:
+      limits:
+        - { scope: global, limit: 1000000/s }
+        - { scope: [route, method], limit: [1000000/s, 90000000/min] }
+        - { scope: key, limit: 900000/s }
+      key: [header:user-agent, ip, "query:a", host]
+      legacy_headers: true
+  flight: { concurrency: { limit: 100, key: [ip, "query:a"] } }
+  never: { rate_limit: { limit: 1/s, key: [ip, header:x-none, host], on_missing: deny } }
+routes: [{ match: "/*", use: [rate, flight], to: a }, { match: /never, use: never, to: a }]
+`
 
 const get = "GET / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
 
@@ -124,6 +145,9 @@ func allocCases() []allocCase {
 			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "sticky cookie", config: balancedConfig("{ ring_hash: { key: { cookie: { name: sid, ttl: 1h } } } }"),
 			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "limits", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/?a=%41b ", 1)}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "refused by a limit", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/never ", 1)},
+			answerEnds: "\"status\":429}\n", refused: true},
 		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 	}
 }
@@ -171,6 +195,9 @@ func allocations(t *testing.T, c *allocCase, n int) float64 {
 	_, port, _ := strings.Cut(u.addr(), ":")
 	g := run(t, strings.NewReplacer("UPSTREAM", u.addr(), "PORT", port).Replace(c.config))
 	client := newFixedClient(t, g.addr, orEnd(c.answerEnds), c.request...)
+	if c.refused {
+		client.starts = []byte("HTTP/1.1 429 ")
+	}
 	if err := client.exchange(warmRequests); err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ func (s *Server) collect() {
 		for _, l := range now.listeners {
 			collectPort(l, i, sink)
 		}
+		collectLimits(now.compiled.Limiters, i, sink)
 		for _, u := range now.compiled.Upstreams {
 			for _, e := range u.Endpoints() {
 				sink.Gauge("sluice_upstream_idle_connections", "Connections to an endpoint that no exchange uses.",
@@ -36,6 +37,7 @@ func (s *Server) collect() {
 			collectUpstream(u, sink)
 		}
 		s.collectCertificates(now.compiled, sink)
+		collectTables(now.compiled.Limiters, sink)
 		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))
 	})
 }
