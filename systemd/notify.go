@@ -180,3 +180,33 @@ func validName(name string) bool {
 
 // nameByte is systemd's fdname_is_valid for a byte; names are separated by colons.
 func nameByte(c byte) bool { return c >= ' ' && c < 0x7f && c != ':' }
+
+// Barrier waits until systemd has read all that it was told before, for at most the timeout. An older systemd than 246 does
+// not know it, and never answers in time.
+func (s *Service) Barrier(timeout time.Duration) error {
+	if !s.Notified() {
+		return nil
+	}
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("cannot wait for systemd: %w", err)
+	}
+	defer func() { _ = unix.Close(ends[0]) }()
+	err := s.send("BARRIER=1", ends[1:])
+	_ = unix.Close(ends[1]) // systemd closes its copy, the last one, when it is so far
+	for until := time.Now().Add(timeout); err == nil; {
+		left := time.Until(until)
+		if left <= 0 {
+			return fmt.Errorf("cannot wait for systemd: no answer in %v", timeout)
+		}
+		var n int
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(ends[0])}}, int(left.Milliseconds())+1)
+		if n > 0 { // hung up
+			return nil
+		}
+		if err == unix.EINTR {
+			err = nil
+		}
+	}
+	return fmt.Errorf("cannot wait for systemd: %w", err)
+}

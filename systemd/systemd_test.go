@@ -260,3 +260,27 @@ func TestEnvironment(t *testing.T) {
 		t.Error("the longest watchdog overflows")
 	}
 }
+
+func TestBarrier(t *testing.T) {
+	m := newManager(t)
+	s := open(t, variables{"NOTIFY_SOCKET": m.path})
+	if err := s.Barrier(20 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "no answer in 20ms") {
+		t.Errorf("before systemd has read it: %v", err)
+	}
+	m.receive()
+	told := make(chan error, 1)
+	go func() { told <- s.Barrier(10 * time.Second) }()
+	message, fds := m.receive()
+	if message != "BARRIER=1" || len(fds) != 1 {
+		t.Fatalf("%q with %d descriptors", message, len(fds))
+	}
+	select {
+	case err := <-told:
+		t.Fatalf("it has not waited: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	_ = unix.Close(fds[0])
+	if err := <-told; err != nil {
+		t.Error(err)
+	}
+}
