@@ -67,7 +67,11 @@
 // # Change
 //
 // core/config reads the file into plain data or tells every problem in it; core/compile makes a Snapshot of that, while the
-// old one serves; Gateway.Switch puts it in force by one atomic pointer. Upstreams, their connections, the buckets of
-// limits and all counters live in a registry beside the snapshots, under their names. What endpoints are to get, an lb.Set, is compiled beside the
-// loops whenever weights, flags or addresses change, or slow start has its next step; each loop then gets a Picker over it.
+// old one serves; Gateway.Switch puts it in force by one atomic pointer. Upstreams, their connections, the buckets of limits and
+// all counters live in a registry beside the snapshots, under their names. What endpoints are to get, an lb.Set, is compiled beside
+// the loops whenever weights, flags or addresses change, or slow start has its next step; each loop then gets a Picker over it.
+//
+// Where systemd has started the gateway, it is told of all this: Server.tend says when every listener accepts, and that the
+// gateway lives as long as selfCheck finds so. Listening sockets that it passes or has stored are used in the place of new ones
+// (Server.assignPassed, listen.Adopt), so that a restart or crash makes clients wait instead of being refused.
 package core

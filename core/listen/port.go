@@ -67,31 +67,37 @@ func (p *Port) Counters() Counters {
 	return c
 }
 
-// Listen starts to accept from s, on the socket of the loop's index. The port owns that socket from then on, also when
-// Listen fails.
+// Listen starts to accept from s, on the sockets of the loop's index. The port owns them from then on, also when Listen
+// fails.
 func (p *Port) Listen(s *Sockets) error {
-	fd, err := s.take(p.loop.Index())
+	fds, err := s.take(p.loop.Index())
 	if err != nil {
 		return err
 	}
-	a, err := p.loop.Accept(fd, s.shared(), p.accepted)
-	if err != nil {
-		_ = unix.Close(fd)
-		return fmt.Errorf("cannot accept on %s: %w", s, err)
+	for _, fd := range fds {
+		a, failed := p.loop.Accept(fd, s.shared(), p.accepted)
+		if failed != nil {
+			_ = unix.Close(fd)
+			err = fmt.Errorf("cannot accept on %s: %w", s, failed)
+			continue
+		}
+		p.accepts = append(p.accepts, accept{s, a})
 	}
-	p.accepts = append(p.accepts, accept{s, a})
-	return nil
+	return err
 }
 
-// Leave stops accepting from s, after what is in the kernel's queue has been taken. Open connections stay.
+// Leave stops accepting from s, after what is in the kernel's queues has been taken. Open connections stay.
 func (p *Port) Leave(s *Sockets) {
-	for i, a := range p.accepts {
+	kept := p.accepts[:0]
+	for _, a := range p.accepts {
 		if a.sockets == s {
 			p.close(a.acceptor)
-			p.accepts = append(p.accepts[:i], p.accepts[i+1:]...)
-			return
+		} else {
+			kept = append(kept, a)
 		}
 	}
+	clear(p.accepts[len(kept):])
+	p.accepts = kept
 }
 
 // Drain ends the port: it takes what is in the kernel's queues, accepts nothing more, and closes its connections as they

@@ -42,9 +42,11 @@ func (b Bind) String() string {
 // Sockets are the listening sockets of one address: of TCP one for each loop, among which the kernel spreads connections;
 // of a unix socket one, of which each loop has a copy.
 type Sockets struct {
-	bind Bind
-	fds  []int // by shard; -1: a port has it
-	file fileID
+	bind   Bind
+	loops  int
+	fds    []int // by shard, of which loop i has i, i+loops, i+2*loops...; -1: a port has it
+	copies bool  // some are copies of others
+	file   fileID
 }
 
 // Open listens on b with one descriptor for each of so many loops. Close closes what no port has taken.
@@ -52,7 +54,7 @@ func Open(b Bind, shards int) (*Sockets, error) {
 	if shards < 1 || shards > MaxShards {
 		return nil, fmt.Errorf("cannot listen on %s: %d loops, want 1 to %d", b, shards, MaxShards)
 	}
-	s := &Sockets{bind: b}
+	s := &Sockets{bind: b, loops: shards}
 	open := s.openTCP
 	if b.Path != "" {
 		open = s.openUnix
@@ -88,17 +90,31 @@ func (s *Sockets) Close() {
 	s.file.remove(s.bind.Path)
 }
 
-// shared says whether the shards are copies of one socket.
-func (s *Sockets) shared() bool { return s.bind.Path != "" }
-
-// take gives a shard's descriptor away. Different shards may be taken on different loops at once.
-func (s *Sockets) take(shard int) (int, error) {
-	if shard >= len(s.fds) || s.fds[shard] < 0 {
-		return -1, fmt.Errorf("cannot accept on %s: no socket for loop %d", s, shard)
+// Descriptors are those that no port has taken yet, for those who make copies of them. They stay what they were.
+func (s *Sockets) Descriptors() (fds []int) {
+	for _, fd := range s.fds {
+		if fd >= 0 {
+			fds = append(fds, fd)
+		}
 	}
-	fd := s.fds[shard]
-	s.fds[shard] = -1
-	return fd, nil
+	return fds
+}
+
+// shared says whether several loops wait on copies of one socket.
+func (s *Sockets) shared() bool { return s.copies || s.bind.Path != "" }
+
+// take gives a loop's descriptors away. Those of different loops may be taken at once.
+func (s *Sockets) take(loop int) (fds []int, err error) {
+	for shard := loop; shard < len(s.fds); shard += s.loops {
+		if fd := s.fds[shard]; fd >= 0 {
+			fds = append(fds, fd)
+			s.fds[shard] = -1
+		}
+	}
+	if len(fds) == 0 {
+		return nil, fmt.Errorf("cannot accept on %s: no socket for loop %d", s, loop)
+	}
+	return fds, nil
 }
 
 func (s *Sockets) openTCP(shards int) error {

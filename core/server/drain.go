@@ -14,6 +14,8 @@ func (s *Server) drain(signals <-chan os.Signal) {
 	limit := s.state.Load().compiled.Config.Drain
 	s.draining.Store(true)
 	s.log.Info("draining", "for at most", limit)
+	until := time.Now().Add(limit)
+	s.tellDraining(limit)
 	onEach(s.loops, func(i int) {
 		s.workers[i].Drain()
 		s.http2[i].Drain()
@@ -29,6 +31,7 @@ func (s *Server) drain(signals <-chan os.Signal) {
 	for s.busy() {
 		select {
 		case <-tick.C:
+			s.tellDraining(time.Until(until))
 		case <-deadline.C:
 			s.log.Warn("drain ended with open connections", "connections", s.openConnections())
 			return

@@ -21,6 +21,7 @@ type listener struct {
 type bound struct {
 	bind    listen.Bind
 	sockets *listen.Sockets
+	passed  bool // by systemd, which keeps them
 }
 
 // opened is the listeners of a configuration that is not in force yet: those that stay, and new sockets.
@@ -33,22 +34,24 @@ type opened struct {
 // openListeners opens the sockets that c needs and s does not have.
 func (s *Server) openListeners(c *compile.Compiled, first bool) (*opened, error) {
 	o := &opened{compiled: c}
+	if first {
+		s.assignPassed(c.Config)
+	}
 	for i := range c.Config.Listeners {
 		spec := &c.Config.Listeners[i]
 		have := s.listener(spec.Name)
 		var binds []bound
-		for _, b := range spec.Binds {
+		for j, b := range spec.Binds {
 			want := bindOf(b)
 			want.Exclusive = first
 			next := bound{bind: want}
 			if have == nil || have.sockets(want) == nil {
-				sockets, err := listen.Open(want, len(s.loops))
-				if err != nil {
+				var err error
+				if next, err = s.openBind(bindKey{spec.Name, j}, want); err != nil {
 					o.abandon()
 					return nil, err
 				}
-				next.sockets = sockets
-				o.fresh = append(o.fresh, sockets)
+				o.fresh = append(o.fresh, next.sockets)
 			}
 			binds = append(binds, next)
 		}
@@ -68,6 +71,7 @@ func (o *opened) abandon() {
 
 // take makes the listeners of o those of s: settings in force on every loop, new sockets accepting, others left.
 func (o *opened) take(s *Server) (next []*listener) {
+	s.store(o)
 	staying := map[*listener]bool{}
 	for i, settings := range o.compiled.Listeners {
 		l := s.listener(settings.Listener.Name)

@@ -22,6 +22,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/http2"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/core/observe"
+	"github.com/sluice-gateway/sluice/systemd"
 )
 
 // Options are what the command line says.
@@ -29,6 +30,7 @@ type Options struct {
 	ConfigFile      string
 	Version, Commit string
 	Stderr          io.Writer
+	Systemd         systemd.Environment // zero: the process's
 }
 
 // ErrRefused says that the configuration was refused; its problems have been printed.
@@ -51,6 +53,7 @@ type Server struct {
 	registry *compile.Registry
 	watchdog *loop.Watchdog
 	started  time.Time
+	service  service
 
 	listeners []*listener
 	accessLog config.AccessLog
@@ -83,8 +86,11 @@ func Run(o Options) error {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
 	defer signal.Stop(signals)
-	if err := s.start(cfg); err != nil {
+	if err := s.openService(); err != nil {
 		return err
+	}
+	if err := s.start(cfg); err != nil {
+		return errors.Join(err, s.service.Status("cannot start: "+err.Error()))
 	}
 	s.log.Info("serving", "config", o.ConfigFile, "loops", len(s.loops), "version", o.Version, "pid", os.Getpid())
 	s.serve(signals)
@@ -142,6 +148,7 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	}
 	s.watchdog = loop.Watch(s.loops, watchdogInterval, s.log)
 	s.apply(compiled, next)
+	s.tend()
 	return nil
 }
 
@@ -201,6 +208,7 @@ func (s *Server) apply(c *compile.Compiled, next *opened) {
 
 // close ends what runs, in the reverse of start.
 func (s *Server) close() {
+	s.endService()
 	if s.registry != nil {
 		s.registry.Close()
 	}
@@ -223,6 +231,7 @@ func (s *Server) close() {
 
 // reload puts the configuration file in force, or keeps what is. The error says why it was refused.
 func (s *Server) reload() error {
+	over := s.tellReloading()
 	err := s.tryReload()
 	status := &admin.ReloadStatus{At: time.Now(), Applied: err == nil}
 	s.observer.Reloaded(err == nil)
@@ -235,6 +244,7 @@ func (s *Server) reload() error {
 			"listeners", len(c.Listeners), "routes", len(c.Snapshot.Routes), "upstreams", len(c.Upstreams))
 	}
 	s.lastReload.Store(status)
+	over()
 	return err
 }
 
