@@ -33,6 +33,7 @@ type Registry struct {
 	counters   map[string]*acme.Counters // by directory
 	staples    *tls.Staples
 	closing    sync.WaitGroup // issuers that are not in force any more
+	consumers  *consumers
 	generation int
 }
 
@@ -55,6 +56,7 @@ type Compiled struct {
 	issuers     map[issuerKey]*issuing
 	issuerOf    map[string]issuerKey // by listener
 	policies    map[string]core.Step
+	consumers   *consumers
 	secured     map[string]*upstreamTLS
 	found       map[string]*discovered // all upstreams, new ones and those in force
 }
@@ -84,7 +86,10 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		return nil, err
 	}
 	var err error
-	if c.policies, err = r.policies(cfg); err != nil {
+	if c.consumers, err = newConsumers(cfg); err != nil {
+		return nil, err
+	}
+	if c.policies, err = r.policies(c); err != nil {
 		return nil, err
 	}
 	var rules []route.Rule
@@ -182,6 +187,9 @@ func (r *Registry) Apply(c *Compiled) {
 		e.start(r.log)
 	}
 	r.encrypted = c.Encrypted
+	r.consumers.stop()
+	r.consumers = c.consumers
+	r.consumers.start(r.log)
 	r.Keep(c)
 }
 
@@ -214,6 +222,7 @@ func (r *Registry) Close() {
 	for _, e := range r.encrypted {
 		e.stop()
 	}
+	r.consumers.stop()
 	r.closeIssuers(r.log)
 }
 

@@ -12,13 +12,13 @@ import (
 type kind struct {
 	name string
 	is   func(p *config.Policy) bool
-	make func(r *Registry, p *config.Policy) (core.Step, error) // less its Name
+	make func(r *Registry, c *Compiled, p *config.Policy) (core.Step, error) // less its Name
 }
 
 // kinds is the table of policies.
 func kinds() []kind {
 	return []kind{
-		{"grpc_web", func(p *config.Policy) bool { return p.GRPCWeb != nil }, func(r *Registry, _ *config.Policy) (core.Step, error) {
+		{"grpc_web", func(p *config.Policy) bool { return p.GRPCWeb != nil }, func(r *Registry, _ *Compiled, _ *config.Policy) (core.Step, error) {
 			t := grpcweb.New(len(r.workers))
 			return core.Step{Request: t, Response: t, End: t}, nil
 		}},
@@ -26,11 +26,12 @@ func kinds() []kind {
 }
 
 // policies makes the steps of a configuration's named policies.
-func (r *Registry) policies(cfg *config.Config) (map[string]core.Step, error) {
+func (r *Registry) policies(c *Compiled) (map[string]core.Step, error) {
+	cfg := c.Config
 	steps := make(map[string]core.Step, len(cfg.Policies))
 	for i := range cfg.Policies {
 		p := &cfg.Policies[i]
-		s, err := r.policy(p)
+		s, err := r.policy(c, p)
 		if err != nil {
 			return nil, err
 		}
@@ -39,12 +40,12 @@ func (r *Registry) policies(cfg *config.Config) (map[string]core.Step, error) {
 	return steps, nil
 }
 
-func (r *Registry) policy(p *config.Policy) (core.Step, error) {
+func (r *Registry) policy(c *Compiled, p *config.Policy) (core.Step, error) {
 	for _, k := range kinds() {
 		if !k.is(p) {
 			continue
 		}
-		s, err := k.make(r, p)
+		s, err := k.make(r, c, p)
 		if s.Name = p.Name; s.Name == "" {
 			s.Name = k.name
 		}
@@ -61,7 +62,7 @@ func (r *Registry) use(c *Compiled, spec *config.Route) (chain core.Chain, err e
 	for _, u := range spec.Use {
 		s, ok := c.policies[u.Name]
 		if u.Inline != nil {
-			if s, err = r.policy(u.Inline); err != nil {
+			if s, err = r.policy(c, u.Inline); err != nil {
 				return nil, err
 			}
 		} else if !ok {

@@ -23,6 +23,7 @@ func (l *loader) check() {
 	for i := range l.names {
 		partial = partial || l.names[i].partial
 	}
+	l.checkConsumersFile()
 	l.checkUpstreams(partial)
 	l.checkPolicies(partial)
 	l.checkRedirects()

@@ -14,7 +14,8 @@ import (
 // mustParse returns the configuration, without positions, of a text that is accepted.
 func mustParse(t *testing.T, text string) *Config {
 	t.Helper()
-	cfg, problems := Parse("sluice.yaml", []byte(text), filesEnv(map[string]string{"env": "WORD=s3cret\n", "/word": "s3cret\n"}))
+	cfg, problems := Parse("sluice.yaml", []byte(text), filesEnv(map[string]string{"env": "WORD=s3cret\nLONG=a-key-of-twenty-bytes\n", "/word": "s3cret\n",
+		"/etc/sluice/consumers.jsonl": `{"name":"beta","groups":["partners"]}` + "\n"}))
 	if cfg == nil {
 		t.Fatalf("refused:\n%s", problems)
 	}
@@ -65,6 +66,9 @@ func bare(cfg *Config) *Config {
 	}
 	for i := range cfg.Policies {
 		clear(&cfg.Policies[i].Pos)
+	}
+	for i := range cfg.Consumers {
+		clear(&cfg.Consumers[i].Pos)
 	}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]

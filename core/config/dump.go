@@ -37,6 +37,16 @@ func (c *Config) Dump() []byte {
 			}
 		})
 	}
+	if len(c.Consumers) > 0 {
+		w.block("consumers:", func() {
+			for i := range c.Consumers {
+				w.consumer(&c.Consumers[i])
+			}
+		})
+	}
+	if c.ConsumersFile.Path != "" {
+		w.line("consumers_file: %s", quote(c.ConsumersFile.Path))
+	}
 	if len(c.Routes) > 0 {
 		w.block("routes:", func() {
 			for i := range c.Routes {
