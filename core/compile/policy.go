@@ -22,6 +22,7 @@ func kinds() []kind {
 			t := grpcweb.New(len(r.workers))
 			return core.Step{Request: t, Response: t, End: t}, nil
 		}},
+		{"keyauth", func(p *config.Policy) bool { return p.KeyAuth != nil }, keyAuth},
 	}
 }
 

@@ -26,6 +26,7 @@ func (l *loader) check() {
 	l.checkConsumersFile()
 	l.checkUpstreams(partial)
 	l.checkPolicies(partial)
+	l.checkIdentity()
 	l.checkRedirects()
 	l.checkMatched()
 	l.checkPassthrough(partial)

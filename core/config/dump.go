@@ -267,6 +267,9 @@ func (w *dumper) policy(p *Policy) {
 	if p.GRPCWeb != nil {
 		w.line("grpc_web: on")
 	}
+	if p.KeyAuth != nil {
+		w.keyAuth(p.KeyAuth)
+	}
 }
 
 func (w *dumper) route(r *Route) {

@@ -12,6 +12,7 @@ type Policy struct {
 	Name    string // "" of one that stands in a route's use itself
 	Pos     Pos
 	GRPCWeb *GRPCWeb
+	KeyAuth *KeyAuth
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -25,7 +26,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web"
+	policyKinds = "grpc_web keyauth"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -60,6 +61,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 		case "grpc_web":
 			p.GRPCWeb = &GRPCWeb{}
 			d.on(key, v)
+		case "keyauth":
+			p.KeyAuth = d.keyAuth(key, v)
 		default:
 			return false
 		}

@@ -69,6 +69,9 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 	if x.Route != nil {
 		dst = appendString(dst, `,"route":"`, x.Route.Name)
 	}
+	if x.Consumer != nil {
+		dst = appendString(dst, `,"consumer":"`, x.Consumer.Name)
+	}
 	if x.Sent.Pool != nil {
 		dst = appendString(dst, `,"upstream":"`, x.Sent.Pool.Name)
 		if x.Sent.Endpoint != nil {

@@ -67,6 +67,10 @@ routes:
   - { match: "/*", respond: { status: 404 } }
 `
 
+// keyConfig asks for the key that a consumer has, wherever it is, and hides it.
+var keyConfig = strings.Replace(plainConfig, "to: a }", "use: [{ keyauth: { cookie: key, query: key } }], to: a }", 1) +
+	"consumers: { acme: { keys: \"" + keyHash(acmeKey) + "\" } }\n"
+
 const get = "GET / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
 
 func answerOf(body string) string {
@@ -112,6 +116,10 @@ func allocCases() []allocCase {
 		{name: "routes and a replaced prefix", config: routedConfig, request: []string{routed("/shop/orders?x")},
 			answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "two upstreams", config: routedConfig, request: []string{routed("/both")}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "key in the query", config: keyConfig, request: []string{strings.Replace(get, "/ ", "/?a=b&key=a%2Bkey/of=acme-1234 ", 1)},
+			answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "key in a cookie", config: keyConfig, request: []string{strings.Replace(get, "Accept", "Cookie: a=b; key="+acmeKey+"\r\nAccept", 1)},
+			answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 	}
 }

@@ -1,0 +1,16 @@
+package compile
+
+import (
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/policy/keyauth"
+)
+
+func keyAuth(_ *Registry, c *Compiled, p *config.Policy) (core.Step, error) {
+	k := p.KeyAuth
+	return core.Step{Request: keyauth.New(keyauth.Spec{Carrier: carrierOf(k.Carrier), Hide: k.Hide, Optional: k.Optional}, c.consumers.directory)}, nil
+}
+
+func carrierOf(c config.Carrier) core.Carrier {
+	return core.Carrier{Header: c.Header, Cookie: c.Cookie, Query: c.Query}
+}
