@@ -1,8 +1,12 @@
 package compile
 
 import (
+	"net/netip"
+
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/listen"
+	"github.com/sluice-gateway/sluice/core/policy/ip"
 	"github.com/sluice-gateway/sluice/core/policy/keyauth"
 )
 
@@ -13,4 +17,14 @@ func keyAuth(_ *Registry, c *Compiled, p *config.Policy) (core.Step, error) {
 
 func carrierOf(c config.Carrier) core.Carrier {
 	return core.Carrier{Header: c.Header, Cookie: c.Cookie, Query: c.Query}
+}
+
+func addresses(_ *Registry, _ *Compiled, p *config.Policy) (core.Step, error) {
+	set := func(list []netip.Prefix) ip.Networks {
+		if len(list) == 0 {
+			return nil
+		}
+		return listen.NewNetworks(list)
+	}
+	return core.Step{Request: ip.New(set(p.IP.Allow), set(p.IP.Deny))}, nil
 }

@@ -5,7 +5,9 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/policy/access"
 	"github.com/sluice-gateway/sluice/core/policy/grpcweb"
+	"github.com/sluice-gateway/sluice/core/policy/mtls"
 )
 
 // kind is one kind of policy: how a step is made of what is written. A step that routes share is made once.
@@ -23,6 +25,14 @@ func kinds() []kind {
 			return core.Step{Request: t, Response: t, End: t}, nil
 		}},
 		{"keyauth", func(p *config.Policy) bool { return p.KeyAuth != nil }, keyAuth},
+		{"mtls", func(p *config.Policy) bool { return p.MTLS != nil }, func(_ *Registry, c *Compiled, p *config.Policy) (core.Step, error) {
+			return core.Step{Request: mtls.New(c.consumers.directory, p.MTLS.Optional)}, nil
+		}},
+		{"ip", func(p *config.Policy) bool { return p.IP != nil }, addresses},
+		{"access", func(p *config.Policy) bool { return p.Access != nil }, func(_ *Registry, _ *Compiled, p *config.Policy) (core.Step, error) {
+			a := p.Access
+			return core.Step{Request: access.New(access.Spec{Groups: a.Groups, Consumers: a.Consumers, Tiers: a.Tiers})}, nil
+		}},
 	}
 }
 

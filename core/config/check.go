@@ -27,6 +27,7 @@ func (l *loader) check() {
 	l.checkUpstreams(partial)
 	l.checkPolicies(partial)
 	l.checkIdentity()
+	l.checkAccess()
 	l.checkRedirects()
 	l.checkMatched()
 	l.checkPassthrough(partial)

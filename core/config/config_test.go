@@ -66,6 +66,9 @@ func bare(cfg *Config) *Config {
 	}
 	for i := range cfg.Policies {
 		clear(&cfg.Policies[i].Pos)
+		if a := cfg.Policies[i].Access; a != nil {
+			a.named = nil
+		}
 	}
 	for i := range cfg.Consumers {
 		clear(&cfg.Consumers[i].Pos)
@@ -77,6 +80,9 @@ func bare(cfg *Config) *Config {
 			clear(&r.Use[j].Pos)
 			if p := r.Use[j].Inline; p != nil {
 				clear(&p.Pos)
+				if p.Access != nil {
+					p.Access.named = nil
+				}
 			}
 		}
 		if r.ClientCert != nil {

@@ -270,6 +270,15 @@ func (w *dumper) policy(p *Policy) {
 	if p.KeyAuth != nil {
 		w.keyAuth(p.KeyAuth)
 	}
+	if p.MTLS != nil {
+		w.line("mtls: { optional: %t }", p.MTLS.Optional)
+	}
+	if p.IP != nil {
+		w.ip(p.IP)
+	}
+	if p.Access != nil {
+		w.access(p.Access)
+	}
 }
 
 func (w *dumper) route(r *Route) {

@@ -13,6 +13,9 @@ type Policy struct {
 	Pos     Pos
 	GRPCWeb *GRPCWeb
 	KeyAuth *KeyAuth
+	MTLS    *MTLS
+	IP      *IP
+	Access  *Access
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -26,7 +29,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web keyauth"
+	policyKinds = "grpc_web keyauth mtls ip access"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -63,6 +66,12 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			d.on(key, v)
 		case "keyauth":
 			p.KeyAuth = d.keyAuth(key, v)
+		case "mtls":
+			p.MTLS = d.mtls(key, v)
+		case "ip":
+			p.IP = d.ip(key, v)
+		case "access":
+			p.Access = d.access(key, v)
 		default:
 			return false
 		}
