@@ -2,8 +2,9 @@ package core
 
 import "bytes"
 
-// Argument finds an argument of the query, which is written as forms are. The value is decoded and valid until the path is
-// edited next. n is how often the name stands there; value is that of the first.
+// Argument finds an argument of the query that is a credential, and so makes the query private. The query is written as forms
+// are; the value is decoded and valid until the path is edited next. n is how often the name stands there; value is that of the
+// first.
 func (m *Message) Argument(name string) (value []byte, n int) {
 	for rest := m.Query; len(rest) > 0; {
 		var arg []byte
@@ -16,6 +17,7 @@ func (m *Message) Argument(name string) (value []byte, n int) {
 			value = m.decode(v)
 		}
 	}
+	m.Private = m.Private || n > 0
 	return value, n
 }
 

@@ -34,6 +34,7 @@ type Registry struct {
 	staples    *tls.Staples
 	closing    sync.WaitGroup // issuers that are not in force any more
 	consumers  *consumers
+	keys       map[string]*KeySource // by place
 	generation int
 }
 
@@ -57,6 +58,7 @@ type Compiled struct {
 	issuerOf    map[string]issuerKey // by listener
 	policies    map[string]core.Step
 	consumers   *consumers
+	keys        map[string]*KeySource // by place
 	secured     map[string]*upstreamTLS
 	found       map[string]*discovered // all upstreams, new ones and those in force
 }
@@ -65,7 +67,7 @@ type Compiled struct {
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
-		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}}
+		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -180,6 +182,7 @@ func (r *Registry) Apply(c *Compiled) {
 	}
 	r.upstreams = c.found
 	r.putIssuers(c)
+	r.putKeys(c)
 	for _, e := range r.encrypted {
 		e.stop()
 	}
@@ -223,6 +226,9 @@ func (r *Registry) Close() {
 		e.stop()
 	}
 	r.consumers.stop()
+	for _, s := range r.keys {
+		r.closing.Go(s.stop)
+	}
 	r.closeIssuers(r.log)
 }
 

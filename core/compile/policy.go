@@ -28,6 +28,7 @@ func kinds() []kind {
 		{"mtls", func(p *config.Policy) bool { return p.MTLS != nil }, func(_ *Registry, c *Compiled, p *config.Policy) (core.Step, error) {
 			return core.Step{Request: mtls.New(c.consumers.directory, p.MTLS.Optional)}, nil
 		}},
+		{"jwt", func(p *config.Policy) bool { return p.JWT != nil }, tokens},
 		{"ip", func(p *config.Policy) bool { return p.IP != nil }, addresses},
 		{"access", func(p *config.Policy) bool { return p.Access != nil }, func(_ *Registry, _ *Compiled, p *config.Policy) (core.Step, error) {
 			a := p.Access

@@ -273,6 +273,9 @@ func (w *dumper) policy(p *Policy) {
 	if p.MTLS != nil {
 		w.line("mtls: { optional: %t }", p.MTLS.Optional)
 	}
+	if p.JWT != nil {
+		w.jwt(p.JWT)
+	}
 	if p.IP != nil {
 		w.ip(p.IP)
 	}

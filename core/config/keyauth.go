@@ -83,10 +83,10 @@ func (d *decoder) argumentName(key string, n ast.Node, s string) bool {
 }
 
 // authenticates says whether the policy finds out who the consumer is.
-func (p *Policy) authenticates() bool { return p.KeyAuth != nil || p.MTLS != nil }
+func (p *Policy) authenticates() bool { return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil }
 
 // derives says whether the policy makes consumers that the configuration does not name.
-func (p *Policy) derives() bool { return false }
+func (p *Policy) derives() bool { return p.JWT != nil }
 
 // policies gives the policies of a route that exist, in order.
 func (l *loader) policies(r *Route, yield func(u *Use, p *Policy)) {

@@ -16,6 +16,7 @@ type Policy struct {
 	MTLS    *MTLS
 	IP      *IP
 	Access  *Access
+	JWT     *JWT
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -29,7 +30,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web keyauth mtls ip access"
+	policyKinds = "grpc_web keyauth mtls jwt ip access"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -68,6 +69,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.KeyAuth = d.keyAuth(key, v)
 		case "mtls":
 			p.MTLS = d.mtls(key, v)
+		case "jwt":
+			p.JWT = d.jwt(key, v)
 		case "ip":
 			p.IP = d.ip(key, v)
 		case "access":

@@ -19,7 +19,7 @@ func TestIPPolicy(t *testing.T) {
   - { match: /local, use: [{ ip: { allow: 127.0.0.1 } }], to: a }
 `, 1))
 	from := func(a string) []string { return []string{"X-Forwarded-For: " + a} }
-	judge(t, g, []identityCase{
+	judge(t, g.addr, []identityCase{
 		{name: "allowed", path: "/both", headers: from("10.3.0.1"), status: 200},
 		{name: "allowed, IPv6", path: "/both", headers: from("2001:db8::7"), status: 200},
 		{name: "denied of the allowed", path: "/both", headers: from("10.1.255.255"), status: 403, reason: "address_denied"},
@@ -46,7 +46,7 @@ func TestAccess(t *testing.T) {
 		"  beta: { groups: [partner], tier: silver, keys: \""+keyHash("the-key-of-beta-1")+"\" }\n"+
 		"  gamma: { keys: \""+keyHash("the-key-of-gamma")+"\" }\n")
 	acme, beta, gamma := []string{"X-API-Key: the-key-of-acme-1"}, []string{"X-API-Key: the-key-of-beta-1"}, []string{"X-API-Key: the-key-of-gamma"}
-	judge(t, g, []identityCase{
+	judge(t, g.addr, []identityCase{
 		{name: "group", path: "/group", headers: acme, status: 200},
 		{name: "no group", path: "/group", headers: beta, status: 403, reason: "access_denied"},
 		{name: "name", path: "/name", headers: beta, status: 200},

@@ -72,6 +72,7 @@ func (s *Server) source() admin.Source {
 		Routes:      s.routeStatus,
 		Upstreams:   s.upstreamStatus,
 		Certs:       s.certificateStatus,
+		Keys:        s.keysStatus,
 		Metrics:     s.observer.WriteMetrics,
 		Ready:       s.ready,
 		LogLevel:    s.observer.LogLevel,

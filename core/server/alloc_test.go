@@ -91,7 +91,8 @@ func post(body string) string {
 	return fmt.Sprintf("POST /upload HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }
 
-func allocCases() []allocCase {
+func allocCases(t testing.TB) []allocCase {
+	tokens := newTokenCase(t)
 	small, kib, upload := answerOf(end), answerOf(bodyOf(1<<10)), post(bodyOf(16<<10))
 	half := len(upload) / 2
 	routed := func(path string) string {
@@ -120,6 +121,8 @@ func allocCases() []allocCase {
 			answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "key in a cookie", config: keyConfig, request: []string{strings.Replace(get, "Accept", "Cookie: a=b; key="+acmeKey+"\r\nAccept", 1)},
 			answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "token", config: tokens.config, answer: kib, requestEnds: "\r\n\r\n",
+			request: []string{strings.Replace(get, "Accept", "Authorization: Bearer "+tokens.token+"\r\nAccept", 1)}},
 		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 	}
 }
@@ -129,7 +132,7 @@ func TestNoAllocations(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector allocates")
 	}
-	for _, c := range allocCases() {
+	for _, c := range allocCases(t) {
 		t.Run(c.name, func(t *testing.T) {
 			if per := allocations(t, &c, countedRequests); per >= c.inherent+allocsPerRequest {
 				t.Errorf("%.4f allocations a request, want less than %v", per, c.inherent+allocsPerRequest)
@@ -145,7 +148,7 @@ func TestAllocationsAreSeen(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	var kept atomic.Pointer[[]byte]
-	c := allocCases()[0]
+	c := allocCases(t)[0]
 	c.each = func() {
 		b := make([]byte, 64)
 		kept.Store(&b)

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -34,13 +36,13 @@ type identityCase struct {
 }
 
 // judge makes the requests over HTTP/1.1 and HTTP/2 and wants the same verdict.
-func judge(t *testing.T, g *gate, cases []identityCase) {
+func judge(t *testing.T, addr string, cases []identityCase) {
 	t.Helper()
 	plain := &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: patience}
 	t.Cleanup(plain.CloseIdleConnections)
 	for protocol, client := range map[string]*http.Client{"h1": plain, "h2": newH2Client(t)} {
 		for _, c := range cases {
-			req, err := http.NewRequest("GET", "http://"+g.addr+c.path, nil)
+			req, err := http.NewRequest("GET", "http://"+addr+c.path, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -96,7 +98,7 @@ func TestKeyAuth(t *testing.T) {
 		"/optional": "{ keyauth: { optional: true } }",
 	}, "  acme: { keys: [\""+keyHash(acmeKey)+"\", \""+keyHash("the-next-key-of-acme")+"\"] }\n")
 	acme := "X-Consumer-Name: acme\r\n"
-	judge(t, g, []identityCase{
+	judge(t, g.addr, []identityCase{
 		{name: "right", path: "/key", headers: []string{"X-API-Key: " + acmeKey}, status: 200, sees: []string{acme}, hidden: []string{"api-key"}},
 		{name: "the next", path: "/key", headers: []string{"x-api-key: the-next-key-of-acme"}, status: 200, sees: []string{acme}},
 		{name: "none", path: "/key", status: 401, reason: "key_missing", asks: "ApiKey "},
@@ -124,4 +126,41 @@ func TestKeyAuth(t *testing.T) {
 		{name: "optional, wrong", path: "/optional", headers: []string{"X-API-Key: x"}, status: 401, reason: "key_unknown", asks: "ApiKey "},
 		{name: "optional, right", path: "/optional", headers: []string{"X-API-Key: " + acmeKey}, status: 200, sees: []string{acme}},
 	})
+}
+
+// TestCredentialsAreNotLogged: a key in the query is in no log, right or wrong; the consumer is.
+func TestCredentialsAreNotLogged(t *testing.T) {
+	g := run(t, strings.NewReplacer("UPSTREAM", newMirror(t), "HASH", keyHash("a-right-key-of-acme")).Replace(`
+access_log: { to: FOLDER/access.log }
+listeners: { http: { bind: "127.0.0.1:0" } }
+upstreams: { a: UPSTREAM }
+consumers: { acme: { keys: "HASH" } }
+routes: [{ name: r, match: "/*", use: [{ keyauth: { query: key } }], to: a }]
+`))
+	if _, err := g.admin.SetLogLevel("r", "debug"); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]int{"/x?key=a-right-key-of-acme&seen=1": 200, "/x?k%65y=a-wrong-key-of-acme": 401, "/x?seen=2": 401} {
+		res, err := http.Get("http://" + g.addr + path)
+		if err != nil || res.StatusCode != want {
+			t.Fatalf("%v, %v", res, err)
+		}
+		_ = res.Body.Close()
+	}
+	http.DefaultClient.CloseIdleConnections()
+	g.stop()
+	text, err := os.ReadFile(filepath.Join(g.folder, "access.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, log := range map[string]string{"access": string(text), "error": g.log.String()} {
+		if strings.Contains(log, "-key-of-acme") || !strings.Contains(log, "seen=2") {
+			t.Errorf("the %s log:\n%s", name, log)
+		}
+	}
+	for _, want := range []string{`"consumer":"acme"`, `"query":"***"`, `"reason":"key_unknown"`, `"reason":"key_missing"`} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("no %s in the access log:\n%s", want, text)
+		}
+	}
 }
