@@ -35,13 +35,14 @@ type Registry struct {
 	closing    sync.WaitGroup // issuers that are not in force any more
 	consumers  *consumers
 	keys       map[string]*KeySource // by place
+	passwords  *gate
 	generation int
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
 func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
 	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{},
-		counters: map[string]*acme.Counters{}, staples: tls.NewStaples()}
+		counters: map[string]*acme.Counters{}, staples: tls.NewStaples(), passwords: newGate()}
 }
 
 // Compiled is a configuration that is ready to be put in force.

@@ -6,6 +6,7 @@ import (
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/policy/access"
+	"github.com/sluice-gateway/sluice/core/policy/basic"
 	"github.com/sluice-gateway/sluice/core/policy/grpcweb"
 	"github.com/sluice-gateway/sluice/core/policy/mtls"
 )
@@ -29,6 +30,9 @@ func kinds() []kind {
 			return core.Step{Request: mtls.New(c.consumers.directory, p.MTLS.Optional)}, nil
 		}},
 		{"jwt", func(p *config.Policy) bool { return p.JWT != nil }, tokens},
+		{"basic", func(p *config.Policy) bool { return p.Basic != nil }, func(r *Registry, c *Compiled, p *config.Policy) (core.Step, error) {
+			return core.Step{Request: basic.New(basic.Spec(*p.Basic), c.consumers.directory, r.passwords, len(r.workers))}, nil
+		}},
 		{"ip", func(p *config.Policy) bool { return p.IP != nil }, addresses},
 		{"access", func(p *config.Policy) bool { return p.Access != nil }, func(_ *Registry, _ *Compiled, p *config.Policy) (core.Step, error) {
 			a := p.Access

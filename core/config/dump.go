@@ -276,6 +276,9 @@ func (w *dumper) policy(p *Policy) {
 	if p.JWT != nil {
 		w.jwt(p.JWT)
 	}
+	if b := p.Basic; b != nil {
+		w.line("basic: { realm: %s, hide: %t, optional: %t }", quote(b.Realm), b.Hide, b.Optional)
+	}
 	if p.IP != nil {
 		w.ip(p.IP)
 	}

@@ -83,7 +83,9 @@ func (d *decoder) argumentName(key string, n ast.Node, s string) bool {
 }
 
 // authenticates says whether the policy finds out who the consumer is.
-func (p *Policy) authenticates() bool { return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil }
+func (p *Policy) authenticates() bool {
+	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil
+}
 
 // derives says whether the policy makes consumers that the configuration does not name.
 func (p *Policy) derives() bool { return p.JWT != nil }
@@ -102,15 +104,18 @@ func (l *loader) policies(r *Route, yield func(u *Use, p *Policy)) {
 
 // checkIdentity warns of policies that let nobody pass, since no consumer has what they ask for.
 func (l *loader) checkIdentity() {
-	keys := false
+	keys, logins := false, false
 	l.cfg.AllConsumers(func(c *Consumer) bool {
-		keys = keys || len(c.Keys) > 0
-		return !keys
+		keys, logins = keys || len(c.Keys) > 0, logins || len(c.Basic) > 0
+		return !keys || !logins
 	})
 	for i := range l.cfg.Routes {
 		l.policies(&l.cfg.Routes[i], func(u *Use, p *Policy) {
 			if p.KeyAuth != nil && !keys && l.cfg.ConsumersFile.Path == "" {
 				l.warnAt(u.Pos, "consumers: { NAME: { keys: ... } }", "nobody passes %q: no consumer has a key", "keyauth")
+			}
+			if p.Basic != nil && !logins && l.cfg.ConsumersFile.Path == "" {
+				l.warnAt(u.Pos, "consumers: { NAME: { basic: ... } }", "nobody passes %q: no consumer has a password", "basic")
 			}
 		})
 	}

@@ -17,6 +17,7 @@ type Policy struct {
 	IP      *IP
 	Access  *Access
 	JWT     *JWT
+	Basic   *Basic
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -30,7 +31,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web keyauth mtls jwt ip access"
+	policyKinds = "grpc_web keyauth basic mtls jwt ip access"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -71,6 +72,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.MTLS = d.mtls(key, v)
 		case "jwt":
 			p.JWT = d.jwt(key, v)
+		case "basic":
+			p.Basic = d.basic(key, v)
 		case "ip":
 			p.IP = d.ip(key, v)
 		case "access":

@@ -123,6 +123,9 @@ func allocCases(t testing.TB) []allocCase {
 			answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "token", config: tokens.config, answer: kib, requestEnds: "\r\n\r\n",
 			request: []string{strings.Replace(get, "Accept", "Authorization: Bearer "+tokens.token+"\r\nAccept", 1)}},
+		{name: "password", config: strings.Replace(plainConfig, "to: a }", "use: [{ basic: on }, { access: { consumers: ann } }], to: a }", 1) +
+			"consumers: { ann: { basic: { ann: \"" + argonHash("x") + "\" } } }\n", answer: kib, requestEnds: "\r\n\r\n",
+			request: []string{strings.Replace(get, "Accept", basicHeader("ann:x")+"\r\nAccept", 1)}},
 		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 	}
 }
