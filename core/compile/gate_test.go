@@ -29,6 +29,9 @@ func TestGate(t *testing.T) {
 			})
 			synctest.Wait()
 		}
+		if n := refused.Load(); n != 3 {
+			t.Errorf("%d were refused at once", n)
+		}
 		all.Wait()
 		// Two enter at once, four wait, three are too many; when the first two have left two more enter, and for the last two it
 		// is too late.
