@@ -330,8 +330,48 @@ func TestJWTKeysRotate(t *testing.T) {
 // tokenCase is a configuration that wants a token, and one that is right.
 type tokenCase struct{ config, token string }
 
-func newTokenCase(t testing.TB) tokenCase {
-	i := newTokenIssuer(t)
+func newTokenCase(t testing.TB) tokenCase { return newTokenCaseOf(t, newTokenIssuer(t)) }
+
+func newTokenCaseOf(t testing.TB, i *tokenIssuer) tokenCase {
+	t.Helper()
 	policy := `use: [{ jwt: { issuer: "https://id.test", audience: api, jwks: "` + i.url + `", headers: { X-User: sub } } }], to: a }`
 	return tokenCase{strings.Replace(plainConfig, "to: a }", policy, 1), i.token(nil)}
+}
+
+// TestJWTReload: the keys of a place outlive reloads that name it, and end with one that does not.
+func TestJWTReload(t *testing.T) {
+	i := newTokenIssuer(t)
+	c := newTokenCaseOf(t, i)
+	config := strings.ReplaceAll(c.config, "UPSTREAM", newMirror(t))
+	g := run(t, config)
+	ask := func(want int) {
+		t.Helper()
+		q, _ := http.NewRequest("GET", "http://"+g.addr+"/", nil)
+		q.Header.Set("Authorization", "Bearer "+c.token)
+		res, err := http.DefaultClient.Do(q)
+		if err != nil || res.StatusCode != want {
+			t.Fatalf("%v, %v, want %d", res, err, want)
+		}
+		_ = res.Body.Close()
+	}
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	reload := func(config string) {
+		t.Helper()
+		g.write(config)
+		if err := g.admin.Reload(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(200)
+	away := ""
+	i.set.Store(&away) // whoever fetches now gets nothing
+	reload(config + "drain: 1s\n")
+	ask(200)
+	reload(strings.Replace(config, "audience: api", "audience: other", 1))
+	ask(401) // what was cached was cached for another configuration
+	reload(strings.Replace(config, "jwks: \""+i.url, "jwks: \""+i.url+"/other", 1))
+	ask(503)
+	if keys, err := g.admin.Keys(); err != nil || len(keys) != 1 || keys[0].Place != i.url+"/other" || keys[0].Problem == "" {
+		t.Errorf("%+v, %v", keys, err)
+	}
 }
