@@ -295,6 +295,19 @@ func claim[K comparable](owners map[K]string, credentials []K, name string) (oth
 
 func keyText(sum [sha256.Size]byte) string { return "sha256:" + hex.EncodeToString(sum[:]) }
 
+func (w *dumper) consumers(c *Config) {
+	if len(c.Consumers) > 0 {
+		w.block("consumers:", func() {
+			for i := range c.Consumers {
+				w.consumer(&c.Consumers[i])
+			}
+		})
+	}
+	if c.ConsumersFile.Path != "" {
+		w.line("consumers_file: %s", quote(c.ConsumersFile.Path))
+	}
+}
+
 func (w *dumper) consumer(c *Consumer) {
 	if len(c.Groups)+len(c.Tier)+len(c.Tags)+len(c.Keys)+len(c.Basic)+len(c.JWT)+len(c.Certificates) == 0 {
 		w.line("%s: {}", quote(c.Name))

@@ -37,16 +37,7 @@ func (c *Config) Dump() []byte {
 			}
 		})
 	}
-	if len(c.Consumers) > 0 {
-		w.block("consumers:", func() {
-			for i := range c.Consumers {
-				w.consumer(&c.Consumers[i])
-			}
-		})
-	}
-	if c.ConsumersFile.Path != "" {
-		w.line("consumers_file: %s", quote(c.ConsumersFile.Path))
-	}
+	w.consumers(c)
 	if len(c.Routes) > 0 {
 		w.block("routes:", func() {
 			for i := range c.Routes {
@@ -267,24 +258,7 @@ func (w *dumper) policy(p *Policy) {
 	if p.GRPCWeb != nil {
 		w.line("grpc_web: on")
 	}
-	if p.KeyAuth != nil {
-		w.keyAuth(p.KeyAuth)
-	}
-	if p.MTLS != nil {
-		w.line("mtls: { optional: %t }", p.MTLS.Optional)
-	}
-	if p.JWT != nil {
-		w.jwt(p.JWT)
-	}
-	if b := p.Basic; b != nil {
-		w.line("basic: { realm: %s, hide: %t, optional: %t }", quote(b.Realm), b.Hide, b.Optional)
-	}
-	if p.IP != nil {
-		w.ip(p.IP)
-	}
-	if p.Access != nil {
-		w.access(p.Access)
-	}
+	w.identity(p)
 }
 
 func (w *dumper) route(r *Route) {

@@ -121,6 +121,28 @@ func (l *loader) checkIdentity() {
 	}
 }
 
+// identity writes the kinds that find out who is calling, and say whether he may.
+func (w *dumper) identity(p *Policy) {
+	if p.KeyAuth != nil {
+		w.keyAuth(p.KeyAuth)
+	}
+	if p.MTLS != nil {
+		w.line("mtls: { optional: %t }", p.MTLS.Optional)
+	}
+	if p.JWT != nil {
+		w.jwt(p.JWT)
+	}
+	if b := p.Basic; b != nil {
+		w.line("basic: { realm: %s, hide: %t, optional: %t }", quote(b.Realm), b.Hide, b.Optional)
+	}
+	if p.IP != nil {
+		w.ip(p.IP)
+	}
+	if p.Access != nil {
+		w.access(p.Access)
+	}
+}
+
 func (w *dumper) keyAuth(k *KeyAuth) {
 	w.line("keyauth: { %shide: %t, optional: %t }", k.Carrier.text(), k.Hide, k.Optional)
 }
