@@ -53,6 +53,7 @@ type Message struct {
 	HostSpan   Span   // value of Host, which agrees with Authority
 	Path       []byte // normalised: what is matched is what is forwarded
 	Query      []byte // without the "?"; nil when the target has none, empty after a bare "?"
+	Private    bool   // a credential stands in the query as it was received: it is not logged
 
 	// Of a response.
 	Status int

@@ -32,6 +32,7 @@ const usage = `usage: sluice COMMAND [flags]
   explain -c FILE [METHOD] URL [-H 'name: value']... [--client IP] [--listener NAME]
                           say which route a request takes, and why no more specific one does; exit 1 if none does
   ctl [--admin ADDR] ...  ask a running gateway: status, routes, upstreams, limits, metrics, config, log-level, reload
+  hash key|password       hash a credential of a consumer, read from the standard input
   version                 print the version
 
 Signals to run: HUP reloads, USR1 reopens the access log, TERM drains and exits, QUIT dumps and exits.
@@ -56,6 +57,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return runExplain(args, stdout, stderr)
 	case "ctl":
 		return admin.Ctl(args, stdout, stderr)
+	case "hash":
+		return runHash(args, os.Stdin, stdout, stderr)
 	case "version":
 		fmt.Fprintf(stdout, "sluice %s %s %s\n", version, commit(), runtime.Version())
 		return exitOK

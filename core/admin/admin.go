@@ -14,6 +14,7 @@
 //	GET  /limits     []LimitStatus
 //	GET  /limit      []KeyStatus of ?policy=NAME&key=VALUE..., one value for each part of the key
 //	DELETE /limit    makes that key one of which nothing is taken; 200
+//	GET  /jwks       []KeysStatus
 //	GET  /log-level  LogLevel
 //	PUT  /log-level  SetLogLevel; 200 with the LogLevel that results
 //	POST /reload     202 when begun; with ?wait=true 200 when applied, 422 with the reason when refused
@@ -37,6 +38,7 @@ type Source struct {
 	Limits      func() []LimitStatus
 	Limit       func(policy string, key []string) ([]KeyStatus, error)
 	ResetLimit  func(policy string, key []string) error
+	Keys        func() []KeysStatus
 	Metrics     func(w io.Writer) error
 	Ready       func() error                             // nil: requests are taken
 	LogLevel    func() (level string, debugged []string) // debugged: routes whose exchanges are logged whatever the level
@@ -114,6 +116,16 @@ type StapleStatus struct {
 	Until   time.Time `json:"until,omitzero"`
 	Next    time.Time `json:"next,omitzero"`     // when the responder is asked again
 	Problem string    `json:"problem,omitempty"` // why the last question was in vain
+}
+
+// KeysStatus is one place that the keys of tokens come from.
+type KeysStatus struct {
+	Place   string    `json:"place"` // a URL, or file:/path
+	Keys    int       `json:"keys"`  // in force
+	IDs     []string  `json:"ids"`   // of those that have one
+	Fetched time.Time `json:"fetched,omitzero"`
+	Next    time.Time `json:"next,omitzero"`
+	Problem string    `json:"problem,omitempty"` // why the last fetch failed
 }
 
 // UpstreamStatus is one upstream.

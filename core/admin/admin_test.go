@@ -65,6 +65,9 @@ func (g *gateway) source() Source {
 		},
 		Config: func() []byte { return []byte("routes: []\n") },
 		Routes: func() []RouteStatus { return nil },
+		Keys: func() []KeysStatus {
+			return []KeysStatus{{Place: "https://id.example.com/keys", Keys: 2, IDs: []string{"k1\x1b"}, Fetched: started, Problem: "no answer"}}
+		},
 		Certs: func() []CertificateStatus {
 			return []CertificateStatus{
 				{Listener: "https", File: "a.pem", Names: []string{"evil\x1b[2J"}, Key: "ECDSA P-256", NotAfter: time.Now().Add(49 * time.Hour)},
@@ -212,6 +215,7 @@ func TestAPI(t *testing.T) {
 			f("DELETE /limit?policy=few&key=a+b%26c", "200", `"status": "reset"`)
 			f("DELETE /limit?policy=few&key=b", "400", "cannot reset")
 			f("POST /limit", "405", "Allow: GET, HEAD, DELETE")
+			f("GET /jwks", "200", `"keys": 2`, `"fetched": "2026-01-02T03:04:05Z"`, `"problem": "no answer"`)
 			f("GET /log-level", "200", `"level": "info"`, `"routes": []`)
 			f(`PUT /log-level|{"level":"debug","route":"shop"}`, "200", `"shop"`, `"level": "info"`)
 			f(`PUT /log-level|{"level":"debug"}`, "200", `"level": "debug"`)
@@ -438,6 +442,7 @@ func TestCtl(t *testing.T) {
 	f("routes", exitOK, "ROUTE")
 	f("upstreams", exitOK, `evil\x1b[2J`, "empty     none")
 	f("--json upstreams", exitOK)
+	f("jwks", exitOK, `https://id.example.com/keys  2     k1\x1b`, "no answer")
 	f("certs", exitOK, `evil\x1b[2J`, "  2  ", `failed  b.pem  cannot read; no answer\x1b`, "www.example.com  acme    -", "2026-01-02T03:04:05Z  -       -")
 	f("limits", exitOK, "few     ip     5/s    11 ", `few     ip=evil\x1b[2J  3`)
 	f("limit few show x y", exitOK, "x|y    5/s    2          1s\n")

@@ -57,6 +57,9 @@ func (c *Client) Certs() (all []CertificateStatus, err error) {
 	return all, c.ask("GET", "/certs", nil, &all)
 }
 
+// Keys gives the places that keys of tokens come from.
+func (c *Client) Keys() (all []KeysStatus, err error) { return all, c.ask("GET", "/jwks", nil, &all) }
+
 // Upstreams gives the upstreams in force.
 func (c *Client) Upstreams() (u []UpstreamStatus, err error) {
 	return u, c.ask("GET", "/upstreams", nil, &u)

@@ -34,6 +34,7 @@ commands:
   limits                            limits, what they count, and who is refused most
   limit POLICY show|reset [VALUE]...
                                     one key's buckets, by the values that it is made of
+  jwks                              keys of tokens, and where they come from
   config                            configuration in force, as YAML
   metrics                           Prometheus text
   log-level [LEVEL] [--route NAME]  show or change the error log's level: debug, info, warn or error
@@ -158,6 +159,9 @@ func (k *ctl) run(words []string) error {
 		return k.show(all, err, func(w io.Writer) { printLimits(w, all) })
 	case "limit":
 		return k.limit(words[1:])
+	case "jwks":
+		all, err := k.client.Keys()
+		return k.show(all, err, func(w io.Writer) { printKeys(w, all) })
 	case "upstreams":
 		u, err := k.client.Upstreams()
 		return k.show(u, err, func(w io.Writer) { printUpstreams(w, u) })
@@ -325,6 +329,13 @@ func printCerts(w io.Writer, all []CertificateStatus, now time.Time) {
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cell(c.Listener), cells(c.Names), cell(c.Source), cell(c.Key),
 			expires, days, instant(c.Next), cell(staple), cell(c.File), cell(problem))
+	}
+}
+
+func printKeys(w io.Writer, all []KeysStatus) {
+	_, _ = fmt.Fprintln(w, "PLACE\tKEYS\tIDS\tFETCHED\tNEXT\tPROBLEM")
+	for _, k := range all {
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", cell(k.Place), k.Keys, cells(k.IDs), instant(k.Fetched), instant(k.Next), cell(k.Problem))
 	}
 }
 

@@ -157,6 +157,8 @@ func (s *Server) methods(path string) []method {
 		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Limits())) })
 	case "/limit":
 		return append(get(s.limit(false)), method{fasthttp.MethodDelete, s.limit(true)})
+	case "/jwks":
+		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Keys())) })
 	case "/upstreams":
 		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Upstreams())) }),
 			method{fasthttp.MethodPut, s.setEndpoints})

@@ -37,6 +37,9 @@ type Registry struct {
 	seed       limits.Seed                // of the keys of all limiters
 	limiters   map[string]*Limiter        // by name
 	refusals   map[core.Error]*core.Error // of limiters
+	consumers  *consumers
+	keys       map[string]*KeySource // by place
+	passwords  *gate
 	generation int
 }
 
@@ -44,7 +47,7 @@ type Registry struct {
 func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
 	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{},
 		counters: map[string]*acme.Counters{}, staples: tls.NewStaples(),
-		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}}
+		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate()}
 }
 
 // Compiled is a configuration that is ready to be put in force.
@@ -61,6 +64,8 @@ type Compiled struct {
 	issuers     map[issuerKey]*issuing
 	issuerOf    map[string]issuerKey // by listener
 	policies    map[string]core.Step
+	consumers   *consumers
+	keys        map[string]*KeySource // by place
 	secured     map[string]*upstreamTLS
 	found       map[string]*discovered // all upstreams, new ones and those in force
 }
@@ -69,7 +74,7 @@ type Compiled struct {
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
-		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}}
+		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -90,6 +95,9 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		return nil, err
 	}
 	var err error
+	if c.consumers, err = newConsumers(cfg); err != nil {
+		return nil, err
+	}
 	if c.policies, err = r.policies(c); err != nil {
 		return nil, err
 	}
@@ -182,6 +190,7 @@ func (r *Registry) Apply(c *Compiled) {
 	r.upstreams = c.found
 	r.putIssuers(c)
 	r.putLimiters(c)
+	r.putKeys(c)
 	for _, e := range r.encrypted {
 		e.stop()
 	}
@@ -189,6 +198,9 @@ func (r *Registry) Apply(c *Compiled) {
 		e.start(r.log)
 	}
 	r.encrypted = c.Encrypted
+	r.consumers.stop()
+	r.consumers = c.consumers
+	r.consumers.start(r.log)
 	r.Keep(c)
 }
 
@@ -220,6 +232,10 @@ func (r *Registry) Close() {
 	}
 	for _, e := range r.encrypted {
 		e.stop()
+	}
+	r.consumers.stop()
+	for _, s := range r.keys {
+		r.closing.Go(s.stop)
 	}
 	r.closeIssuers(r.log)
 }

@@ -5,9 +5,12 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/policy/access"
+	"github.com/sluice-gateway/sluice/core/policy/basic"
 	"github.com/sluice-gateway/sluice/core/policy/cors"
 	"github.com/sluice-gateway/sluice/core/policy/grpcweb"
 	"github.com/sluice-gateway/sluice/core/policy/headers"
+	"github.com/sluice-gateway/sluice/core/policy/mtls"
 )
 
 // kind is one kind of policy: how a step is made of what is written. A step that routes share is made once.
@@ -38,6 +41,19 @@ func kinds() []kind {
 		}},
 		{"concurrency", func(p *config.Policy) bool { return p.Concurrency != nil }, func(r *Registry, c *Compiled, p *config.Policy, name string) (core.Step, error) {
 			return r.concurrency(c, name, p.Concurrency)
+		}},
+		{"keyauth", func(p *config.Policy) bool { return p.KeyAuth != nil }, keyAuth},
+		{"mtls", func(p *config.Policy) bool { return p.MTLS != nil }, func(_ *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
+			return core.Step{Request: mtls.New(c.consumers.directory, p.MTLS.Optional)}, nil
+		}},
+		{"jwt", func(p *config.Policy) bool { return p.JWT != nil }, tokens},
+		{"basic", func(p *config.Policy) bool { return p.Basic != nil }, func(r *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
+			return core.Step{Request: basic.New(basic.Spec(*p.Basic), c.consumers.directory, r.passwords, len(r.workers))}, nil
+		}},
+		{"ip", func(p *config.Policy) bool { return p.IP != nil }, addresses},
+		{"access", func(p *config.Policy) bool { return p.Access != nil }, func(_ *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {
+			a := p.Access
+			return core.Step{Request: access.New(access.Spec{Groups: a.Groups, Consumers: a.Consumers, Tiers: a.Tiers})}, nil
 		}},
 	}
 }

@@ -26,7 +26,10 @@ type Config struct {
 	Listeners []Listener // in the order written, as are Upstreams and Routes
 	Upstreams []Upstream
 	Policies  []Policy
+	Consumers []Consumer
 	Routes    []Route
+
+	ConsumersFile ConsumersFile
 }
 
 // Log is the error log.

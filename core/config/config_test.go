@@ -14,7 +14,8 @@ import (
 // mustParse returns the configuration, without positions, of a text that is accepted.
 func mustParse(t *testing.T, text string) *Config {
 	t.Helper()
-	cfg, problems := Parse("sluice.yaml", []byte(text), filesEnv(map[string]string{"env": "WORD=s3cret\n", "/word": "s3cret\n"}))
+	cfg, problems := Parse("sluice.yaml", []byte(text), filesEnv(map[string]string{"env": "WORD=s3cret\nLONG=a-key-of-twenty-bytes\n", "/word": "s3cret\n",
+		"/etc/sluice/consumers.jsonl": `{"name":"beta","groups":["partners"]}` + "\n"}))
 	if cfg == nil {
 		t.Fatalf("refused:\n%s", problems)
 	}
@@ -69,6 +70,9 @@ func bare(cfg *Config) *Config {
 	for i := range cfg.Policies {
 		barePolicy(&cfg.Policies[i])
 	}
+	for i := range cfg.Consumers {
+		clear(&cfg.Consumers[i].Pos)
+	}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
 		clear(&r.Pos)
@@ -98,6 +102,9 @@ func barePolicy(p *Policy) {
 		for i := range r.Levels {
 			r.Levels[i].Pos = Pos{}
 		}
+	}
+	if p.Access != nil {
+		p.Access.named = nil
 	}
 }
 

@@ -37,6 +37,7 @@ func (c *Config) Dump() []byte {
 			}
 		})
 	}
+	w.consumers(c)
 	if len(c.Routes) > 0 {
 		w.block("routes:", func() {
 			for i := range c.Routes {

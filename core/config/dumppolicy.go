@@ -1,6 +1,7 @@
 package config
 
 func (w *dumper) policy(p *Policy) {
+	w.identity(p)
 	switch {
 	case p.GRPCWeb != nil:
 		w.line("grpc_web: on")

@@ -17,6 +17,12 @@ type Policy struct {
 	Concurrency *Concurrency
 	CORS        *CORS
 	Headers     *Headers
+	KeyAuth     *KeyAuth
+	MTLS        *MTLS
+	IP          *IP
+	Access      *Access
+	JWT         *JWT
+	Basic       *Basic
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -30,7 +36,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors headers rate_limit concurrency"
+	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt ip access"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -73,6 +79,18 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.RateLimit = d.rateLimit(key, v)
 		case "concurrency":
 			p.Concurrency = d.concurrency(key, v)
+		case "keyauth":
+			p.KeyAuth = d.keyAuth(key, v)
+		case "mtls":
+			p.MTLS = d.mtls(key, v)
+		case "jwt":
+			p.JWT = d.jwt(key, v)
+		case "basic":
+			p.Basic = d.basic(key, v)
+		case "ip":
+			p.IP = d.ip(key, v)
+		case "access":
+			p.Access = d.access(key, v)
 		default:
 			return false
 		}

@@ -76,6 +76,7 @@ func (s *Server) source() admin.Source {
 		Ready:        s.ready,
 		LogLevel:     s.observer.LogLevel,
 		SetLogLevel:  s.observer.SetLogLevel,
+		Keys:         s.keysStatus,
 		Limits:       s.limitStatus,
 		Limit:        s.keyStatus,
 		ResetLimit:   s.resetKey,

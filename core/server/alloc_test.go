@@ -94,6 +94,10 @@ policies:
 routes: [{ match: "/*", use: [rate, flight], to: a }, { match: /never, use: never, to: a }]
 `
 
+// keyConfig asks for the key that a consumer has, wherever it is, and hides it.
+var keyConfig = strings.Replace(plainConfig, "to: a }", "use: [{ keyauth: { cookie: key, query: key } }], to: a }", 1) +
+	"consumers: { acme: { keys: \"" + keyHash(acmeKey) + "\" } }\n"
+
 const get = "GET / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
 
 func answerOf(body string) string {
@@ -114,7 +118,8 @@ func post(body string) string {
 	return fmt.Sprintf("POST /upload HTTP/1.1\r\nHost: a.example\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 }
 
-func allocCases() []allocCase {
+func allocCases(t testing.TB) []allocCase {
+	tokens := newTokenCase(t)
 	small, kib, upload := answerOf(end), answerOf(bodyOf(1<<10)), post(bodyOf(16<<10))
 	half := len(upload) / 2
 	routed := func(path string) string {
@@ -148,6 +153,15 @@ func allocCases() []allocCase {
 		{name: "limits", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/?a=%41b ", 1)}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "refused by a limit", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/never ", 1)},
 			answerEnds: "\"status\":429}\n", refused: true},
+		{name: "key in the query", config: keyConfig, request: []string{strings.Replace(get, "/ ", "/?a=b&key=a%2Bkey/of=acme-1234 ", 1)},
+			answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "key in a cookie", config: keyConfig, request: []string{strings.Replace(get, "Accept", "Cookie: a=b; key="+acmeKey+"\r\nAccept", 1)},
+			answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "token", config: tokens.config, answer: kib, requestEnds: "\r\n\r\n",
+			request: []string{strings.Replace(get, "Accept", "Authorization: Bearer "+tokens.token+"\r\nAccept", 1)}},
+		{name: "password", config: strings.Replace(plainConfig, "to: a }", "use: [{ basic: on }, { access: { consumers: ann } }], to: a }", 1) +
+			"consumers: { ann: { basic: { ann: \"" + argonHash("x") + "\" } } }\n", answer: kib, requestEnds: "\r\n\r\n",
+			request: []string{strings.Replace(get, "Accept", basicHeader("ann:x")+"\r\nAccept", 1)}},
 		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 	}
 }
@@ -157,7 +171,7 @@ func TestNoAllocations(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector allocates")
 	}
-	for _, c := range allocCases() {
+	for _, c := range allocCases(t) {
 		t.Run(c.name, func(t *testing.T) {
 			if per := allocations(t, &c, countedRequests); per >= c.inherent+allocsPerRequest {
 				t.Errorf("%.4f allocations a request, want less than %v", per, c.inherent+allocsPerRequest)
@@ -173,7 +187,7 @@ func TestAllocationsAreSeen(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	var kept atomic.Pointer[[]byte]
-	c := allocCases()[0]
+	c := allocCases(t)[0]
 	c.each = func() {
 		b := make([]byte, 64)
 		kept.Store(&b)
