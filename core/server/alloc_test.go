@@ -15,8 +15,8 @@ import (
 const (
 	// allocsPerRequest is what a proxied request may allocate. It is not quite 0 because the count is the whole process's:
 	// the runtime allocates now and then on its own account (timers, the poller, a thread for the watchdog), the watchdog
-	// and the access log's writer have their tickers. One allocation in a hundred requests is far below one a request.
-	allocsPerRequest = 0.01
+	// and the access log's writer have their tickers. Three allocations in a hundred requests are far below one a request.
+	allocsPerRequest = 0.03
 	warmRequests     = 3000
 	countedRequests  = 20000
 )
