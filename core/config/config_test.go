@@ -290,7 +290,7 @@ func TestHostileInput(t *testing.T) {
 		if cfg != nil || !strings.Contains(problems.String(), want) {
 			t.Errorf("%s: got %s, want %q", name, clip(problems.String()), want)
 		}
-		if d := time.Since(start); d > 10*time.Second {
+		if d := time.Since(start); d > time.Minute { // on a busy machine, with the race detector; what is quadratic takes hours
 			t.Errorf("%s took %s", name, d)
 		}
 	}
