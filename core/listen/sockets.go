@@ -30,6 +30,8 @@ type Bind struct {
 	// Exclusive refuses an address on which somebody else accepts already. Without it another process of the same user
 	// would get a share of the connections, as is wanted while one gateway replaces another.
 	Exclusive bool
+	// Deferred leaves what Open and Inherit open deaf until Listen: nobody can connect to it before.
+	Deferred bool
 }
 
 func (b Bind) String() string {
@@ -40,11 +42,14 @@ func (b Bind) String() string {
 }
 
 // Sockets are the listening sockets of one address: of TCP one for each loop, among which the kernel spreads connections;
-// of a unix socket one, of which each loop has a copy.
+// of a unix socket one, of which each loop has a copy. Of TCP there may be more than loops, if they were inherited from a
+// process that had more: closing one would reset those who wait in its queue or are about to come to it.
 type Sockets struct {
-	bind Bind
-	fds  []int // by shard; -1: a port has it
-	file fileID
+	bind  Bind
+	loops int
+	fds   []int // by shard; -1: a port has it
+	deaf  []int // shards that do not listen yet
+	file  fileID
 }
 
 // Open listens on b with one descriptor for each of so many loops. Close closes what no port has taken.
@@ -52,7 +57,7 @@ func Open(b Bind, shards int) (*Sockets, error) {
 	if shards < 1 || shards > MaxShards {
 		return nil, fmt.Errorf("cannot listen on %s: %d loops, want 1 to %d", b, shards, MaxShards)
 	}
-	s := &Sockets{bind: b}
+	s := &Sockets{bind: b, loops: shards}
 	open := s.openTCP
 	if b.Path != "" {
 		open = s.openUnix
@@ -73,6 +78,20 @@ func (s *Sockets) Addr() netip.AddrPort { return s.bind.Addr }
 // Shards is the number of descriptors, taken ones included.
 func (s *Sockets) Shards() int { return len(s.fds) }
 
+// ShardsOf is how many of them a loop accepts from: those whose number is its index, modulo the number of loops.
+func (s *Sockets) ShardsOf(loop int) int { return (len(s.fds) - loop + s.loops - 1) / s.loops }
+
+// Listen makes what is deaf listen. It must come before any port takes the sockets.
+func (s *Sockets) Listen() error {
+	for _, shard := range s.deaf {
+		if err := unix.Listen(s.fds[shard], backlog()); err != nil {
+			return fmt.Errorf("cannot listen on %s: %w", s, err)
+		}
+	}
+	s.deaf = nil
+	return nil
+}
+
 // Name is what a shard's descriptor is called when another process takes it over: "0.0.0.0:443#3". The addresses of the
 // shards are the same; their names are not.
 func (s *Sockets) Name(shard int) string { return s.String() + "#" + strconv.Itoa(shard) }
@@ -87,6 +106,9 @@ func (s *Sockets) Close() {
 	}
 	s.file.remove(s.bind.Path)
 }
+
+// Disown leaves the file of a unix socket to the process that has the socket now.
+func (s *Sockets) Disown() { s.file = fileID{} }
 
 // shared says whether the shards are copies of one socket.
 func (s *Sockets) shared() bool { return s.bind.Path != "" }
@@ -126,15 +148,16 @@ func (s *Sockets) openShards(shards int) error {
 		}
 		_ = unix.Close(fd)
 	}
-	backlog := backlog()
-	for range shards {
+	for len(s.fds) < shards {
 		fd, err := bindTCP(s.bind.Addr, true)
 		if err != nil {
 			return err
 		}
 		s.fds = append(s.fds, fd)
-		if err := unix.Listen(fd, backlog); err != nil {
-			return err
+		if s.deaf = append(s.deaf, len(s.fds)-1); !s.bind.Deferred {
+			if err := s.Listen(); err != nil {
+				return err
+			}
 		}
 		if s.bind.Addr.Port() == 0 {
 			port, err := portOf(fd)

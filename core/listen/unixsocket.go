@@ -40,11 +40,18 @@ func (s *Sockets) openUnix(shards int) error {
 	if err := os.Chmod(path, mode); err != nil {
 		return err
 	}
-	if err := unix.Listen(fd, backlog()); err != nil {
-		return err
+	if s.deaf = append(s.deaf, 0); !s.bind.Deferred {
+		if err := s.Listen(); err != nil {
+			return err
+		}
 	}
+	return s.copies(shards)
+}
+
+// copies makes so many descriptors of the one that is there.
+func (s *Sockets) copies(shards int) error {
 	for len(s.fds) < shards {
-		copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		copied, err := unix.FcntlInt(uintptr(s.fds[0]), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
