@@ -67,4 +67,12 @@
 // core/config reads the file into plain data or tells every problem in it; core/compile makes a Snapshot of that, while the
 // old one serves; Gateway.Switch puts it in force by one atomic pointer. Upstreams, their connections and all counters
 // live in a registry beside the snapshots, under their names.
+//
+// Another binary takes over by an upgrade. core/server asks it for its version and its check of the configuration, and starts it;
+// core/server/handover brings it every listening socket under its name (server.socketName) and the parts of the state in
+// server.stateParts. It goes through the whole start, deaf where it opens anew, until every loop accepts from each of its shares of
+// the sockets, which may be more than one if there were more loops before. Only then the process before stops: its ports leave the
+// kernel's queues to the successor (Port.HandOver), idle connections learn from their next answer that it was the last, HTTP/2 from
+// GOAWAY, and tunnels live until the drain ends. Its last counters follow when it goes. Until the successor is ready, whatever
+// happens to it, the process before has changed nothing.
 package core

@@ -32,9 +32,11 @@ const usage = `usage: sluice COMMAND [flags]
   explain -c FILE [METHOD] URL [-H 'name: value']... [--client IP] [--listener NAME]
                           say which route a request takes, and why no more specific one does; exit 1 if none does
   ctl [--admin ADDR] ...  ask a running gateway: status, routes, upstreams, metrics, config, log-level, reload
+  upgrade [--wait] [-c FILE | --admin ADDR] [--binary PATH]
+                          have another binary take over from a running gateway without a lost connection
   version                 print the version
 
-Signals to run: HUP reloads, USR1 reopens the access log, TERM drains and exits, QUIT dumps and exits.
+Signals to run: HUP reloads, USR1 reopens the access log, USR2 upgrades, TERM drains and exits, QUIT dumps and exits.
 `
 
 const defaultConfig = "/etc/sluice/sluice.yaml"
@@ -56,6 +58,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return runExplain(args, stdout, stderr)
 	case "ctl":
 		return admin.Ctl(args, stdout, stderr)
+	case "upgrade":
+		return runUpgrade(args, stdout, stderr)
 	case "version":
 		fmt.Fprintf(stdout, "sluice %s %s %s\n", version, commit(), runtime.Version())
 		return exitOK
@@ -89,7 +93,10 @@ func runServer(args []string, stderr io.Writer) int {
 	if !ok {
 		return exitUsage
 	}
-	err := server.Run(server.Options{ConfigFile: file, Version: version, Commit: commit(), Stderr: stderr})
+	upgrade, err := server.NewUpgrade()
+	if err == nil {
+		err = server.Run(server.Options{ConfigFile: file, Version: version, Commit: commit(), Stderr: stderr, Upgrade: upgrade})
+	}
 	if err != nil {
 		if !errors.Is(err, server.ErrRefused) {
 			fmt.Fprintf(stderr, "sluice: %v\n", err)

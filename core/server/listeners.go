@@ -39,10 +39,10 @@ func (s *Server) openListeners(c *compile.Compiled, first bool) (*opened, error)
 		var binds []bound
 		for _, b := range spec.Binds {
 			want := bindOf(b)
-			want.Exclusive = first
+			want.Exclusive, want.Deferred = first && s.before == nil, first && s.before != nil
 			next := bound{bind: want}
 			if have == nil || have.sockets(want) == nil {
-				sockets, err := listen.Open(want, len(s.loops))
+				sockets, err := s.open(spec.Name, want, first)
 				if err != nil {
 					o.abandon()
 					return nil, err
@@ -55,6 +55,30 @@ func (s *Server) openListeners(c *compile.Compiled, first bool) (*opened, error)
 		o.binds = append(o.binds, binds)
 	}
 	return o, nil
+}
+
+// open gives the sockets of an address: at the start those of the process before, if it had them.
+func (s *Server) open(listener string, b listen.Bind, first bool) (*listen.Sockets, error) {
+	if first {
+		if fds := s.before.claim(listener, b); len(fds) > 0 {
+			sockets, err := listen.Inherit(b, len(s.loops), fds)
+			if err == nil {
+				return sockets, nil
+			}
+			s.log.Warn("a socket of the process before is of no use", "listener", listener, "error", err)
+		}
+	}
+	return listen.Open(b, len(s.loops))
+}
+
+// listen makes what was opened deaf listen: nothing can fail any more but that.
+func (o *opened) listen() error {
+	for _, s := range o.fresh {
+		if err := s.Listen(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func bindOf(b config.Bind) listen.Bind { return listen.Bind{Addr: b.Addr, Path: b.Path} }
@@ -161,6 +185,24 @@ func (l *listener) with(s *Server, settings listen.Settings, binds []bound) *lis
 // drain makes the listener accept no more, and close its connections as they become idle.
 func (l *listener) drain(loops []*loop.Loop) {
 	onEach(loops, func(i int) { l.ports[i].Drain() })
+}
+
+// handOver is drain while another process accepts from the sockets, those apart whose names it has left.
+func (l *listener) handOver(s *Server, idle time.Duration, left map[string]bool) {
+	taken := map[*listen.Sockets]bool{}
+	for _, b := range l.binds {
+		taken[b.sockets] = true
+		for shard := range b.sockets.Shards() {
+			if left[socketName(l.name, b.bind, shard)] {
+				taken[b.sockets] = false
+			}
+		}
+		if taken[b.sockets] {
+			b.sockets.Disown()
+		}
+	}
+	onEach(s.loops, func(i int) { l.ports[i].HandOver(idle, taken) })
+	l.closeSockets()
 }
 
 func (l *listener) closeSockets() {

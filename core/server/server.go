@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -29,6 +30,7 @@ type Options struct {
 	ConfigFile      string
 	Version, Commit string
 	Stderr          io.Writer
+	Upgrade         *Upgrade // nil: the process can be ended, but not replaced
 }
 
 // ErrRefused says that the configuration was refused; its problems have been printed.
@@ -50,7 +52,8 @@ type Server struct {
 	gateway  *core.Gateway
 	registry *compile.Registry
 	watchdog *loop.Watchdog
-	started  time.Time
+	service  service
+	began    time.Time // this process
 
 	listeners []*listener
 	accessLog config.AccessLog
@@ -60,6 +63,14 @@ type Server struct {
 	lastReload atomic.Pointer[admin.ReloadStatus]
 	draining   atomic.Bool
 	reloads    chan chan error // asked for by the admin API
+
+	before      *predecessor // nil: there was none
+	following   sync.WaitGroup
+	upgrades    chan upgradeRequest // asked for by the admin API
+	upgrading   *attempt
+	upgraded    chan upgradeEnd
+	lastUpgrade atomic.Pointer[admin.UpgradeStatus]
+	handed      observe.Totals // when a process that is to take over was last given everything
 }
 
 // state is what is in force, for those who look from other goroutines. Immutable.
@@ -68,23 +79,43 @@ type state struct {
 	listeners []*listener
 }
 
-// Run serves the configuration file until SIGTERM or SIGINT, and returns when all is drained. SIGHUP reloads, SIGUSR1
-// reopens the access log.
+// Run serves the configuration file until SIGTERM or SIGINT, or another process takes over, and returns when all is drained.
+// SIGHUP reloads, SIGUSR1 reopens the access log, SIGUSR2 has the binary that stands in the own one's place take over.
 func Run(o Options) error {
+	before, err := takeOver(&o)
+	if err == nil {
+		err = serve(o, before)
+	}
+	return err
+}
+
+// serve is Run after the process before, if there is one, has handed over.
+func serve(o Options, before *predecessor) error {
 	cfg, problems := config.Load(o.ConfigFile)
 	if len(problems) > 0 {
 		_, _ = problems.WriteTo(o.Stderr)
 	}
 	if cfg == nil {
+		before.failed(fmt.Errorf("%w: %s", ErrRefused, problems))
 		return ErrRefused
 	}
-	s := &Server{options: o, started: time.Now(), reloads: make(chan chan error)}
+	began := time.Now()
+	s := &Server{options: o, before: before, began: began, service: service{Started: began}, reloads: make(chan chan error),
+		upgrades: make(chan upgradeRequest), upgraded: make(chan upgradeEnd, 1)}
 	defer s.close()
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	if err := s.start(cfg); err != nil {
+	err := s.start(cfg)
+	if err == nil {
+		err = s.succeed()
+	}
+	if err != nil {
+		before.failed(err)
 		return err
+	}
+	if s.admin != nil {
+		s.admin.start(s.log)
 	}
 	s.log.Info("serving", "config", o.ConfigFile, "loops", len(s.loops), "version", o.Version, "pid", os.Getpid())
 	s.serve(signals)
@@ -98,17 +129,35 @@ func (s *Server) serve(signals <-chan os.Signal) {
 		case sig := <-signals:
 			switch sig {
 			case syscall.SIGHUP:
+				if s.upgrading != nil {
+					s.upgrading.reload = true // afterwards, by whoever serves then
+					continue
+				}
 				_ = s.reload()
+			case syscall.SIGUSR2:
+				s.beginUpgrade("", nil)
 			case syscall.SIGUSR1:
 				if err := s.observer.ReopenAccessLog(); err != nil {
 					s.log.Error("cannot reopen the access log", "error", err)
 				}
 			default:
-				s.drain(signals)
+				s.before.stop()
+				s.drain(signals, s.stopUpgrade())
 				return
 			}
 		case done := <-s.reloads:
+			if s.upgrading != nil {
+				done <- errUpgrading
+				continue
+			}
 			done <- s.reload()
+		case r := <-s.upgrades:
+			s.beginUpgrade(r.binary, r.done)
+		case end := <-s.upgraded:
+			if s.endUpgrade(end) {
+				s.drain(signals, end.to)
+				return
+			}
 		}
 	}
 }
@@ -129,11 +178,22 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	if err := s.setAccessLog(cfg.AccessLog); err != nil {
 		return err
 	}
+	if s.before != nil {
+		if s.before.problem != nil {
+			s.log.Warn("state of the process before is incomplete", "error", s.before.problem)
+		}
+		s.restoreState(compiled, s.before.parts)
+		s.before.parts = nil
+	}
 	next, err := s.openListeners(compiled, true)
 	if err != nil {
 		return err
 	}
-	if err := s.setAdmin(cfg.Admin.Bind); err != nil {
+	if err := s.setAdmin(cfg.Admin.Bind, true); err != nil {
+		next.abandon()
+		return err
+	}
+	if err := next.listen(); err != nil {
 		next.abandon()
 		return err
 	}
@@ -216,6 +276,10 @@ func (s *Server) close() {
 		}
 	}
 	s.admin.close()
+	if s.before != nil {
+		s.before.taker.Close()
+		s.following.Wait()
+	}
 	if s.errorLog != nil {
 		_ = s.errorLog.Close()
 	}
@@ -257,7 +321,7 @@ func (s *Server) tryReload() error {
 	if err != nil {
 		return err
 	}
-	if err := s.setAdmin(cfg.Admin.Bind); err != nil {
+	if err := s.setAdmin(cfg.Admin.Bind, false); err != nil {
 		next.abandon()
 		return err
 	}
