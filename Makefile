@@ -5,6 +5,8 @@ GO          ?= go
 FUZZTIME    ?= 10s
 BENCHFLAGS  ?=
 UPGRADEFLAGS ?=
+DESTDIR     ?=
+PREFIX      ?= /usr/local
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 STATICCHECK := $(GO) tool staticcheck
@@ -13,7 +15,7 @@ ARCHTESTS   := ^Test(Imports|LoopSide|SizesAndNames|NoMutablePackageVariables|Ex
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check build fuzz bench bench-upgrade bench-deps test-deps fmt lint race allocs clean
+.PHONY: help run test check build install uninstall deb fuzz bench bench-upgrade bench-deps test-deps fmt lint race allocs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +33,16 @@ check: test-deps lint build race allocs ## exactly what CI runs: lint, build, al
 build: ## make bin/sluice, static and stamped with the version
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/sluice ./cmd/sluice
 
+install: ## install bin/sluice, units and a first configuration; DESTDIR= PREFIX=/usr/local
+	@test -x bin/sluice || $(MAKE) build
+	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" systemd/install bin/sluice
+
+uninstall: ## remove what install has installed, but not the configuration
+	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" systemd/install -remove
+
+deb: build ## make a Debian package of bin/sluice in bin
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null) systemd/deb/build bin/sluice "$(VERSION)" bin
+
 fuzz: ## run every fuzzer for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME)
 
@@ -44,7 +56,7 @@ bench-deps: ## install what the bench needs: nginx, haproxy, wrk, nghttp2-client
 	@.ci/install nginx haproxy wrk h2load:nghttp2-client
 
 test-deps: ## install what some tests need; without a package manager they are skipped
-	@.ci/install -optional redis-server nginx haproxy wrk
+	@.ci/install -optional redis-server nginx haproxy wrk curl openssl h2load:nghttp2-client systemd-analyze:systemd dpkg-deb:dpkg
 
 fmt: ## format the source
 	gofmt -w .

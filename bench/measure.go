@@ -56,9 +56,10 @@ type measurement struct {
 func (r *rig) measureAll(ctx context.Context) ([]measurement, error) {
 	var all []measurement
 	for _, s := range r.opts.scenarios {
-		m := measurement{scenario: s, peers: r.opts.peers, samples: make([][]sample, len(r.opts.peers))}
+		peers := s.against(r.opts.peers)
+		m := measurement{scenario: s, peers: peers, samples: make([][]sample, len(peers))}
 		for round := range r.opts.rounds {
-			for i, p := range r.opts.peers {
+			for i, p := range peers {
 				result := r.measure(ctx, s, p)
 				if ctx.Err() != nil {
 					return nil, fmt.Errorf("cannot finish: %w", context.Cause(ctx))
@@ -161,6 +162,7 @@ func (r *rig) site(s scenario, dir string) (site, error) {
 		RouteMap:     filepath.Join(dir, "routes.map"),
 		TLS:          s.wire.tls,
 		H2C:          s.wire.h2 && !s.wire.tls,
+		Limits:       s.limits,
 		Certificate:  r.identity.certificate,
 		Key:          r.identity.key,
 		Both:         r.identity.both,

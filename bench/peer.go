@@ -31,6 +31,7 @@ type peer struct {
 	files       []peerFile // the first one is the configuration
 	args        func(dir, configPath string) []string
 	logToStdout bool // the access log is whatever the process prints
+	plain       bool // without the limits of the scenario
 }
 
 // peerFile is a template under peers/ and the name its text gets in the working folder.
@@ -58,6 +59,7 @@ type site struct {
 	Certificate  string   // PEM file
 	Key          string   // PEM file
 	Both         string   // PEM file of certificate and key
+	Limits       bool     // three levels of limits, the innermost by a header
 }
 
 func (p peer) label() string { return p.name }
@@ -117,6 +119,7 @@ func findTools(peers []peer, scenarios []scenario) error {
 
 // writeConfig renders the peer's files into s.Dir and returns the path of its configuration.
 func (p peer) writeConfig(s site) (string, error) {
+	s.Limits = s.Limits && !p.plain
 	for _, file := range p.files {
 		if err := render(file.template, filepath.Join(s.Dir, file.name), s); err != nil {
 			return "", err

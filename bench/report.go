@@ -65,20 +65,33 @@ func (r report) markdown() string {
 func (r report) of(cpu bool) []measurement {
 	var chosen []measurement
 	for _, m := range r.results {
-		if (m.scenario.kind == cpuPerRequest) == cpu {
+		if (m.scenario.kind == cpuPerRequest) == cpu && len(m.peers) > 0 {
 			chosen = append(chosen, m)
 		}
 	}
 	return chosen
 }
 
+// writeCPU writes the scenarios that compare with the peers, and apart from them those that compare the subject with itself.
 func (r report) writeCPU(b *strings.Builder) {
-	results := r.of(true)
+	var outside, inside []measurement
+	for _, m := range r.of(true) {
+		if m.scenario.limits {
+			inside = append(inside, m)
+		} else {
+			outside = append(outside, m)
+		}
+	}
+	writeCPUTable(b, "", outside)
+	writeCPUTable(b, ", with limits and without", inside)
+}
+
+func writeCPUTable(b *strings.Builder, what string, results []measurement) {
 	if len(results) == 0 {
 		return
 	}
 	peers := results[0].peers
-	b.WriteString("### CPU time per request (µs): median, minimum in brackets\n\n")
+	fmt.Fprintf(b, "### CPU time per request%s (µs): median, minimum in brackets\n\n", what)
 	header := []string{"scenario"}
 	for _, p := range peers {
 		header = append(header, p.name)

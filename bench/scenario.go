@@ -50,6 +50,7 @@ type scenario struct {
 	script      string // an embedded file for wrk -s
 	routes      int    // 0: one route for everything
 	accessLog   bool
+	limits      bool // three levels of limits, keyed by a header: Sluice with them against itself without
 	// target is the bound of Sluice's figure: relative to the better of the peers for CPU, and for memory where againstPeers
 	// is set, else in KiB; 0 is none.
 	target       float64
@@ -63,6 +64,22 @@ type reply struct {
 }
 
 func (s scenario) label() string { return s.name }
+
+// against gives the peers of the scenario: those that were chosen, unless it compares the subject with itself.
+func (s scenario) against(chosen []peer) []peer {
+	if !s.limits {
+		return chosen
+	}
+	var pair []peer
+	for _, p := range chosen {
+		if p.name == subject {
+			without := p
+			without.name, without.plain = p.name+"-plain", true
+			pair = append(pair, p, without)
+		}
+	}
+	return pair
+}
 
 // relative tells whether the target compares with the peers.
 func (s scenario) relative() bool { return s.kind == cpuPerRequest || s.againstPeers }
@@ -88,6 +105,7 @@ func allScenarios() []scenario {
 		}),
 		with("routes-10k", 0, func(s *scenario) { s.routes, s.path = routeCount, routePrefix(routeCount/2)+"/item" }),
 		with("log-h1-64", 0.95, func(s *scenario) { s.accessLog = true }),
+		with("limits-h1-64", 1.05, func(s *scenario) { s.limits, s.script = true, "tenants.lua" }),
 		with("idle", 0.5, func(s *scenario) { s.kind, s.connections = memoryPerIdle, idleConnections }),
 		with("active", 10, func(s *scenario) {
 			s.kind, s.connections, s.path, s.bodyReader = memoryPerInProgress, activeConnections, pathHold, true

@@ -51,13 +51,16 @@ func (r *rig) startUpstreams(ctx context.Context) error {
 			return fmt.Errorf("cannot write body: %w", err)
 		}
 	}
-	script, err := peerFiles.ReadFile("peers/post.lua")
-	if err != nil {
-		return fmt.Errorf("cannot read wrk's script: %w", err)
+	for _, name := range []string{"post.lua", "tenants.lua"} {
+		script, err := peerFiles.ReadFile("peers/" + name)
+		if err != nil {
+			return fmt.Errorf("cannot read wrk's script: %w", err)
+		}
+		if err := os.WriteFile(filepath.Join(r.dir, name), script, 0o644); err != nil {
+			return fmt.Errorf("cannot write wrk's script: %w", err)
+		}
 	}
-	if err := os.WriteFile(filepath.Join(r.dir, "post.lua"), script, 0o644); err != nil {
-		return fmt.Errorf("cannot write wrk's script: %w", err)
-	}
+	var err error
 	if r.upstreams.fixed, err = freeAddress(); err != nil {
 		return err
 	}

@@ -34,11 +34,13 @@
 // answers in the action's place. One that may block runs in Loop.Await, on a goroutine of its own.
 //
 // Answer. The route's Action leaves an answer in Exchange.Response: route.Respond and route.Redirect make it here,
-// upstream.Proxy asks an endpoint. Proxy.Answer chooses the upstream by weight, sets the deadline, tells the upstream who
-// the client is (forward), and watches the client's connection, so that every wait ends when the client leaves. Then
-// share.try makes attempts: connect takes an idle connection of this loop, the one used last, or dials one, or waits in the
-// queue while all that may be open are in use; to an endpoint that speaks HTTP/2 it takes a place in a connection that is shared
-// (Mux). The transport's Do, http1.Client.Do or http2.ClientStream.Do, sends the request and waits for the head of the response. What there is of the body leaves with the head, the rest in a task of its own, so that an early answer is
+// upstream.Proxy asks an endpoint. Proxy.Answer chooses the upstream by weight, sets the deadline, finds the affinity key, tells the
+// upstream who the client is (forward), and watches the client's connection, so that every wait ends when the client leaves. Then
+// share.try makes attempts: find asks this loop's Picker for an endpoint, whose Load counts the attempt until its answer has ended;
+// connect takes an idle connection of this loop, the one used last, or dials one, or waits in the queue while all that may be open
+// are in use; to an endpoint that speaks HTTP/2 it takes a place in a connection that is shared (Mux). The transport's Do,
+// http1.Client.Do or http2.ClientStream.Do, sends the request and waits for the head of the response. What there is of the body
+// leaves with the head, the rest in a task of its own, so that an early answer is
 // heard. An attempt that failed is repeated only as its Error allows: on another endpoint if nothing was sent, on a fresh
 // connection if a kept one broke before a byte came and the request is idempotent and at hand.
 //
@@ -65,8 +67,9 @@
 // # Change
 //
 // core/config reads the file into plain data or tells every problem in it; core/compile makes a Snapshot of that, while the
-// old one serves; Gateway.Switch puts it in force by one atomic pointer. Upstreams, their connections and all counters
-// live in a registry beside the snapshots, under their names.
+// old one serves; Gateway.Switch puts it in force by one atomic pointer. Upstreams, their connections, the buckets of limits and
+// all counters live in a registry beside the snapshots, under their names. What endpoints are to get, an lb.Set, is compiled beside
+// the loops whenever weights, flags or addresses change, or slow start has its next step; each loop then gets a Picker over it.
 //
 // Another binary takes over by an upgrade. core/server asks it for its version and its check of the configuration, and starts it;
 // core/server/handover brings it every listening socket under its name (server.socketName) and the parts of the state in
@@ -75,4 +78,10 @@
 // kernel's queues to the successor (Port.HandOver), idle connections learn from their next answer that it was the last, HTTP/2 from
 // GOAWAY, and tunnels live until the drain ends. Its last counters follow when it goes. Until the successor is ready, whatever
 // happens to it, the process before has changed nothing.
+//
+// Where systemd has started the gateway, it is told of all this: Server.tend says when every listener accepts, and that the
+// gateway lives as long as selfCheck finds so. Listening sockets that it passes or has stored are used in the place of new ones
+// (Server.assignPassed, listen.Adopt), so that a restart or crash makes clients wait instead of being refused. In an upgrade those
+// of the process before come first (Server.openBind); it tells systemd of its successor as its last word (Server.resign), and only
+// then the successor speaks.
 package core

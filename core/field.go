@@ -44,6 +44,7 @@ const (
 	FieldUserAgent
 	FieldVary
 	FieldVia
+	FieldXConsumerName
 	FieldXForwardedFor
 	FieldXForwardedHost
 	FieldXForwardedProto
@@ -86,6 +87,7 @@ var fieldNames = [fieldCount]string{
 	FieldUserAgent:          "User-Agent",
 	FieldVary:               "Vary",
 	FieldVia:                "Via",
+	FieldXConsumerName:      "X-Consumer-Name",
 	FieldXForwardedFor:      "X-Forwarded-For",
 	FieldXForwardedHost:     "X-Forwarded-Host",
 	FieldXForwardedProto:    "X-Forwarded-Proto",

@@ -68,8 +68,14 @@ const (
 )
 
 // grpcStatus is what a failure with an HTTP status means to a gRPC client (gRPC, "HTTP to gRPC Status Code Mapping"). What a client
-// could not tell there from others is told apart here: a body or head that is too large, and a deadline of its own.
+// could not tell there from others is told apart here: a body or head that is too large, a deadline of its own, and 429. That
+// mapping, and Envoy unless rate_limited_as_resource_exhausted is set, make UNAVAILABLE of 429; but this is what clients repeat
+// at once, on every channel, and a limit would make more requests of those that it refuses. RESOURCE_EXHAUSTED is what gRPC
+// itself says of a quota that is used up.
 func (x *Exchange) grpcStatus(err *Error) int {
+	if err.Side == SideUpstream && x.Deadline != 0 && x.Worker.Loop.Clock() >= x.Deadline {
+		return grpcDeadlineExceeded // whoever noticed first: the upstream was told of it, too
+	}
 	switch err.Status {
 	case 400:
 		return grpcInternal
@@ -79,14 +85,9 @@ func (x *Exchange) grpcStatus(err *Error) int {
 		return grpcPermissionDenied
 	case 404, 405:
 		return grpcUnimplemented
-	case 413, 431:
+	case 413, 429, 431:
 		return grpcResourceExhausted
-	case 408, 504:
-		if x.Deadline != 0 && x.Worker.Loop.Now() >= x.Deadline {
-			return grpcDeadlineExceeded
-		}
-		return grpcUnavailable
-	case 429, 502, 503:
+	case 408, 502, 503, 504:
 		return grpcUnavailable
 	case 500:
 		return grpcInternal

@@ -38,6 +38,9 @@ func (h *Header) Keep(head []byte) {
 	h.head = h.own
 }
 
+// Own makes h independent of the buffer that its head stands in, by a copy.
+func (h *Header) Own() { h.Keep(h.head) }
+
 // Receive adds the next field of a parsed head. Adopt must follow before any value is read.
 func (h *Header) Receive(f Field) { h.fields = append(h.fields, f) }
 

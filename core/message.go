@@ -53,6 +53,7 @@ type Message struct {
 	HostSpan   Span   // value of Host, which agrees with Authority
 	Path       []byte // normalised: what is matched is what is forwarded
 	Query      []byte // without the "?"; nil when the target has none, empty after a bare "?"
+	Private    bool   // a credential stands in the query as it was received: it is not logged
 
 	// Of a response.
 	Status int
@@ -122,6 +123,13 @@ type Body interface {
 	Ready() bool
 	// Release gives back the memory of the last piece, which its taker has done with. Without it the next Next does.
 	Release()
+}
+
+// Finisher is a Body that can tell that only its end is left, before it is drawn. A protocol that lets a sender send no bytes for now
+// may let it send that.
+type Finisher interface {
+	// Finished says that Next gives an empty last piece at once; false: that is not known.
+	Finished() bool
 }
 
 // Piece is a run of body bytes inside a larger buffer. Who got the piece may write over Buf[:Start] and Buf[End:],

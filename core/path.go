@@ -136,7 +136,7 @@ func (x *Exchange) identify() {
 			return
 		}
 	}
-	x.RequestID = x.Worker.newID(&x.idText)
+	x.RequestID = x.Worker.NewID(&x.idText)
 }
 
 // isID says whether a peer's request id is fit to be kept: short, and of characters that mean nothing in any log.

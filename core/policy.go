@@ -44,21 +44,29 @@ const MaxChain = 24
 
 // progress is how far an exchange has come in its chain, and what the policies keep on the way.
 type progress struct {
-	reached int // steps that were reached
-	step    int // that runs now
-	keeps   int // of kept, that may hold something
-	kept    [MaxChain]any
+	reached int   // steps that were reached
+	step    int   // that runs now
+	keeps   int   // of kept, that may hold something
+	kept    []any // by step; made when it is first wanted, and then the exchange's
 }
 
 // Keep holds v for the policy of a route that runs now, until the exchange is over.
 func (x *Exchange) Keep(v any) {
 	p := &x.progress
+	if p.kept == nil {
+		p.kept = make([]any, MaxChain)
+	}
 	p.kept[p.step] = v
 	p.keeps = max(p.keeps, p.step+1)
 }
 
 // Kept is what the policy that runs now has kept of this exchange; nil: nothing.
-func (x *Exchange) Kept() any { return x.progress.kept[x.progress.step] }
+func (x *Exchange) Kept() any {
+	if p := &x.progress; p.step < p.keeps {
+		return p.kept[p.step]
+	}
+	return nil
+}
 
 func (p *progress) reset() {
 	clear(p.kept[:p.keeps])

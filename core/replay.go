@@ -5,52 +5,89 @@ import "io"
 // maxReplayKept bounds the memory that an idle exchange keeps for bodies.
 const maxReplayKept = 16 << 10
 
-// replayBody is a request body that is kept in memory, for an attempt that may have to be repeated.
+// replayBody is a request body of which the start is kept in memory, for an attempt that may have to be repeated: then it gives
+// that start once more, and goes on with what the client sends.
 type replayBody struct {
 	x     *Exchange
-	data  []byte
-	whole bool
-	buf   []byte // borrowed while the body is sent again
+	data  []byte // all that was taken of the body
+	kept  bool   // something was taken, and all of it stands in data
+	lost  bool   // it became too long
+	whole bool   // nothing follows
+	rest  Body   // what the client still sends
+	given bool   // data was, in this attempt
+	buf   []byte // borrowed while data is sent again
 }
 
-// KeepForReplay keeps a request's body if p is the whole of it and no longer than x.ReplayLimit.
+// KeepForReplay keeps a piece of the request's body as long as all of it is no longer than x.ReplayLimit. It is called for every
+// piece that an attempt takes, or for none.
 func (x *Exchange) KeepForReplay(p Piece) {
-	if p.Last && p.End-p.Start <= x.ReplayLimit && x.Request.Trailer == nil {
-		x.replay.data = append(x.replay.data[:0], p.Bytes()...)
-		x.replay.whole = true
+	if x.Request.Body != Body(&x.replay) { // which keeps by itself
+		x.replay.keep(x, p)
 	}
 }
 
-// Replay makes the request ready to be sent once more; false when its body is gone.
-func (x *Exchange) Replay() bool {
-	b := &x.replay
-	b.release(x)
-	if x.Request.Body == nil {
-		return true
+func (b *replayBody) keep(x *Exchange, p Piece) {
+	if b.lost {
+		return
 	}
-	if !b.whole {
+	if n := int64(len(b.data) + p.End - p.Start); max(n, x.Request.ContentLength) > int64(x.ReplayLimit) {
+		b.lost = true
+		return
+	}
+	b.data = append(b.data, p.Bytes()...)
+	b.kept, b.whole = true, p.Last
+}
+
+// Replay makes the request ready to be sent once more; false when some of its body is gone.
+func (x *Exchange) Replay() bool {
+	b, m := &x.replay, &x.Request
+	b.release(x)
+	switch {
+	case m.Body == nil:
+		return true
+	case b.lost:
+		return false
+	case !b.kept:
 		return x.Sent.RequestBody == 0 // nothing was taken of it yet
 	}
-	b.x = x
-	x.Request.Body = b
+	if m.Body != Body(b) {
+		b.x, b.rest = x, m.Body
+		m.Body = b
+	}
+	b.given = false
 	return true
 }
 
-// Ready is true: the body stands in memory.
-func (b *replayBody) Ready() bool { return true }
+// Ready says whether a piece is at hand.
+func (b *replayBody) Ready() bool { return !b.given || !b.whole && b.rest.Ready() }
 
-// Next gives the whole body.
+// Next gives what was kept, and then the rest.
 func (b *replayBody) Next() (Piece, error) {
-	if b.buf != nil {
+	b.release(b.x)
+	switch {
+	case !b.given:
+		b.given = true
+		b.buf = b.x.Worker.Loop.Borrow()
+		n := copy(b.buf[headRoom:len(b.buf)-PieceTail], b.data)
+		return Piece{Buf: b.buf, Start: headRoom, End: headRoom + n, Last: b.whole}, nil
+	case b.whole:
 		return Piece{}, io.EOF
 	}
-	b.buf = b.x.Worker.Loop.Borrow()
-	n := copy(b.buf[headRoom:len(b.buf)-PieceTail], b.data)
-	return Piece{Buf: b.buf, Start: headRoom, End: headRoom + n, Last: true}, nil
+	p, err := b.rest.Next()
+	if err == nil {
+		b.keep(b.x, p)
+	}
+	return p, err
 }
 
-// Release gives the buffer back.
-func (b *replayBody) Release() { b.release(b.x) }
+// Release gives the last piece's memory back.
+func (b *replayBody) Release() {
+	if b.buf != nil {
+		b.release(b.x)
+	} else if !b.whole {
+		b.rest.Release()
+	}
+}
 
 func (b *replayBody) release(x *Exchange) {
 	if b.buf != nil {
@@ -63,8 +100,9 @@ func (b *replayBody) reset() {
 	if b.buf != nil {
 		b.release(b.x)
 	}
-	if b.whole = false; cap(b.data) > maxReplayKept {
-		b.data = nil
+	data := b.data[:0]
+	if cap(data) > maxReplayKept {
+		data = nil
 	}
-	b.x = nil
+	*b = replayBody{data: data}
 }

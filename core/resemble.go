@@ -5,7 +5,7 @@ import "math/bits"
 // asserted are the fields that upstreams trust because the gateway writes them, or acts on them.
 const asserted FieldSet = 1<<FieldAuthorization | 1<<FieldConnection | 1<<FieldForwarded |
 	1<<FieldKeepAlive | 1<<FieldProxyAuthorization | 1<<FieldProxyConnection | 1<<FieldUpgrade |
-	1<<FieldVia | 1<<FieldXForwardedFor | 1<<FieldXForwardedHost | 1<<FieldXForwardedProto |
+	1<<FieldVia | 1<<FieldXConsumerName | 1<<FieldXForwardedFor | 1<<FieldXForwardedHost | 1<<FieldXForwardedProto |
 	1<<FieldXRealIP | 1<<FieldXRequestID
 
 // Resemblance says what a field's name could be taken for.

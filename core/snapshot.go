@@ -50,7 +50,16 @@ type Listener struct {
 	MergeSlashes bool
 	Before       Chain // runs before routing
 	Forward      Forward
+	HTTP2        HTTP2
 	Names        Names // of its TLS as it is now; nil: not encrypted, or passed through
+}
+
+// HTTP2 is how the clients of a listener use their HTTP/2 connections. Of a connection that is open only the times of KeepAlive
+// follow a change of the configuration.
+type HTTP2 struct {
+	Streams                     int           // open at once on one connection; 0: 128
+	KeepAlive, KeepAliveTimeout time.Duration // silence with streams open before the client is asked whether it is there, and the time to say so; 0: it is not
+	MaxAge, MaxAgeGrace         time.Duration // of a connection, and then of the streams that are open; 0: no limit
 }
 
 // Forward is what the upstream is told of the client.

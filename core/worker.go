@@ -20,7 +20,8 @@ type Worker struct {
 	date     [29]byte // the Date of dateAt
 	dateAt   int64
 	draining bool
-	patient  bool // while draining
+	patient  bool   // while draining
+	memory   []byte // of the last key's value
 }
 
 // maxFree bounds the exchanges that a worker keeps for later.
@@ -98,8 +99,8 @@ func (w *Worker) Date() []byte {
 	return w.date[:]
 }
 
-// newID fills dst with 128 random bits in hexadecimal.
-func (w *Worker) newID(dst *[32]byte) []byte {
+// NewID fills dst with 128 random bits in hexadecimal, which nobody can foresee, and gives it as a slice.
+func (w *Worker) NewID(dst *[32]byte) []byte {
 	var b [16]byte
 	_, _ = w.ids.Read(b[:]) // never fails
 	hex.Encode(dst[:], b[:])

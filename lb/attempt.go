@@ -23,8 +23,8 @@ func (a *Attempt) Tried(e *Endpoint) {
 // Count is the number of endpoints noted.
 func (a *Attempt) Count() int { return a.count }
 
-// has goes by the load where there is one: the same address may meanwhile be another Endpoint.
-func (a *Attempt) has(e *Endpoint) bool {
+// Has says whether e was tried. It goes by the load where there is one: the same address may meanwhile be another Endpoint.
+func (a *Attempt) Has(e *Endpoint) bool {
 	for _, t := range a.tried {
 		if t == e || t != nil && t.Load != nil && t.Load == e.Load {
 			return true

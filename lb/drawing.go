@@ -49,7 +49,7 @@ const maxDraws = 8
 func (d *drawing) untried(a *Attempt) int {
 	entries := d.set.entries
 	for range maxDraws {
-		if i := d.one(); !a.has(entries[i].endpoint) {
+		if i := d.one(); !a.Has(entries[i].endpoint) {
 			return i
 		}
 	}
@@ -87,7 +87,7 @@ func foremost(entries []entry, a *Attempt, key uint64, b *bound) int {
 	best, highest := -1, uint64(0)
 	for i := range entries {
 		e := &entries[i]
-		if h := mix(key ^ e.hash); (best < 0 || h > highest) && !a.has(e.endpoint) && (b == nil || b.admits(e)) {
+		if h := mix(key ^ e.hash); (best < 0 || h > highest) && !a.Has(e.endpoint) && (b == nil || b.admits(e)) {
 			best, highest = i, h
 		}
 	}

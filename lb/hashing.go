@@ -25,7 +25,7 @@ func (h *hashing) Pick(a *Attempt) *Endpoint {
 	}
 	for range maxSteps {
 		e := &entries[slots[at]]
-		if (a.count == 0 || !a.has(e.endpoint)) && h.bound.admits(e) {
+		if (a.count == 0 || !a.Has(e.endpoint)) && h.bound.admits(e) {
 			return e.endpoint
 		}
 		if at++; at == len(slots) {

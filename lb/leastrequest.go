@@ -87,7 +87,7 @@ func (l *leastRequest) scan(a *Attempt) int {
 	best, least, drawn := -1, 0.0, 0.0
 	for i := range entries {
 		e := &entries[i]
-		if a.count > 0 && a.has(e.endpoint) {
+		if a.count > 0 && a.Has(e.endpoint) {
 			continue
 		}
 		busy := float64(e.load.inFlight.Load()) / e.weight

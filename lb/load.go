@@ -48,17 +48,30 @@ func (l *Load) Begin() { l.inFlight.Add(1) }
 // End counts the end of a request. latency is what the endpoint took, in nanoseconds, up to the head of its answer or its
 // failure; now is on the clock of Attempt.Now. With failed the endpoint is to blame that there is no good answer.
 func (l *Load) End(now, latency int64, failed bool) {
-	if l.inFlight.Add(-1) < 0 {
-		panic("BUG: lb: a request ended that had not begun")
-	}
-	decay := l.decay.Load()
-	if decay == 0 {
-		return
-	}
+	latency = max(latency, 0)
 	if failed { // else who refuses at once would look like the fastest
 		latency = max(latency, l.penalty.Load())
 	}
-	l.latency.observe(now, latency, decay)
+	l.end(now, latency)
+}
+
+// end counts the end of a request, with a latency to learn from or with -1.
+func (l *Load) end(now, latency int64) {
+	if l.inFlight.Add(-1) < 0 {
+		panic("BUG: lb: a request ended that had not begun")
+	}
+	if decay := l.decay.Load(); decay != 0 && latency >= 0 {
+		l.latency.observe(now, latency, decay)
+	}
+}
+
+// Leave counts the end of a request whose client did not wait for the answer, after so many nanoseconds. That says of the
+// latency only that it would have been longer.
+func (l *Load) Leave(now, waited int64) {
+	if decay := l.decay.Load(); decay == 0 || time.Duration(waited) <= l.Latency(now) {
+		waited = -1
+	}
+	l.end(now, waited)
 }
 
 // InFlight is the number of requests that have begun and not ended.
@@ -101,6 +114,9 @@ func (l *Load) SetWeight(w int) {
 	}
 	l.weight.Store(int32(w))
 }
+
+// Weight is the one set at run time; -1: the configured one is in force.
+func (l *Load) Weight() int { return int(l.weight.Load()) }
 
 // configure keeps or drops the latency, as the algorithm needs it. Without it End costs less.
 func (l *Load) configure(s *Spec) {

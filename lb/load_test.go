@@ -166,3 +166,28 @@ func TestWeightAtRunTime(t *testing.T) {
 	f(1000, 1000.0/1001)
 	f(-1, 0.5)
 }
+
+// Who did not wait for the answer says only that it would have taken longer.
+func TestLeave(t *testing.T) {
+	l := watched()
+	f := func(now, waited int64, want float64) {
+		t.Helper()
+		l.Begin()
+		l.Leave(now*second, waited*second)
+		if got := l.Latency(now * second).Seconds(); math.Abs(got-want) > 0.01*want {
+			t.Errorf("at %ds after %ds: got %vs, want %vs", now, waited, got, want)
+		}
+		if l.InFlight() != 0 {
+			t.Errorf("%d in flight", l.InFlight())
+		}
+	}
+	f(100, 2, 2)
+	f(105, 1, 2*math.Exp(-0.5)) // it would have taken that, for all we know
+	f(105, 3, 3)
+	plain := NewLoad(0)
+	plain.Begin()
+	plain.Leave(second, second)
+	if plain.InFlight() != 0 || plain.Latency(second) != 0 {
+		t.Error("a latency is kept in vain, or the request")
+	}
+}

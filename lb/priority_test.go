@@ -101,3 +101,27 @@ func TestPanicRespectsOperators(t *testing.T) {
 		}
 	}
 }
+
+// What a picker may give is told: those that have a share, then the reserve, nearest first.
+func TestUsable(t *testing.T) {
+	now := int64(0)
+	var all []*Endpoint
+	for i, priority := range []int{2, 1, 0, 0, 0, 0} {
+		all = append(all, &Endpoint{Address: string(rune('a' + i)), Weight: 1, Priority: priority, Load: NewLoad(now)})
+	}
+	all[3].Load.Raise(Draining)
+	all[4].Load.SetWeight(0)
+	all[5].Load.Raise(Ejected)
+	if all[4].Load.Weight() != 0 || all[3].Load.Weight() != -1 {
+		t.Error("the weight of run time is not told")
+	}
+	spec := Defaults(RoundRobin)
+	spec.Overprovide = 10
+	got := ""
+	for _, e := range NewSet(&spec, all, now).Usable() {
+		got += e.Address
+	}
+	if got != "cba" {
+		t.Errorf("got %q", got)
+	}
+}

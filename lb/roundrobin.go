@@ -73,7 +73,7 @@ func (r *rotation) Pick(a *Attempt) *Endpoint {
 		if r.next++; r.next == len(entries) {
 			r.next = 0
 		}
-		if a.count == 0 || !a.has(e) {
+		if a.count == 0 || !a.Has(e) {
 			return e
 		}
 	}

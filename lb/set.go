@@ -183,6 +183,18 @@ func (s *Set) Share(i int) (*Endpoint, float64) {
 	return s.entries[i].endpoint, s.entries[i].weight / s.total
 }
 
+// Usable are the endpoints that a picker may give: those that have a share, then the reserve, the nearest first.
+func (s *Set) Usable() []*Endpoint {
+	list := make([]*Endpoint, 0, len(s.entries)+len(s.reserve))
+	for i := range s.entries {
+		list = append(list, s.entries[i].endpoint)
+	}
+	for i := range s.reserve {
+		list = append(list, s.reserve[i].endpoint)
+	}
+	return list
+}
+
 // Panic says that a priority that has traffic disregards health.
 func (s *Set) Panic() bool { return s.panic }
 

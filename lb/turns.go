@@ -48,7 +48,7 @@ func (t *turns) next(a *Attempt, entries []entry) int {
 	}
 	best := -1
 	for i := range t.heap {
-		if (best < 0 || t.heap[i].before(&t.heap[best])) && !a.has(entries[t.heap[i].entry].endpoint) {
+		if (best < 0 || t.heap[i].before(&t.heap[best])) && !a.Has(entries[t.heap[i].entry].endpoint) {
 			best = i
 		}
 	}

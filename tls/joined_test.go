@@ -134,6 +134,49 @@ func TestJoinChallenge(t *testing.T) {
 	}
 }
 
+// Of one listener the challenge is looked for first, then the policy of the name, then comes what holds for all others: an authority
+// proves a name whose policy would have refused it.
+func TestChallengeThenPolicy(t *testing.T) {
+	ca := newAuthority(t, "ca")
+	file, challenge := ca.issue(t, ring().p256, nil, "file.test", "strict.test"), ca.issue(t, ring().p256, nil, "strict.test")
+	store := newStore(t, Options{Pairs: []Pair{file.inline()}})
+	issuer := &shelf{away: map[string]*cryptotls.Certificate{"strict.test": &challenge.pair}}
+	trust, _, err := NewClientTrust(ClientTrustOptions{CAFile: write(t, t.TempDir()+"/ca.pem", ca.text)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := Join(store, issuer, "", 0)
+	var policies NameTable[*cryptotls.Config]
+	policy := ServerOptions{Store: store, Joined: joined, MinVersion: "1.3", ALPN: []string{"http/1.1"}, ClientAuth: "require", Clients: trust}
+	if err := policies.Add("strict.test", serverConfig(t, policy)); err != nil {
+		t.Fatal(err)
+	}
+	server := serverConfig(t, ServerOptions{Store: store, Joined: joined, Challenges: true, Policies: &policies, ALPN: []string{"h2"}})
+	client := func(name string, most uint16, protocols ...string) *cryptotls.Config {
+		return &cryptotls.Config{ServerName: name, MaxVersion: most, NextProtos: protocols, InsecureSkipVerify: true}
+	}
+	const old, latest = cryptotls.VersionTLS12, cryptotls.VersionTLS13
+
+	got := good(t, server, client("strict.test", old, ChallengeProtocol))
+	if got.client.NegotiatedProtocol != ChallengeProtocol || !got.client.PeerCertificates[0].Equal(challenge.cert) {
+		t.Errorf("the challenge: agreed on %q", got.client.NegotiatedProtocol)
+	}
+	wantsAlert(t, handshake(t, server, client("strict.test", old, "http/1.1")).clientErr, 70)                        // its version is too old
+	wantsAlert(t, handshake(t, server, client("strict.test", latest, "h2")).clientErr, 120)                          // the policy's protocols
+	wantsAlert(t, handshake(t, server, client("strict.test", latest, "http/1.1")).clientErr, 116)                    // a certificate is required
+	wantsAlert(t, handshake(t, server, client("strict.test", latest, "http/1.1", ChallengeProtocol)).clientErr, 116) // no challenge: that comes alone
+	known := client("strict.test", latest, "http/1.1")
+	known.Certificates = []cryptotls.Certificate{ca.issue(t, ring().p256, nil, "client").pair}
+	if got = good(t, server, known); !got.client.PeerCertificates[0].Equal(file.cert) || len(got.server.PeerCertificates) == 0 {
+		t.Errorf("the policy: showed the certificate for %v", got.client.PeerCertificates[0].DNSNames)
+	}
+
+	if got = good(t, server, client("file.test", old, "h2")); got.client.NegotiatedProtocol != "h2" {
+		t.Errorf("the listener's own: agreed on %q", got.client.NegotiatedProtocol)
+	}
+	wantsAlert(t, handshake(t, server, client("file.test", latest, ChallengeProtocol)).clientErr, 112) // nothing is under way for it
+}
+
 func TestJoinServesName(t *testing.T) {
 	ca, k := newAuthority(t, "ca"), ring()
 	file := ca.issue(t, k.p256, nil, "a.test", "b.test", "*.wild.test")

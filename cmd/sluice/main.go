@@ -31,9 +31,10 @@ const usage = `usage: sluice COMMAND [flags]
   check -c FILE           say what is wrong with a configuration; exit 1 if it is refused
   explain -c FILE [METHOD] URL [-H 'name: value']... [--client IP] [--listener NAME]
                           say which route a request takes, and why no more specific one does; exit 1 if none does
-  ctl [--admin ADDR] ...  ask a running gateway: status, routes, upstreams, metrics, config, log-level, reload
+  ctl [--admin ADDR] ...  ask a running gateway: status, routes, upstreams, limits, metrics, config, log-level, reload
   upgrade [--wait] [-c FILE | --admin ADDR] [--binary PATH]
                           have another binary take over from a running gateway without a lost connection
+  hash key|password       hash a credential of a consumer, read from the standard input
   version                 print the version
 
 Signals to run: HUP reloads, USR1 reopens the access log, USR2 upgrades, TERM drains and exits, QUIT dumps and exits.
@@ -60,6 +61,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return admin.Ctl(args, stdout, stderr)
 	case "upgrade":
 		return runUpgrade(args, stdout, stderr)
+	case "hash":
+		return runHash(args, os.Stdin, stdout, stderr)
 	case "version":
 		fmt.Fprintf(stdout, "sluice %s %s %s\n", version, commit(), runtime.Version())
 		return exitOK
@@ -118,9 +121,13 @@ func runCheck(args []string, stdout, stderr io.Writer) int {
 	if problems.Refused() {
 		return exitRefused
 	}
-	if err := server.Check(file); err != nil {
+	memory, err := server.Check(file)
+	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitRefused
+	}
+	for _, line := range memory {
+		fmt.Fprintln(stdout, line)
 	}
 	fmt.Fprintf(stdout, "%s is valid\n", file)
 	return exitOK

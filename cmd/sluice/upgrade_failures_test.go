@@ -251,7 +251,7 @@ func testUpgradeHangs(t *testing.T, binaries [2]string) {
 // testUpgradeEnvironment finds in the new process what is of the service, and not what systemd gave to one process only; and
 // that an address, with its unix socket, that the new configuration does not have is closed.
 func testUpgradeEnvironment(t *testing.T, binaries [2]string) {
-	s := newSite(t, binaries, "5s", "LISTEN_PID=1", "LISTEN_FDS=3", "LISTEN_FDNAMES=a:b:c", "WATCHDOG_PID=1", "WATCHDOG_USEC=1000", "NOTIFY_SOCKET=@x")
+	s := newSite(t, binaries, "5s", "LISTEN_PID=1", "LISTEN_FDS=3", "LISTEN_FDNAMES=a:b:c", "WATCHDOG_USEC=60000000", "NOTIFY_SOCKET=@x")
 	path := filepath.Join(s.folder, "http.sock")
 	addr := s.addr("http")
 	config, err := os.ReadFile(s.config)

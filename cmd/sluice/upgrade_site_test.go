@@ -74,6 +74,14 @@ func buildVersions(t *testing.T) (binaries [2]string) {
 // newSite starts the first of the binaries.
 func newSite(t *testing.T, binaries [2]string, drain string, environment ...string) *site {
 	t.Helper()
+	s := layOut(t, binaries, drain)
+	s.start(exec.Command(s.link, "run", "-c", s.config), environment...)
+	return s
+}
+
+// layOut makes everything that a gateway needs.
+func layOut(t *testing.T, binaries [2]string, drain string) *site {
+	t.Helper()
 	folder, err := os.MkdirTemp("", "upg") // t.TempDir's names are too long for a unix socket
 	if err != nil {
 		t.Fatal(err)
@@ -100,9 +108,16 @@ func newSite(t *testing.T, binaries [2]string, drain string, environment ...stri
 	s.certificate()
 	s.write(drain, 2)
 	s.admin.Address = "unix:" + filepath.Join(folder, "admin.sock")
-	s.first = exec.Command(s.link, "run", "-c", s.config)
-	s.first.Env = append(os.Environ(), environment...)
 	s.logFile = filepath.Join(folder, "log")
+	return s
+}
+
+// start runs the first process, and waits until it is ready.
+func (s *site) start(c *exec.Cmd, environment ...string) {
+	t := s.t
+	t.Helper()
+	s.first = c
+	s.first.Env = append(os.Environ(), environment...)
 	log, err := os.OpenFile(s.logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +132,6 @@ func newSite(t *testing.T, binaries [2]string, drain string, environment ...stri
 	go func() { s.over <- s.first.Wait() }()
 	t.Cleanup(s.end)
 	s.eventually("the gateway is ready", func() bool { return s.admin.Ready() == nil })
-	return s
 }
 
 func (s *site) eventually(what string, done func() bool) {

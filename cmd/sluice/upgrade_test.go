@@ -49,6 +49,7 @@ func TestUpgrade(t *testing.T) {
 		{"drain", testUpgradeDuringDrain},
 		{"hangs", testUpgradeHangs},
 		{"environment", testUpgradeEnvironment},
+		{"systemd", testUpgradeUnderSystemd},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, binaries) })
 	}

@@ -9,7 +9,12 @@
 //	GET  /config     the configuration in force as YAML, secrets hidden
 //	GET  /routes     []RouteStatus
 //	GET  /upstreams  []UpstreamStatus
+//	PUT  /upstreams  SetEndpoints; 200 with the UpstreamStatus that results
 //	GET  /certs      []CertificateStatus
+//	GET  /limits     []LimitStatus
+//	GET  /limit      []KeyStatus of ?policy=NAME&key=VALUE..., one value for each part of the key
+//	DELETE /limit    makes that key one of which nothing is taken; 200
+//	GET  /jwks       []KeysStatus
 //	GET  /log-level  LogLevel
 //	PUT  /log-level  SetLogLevel; 200 with the LogLevel that results
 //	POST /reload     202 when begun; with ?wait=true 200 when applied, 422 with the reason when refused
@@ -31,12 +36,18 @@ type Source struct {
 	Routes      func() []RouteStatus
 	Upstreams   func() []UpstreamStatus
 	Certs       func() []CertificateStatus
+	Limits      func() []LimitStatus
+	Limit       func(policy string, key []string) ([]KeyStatus, error)
+	ResetLimit  func(policy string, key []string) error
+	Keys        func() []KeysStatus
 	Metrics     func(w io.Writer) error
 	Ready       func() error                             // nil: requests are taken
 	LogLevel    func() (level string, debugged []string) // debugged: routes whose exchanges are logged whatever the level
 	SetLogLevel func(route, level string) error          // route "": of the whole log
-	Reload      func() error                             // returns when the new configuration is in force or refused
-	Upgrade     func(binary string) error                // returns when another process serves, or why none does; "": the binary that runs
+	// SetEndpoints returns when the change is in force.
+	SetEndpoints func(SetEndpoints) error
+	Reload       func() error              // returns when the new configuration is in force or refused
+	Upgrade      func(binary string) error // returns when another process serves, or why none does; "": the binary that runs
 }
 
 // Status is the gateway as a whole.
@@ -131,21 +142,49 @@ type StapleStatus struct {
 	Problem string    `json:"problem,omitempty"` // why the last question was in vain
 }
 
+// KeysStatus is one place that the keys of tokens come from.
+type KeysStatus struct {
+	Place   string    `json:"place"` // a URL, or file:/path
+	Keys    int       `json:"keys"`  // in force
+	IDs     []string  `json:"ids"`   // of those that have one
+	Fetched time.Time `json:"fetched,omitzero"`
+	Next    time.Time `json:"next,omitzero"`
+	Problem string    `json:"problem,omitempty"` // why the last fetch failed
+}
+
 // UpstreamStatus is one upstream.
 type UpstreamStatus struct {
 	Name      string           `json:"name"`
 	Balance   string           `json:"balance"`
-	Pending   int              `json:"pending"` // requests that wait for a connection
+	Panic     bool             `json:"panic,omitempty"` // health is disregarded: too few endpoints are healthy
+	Pending   int              `json:"pending"`         // requests that wait for a connection
 	Endpoints []EndpointStatus `json:"endpoints"`
+	Removed   []string         `json:"removed,omitempty"` // endpoints of the configuration that were removed at run time
 }
 
 // EndpointStatus is one address of an upstream.
 type EndpointStatus struct {
-	Address string `json:"address"` // as resolved
-	Name    string `json:"name"`    // as configured
-	Weight  int    `json:"weight"`
-	Open    int    `json:"open"` // connections
-	Idle    int    `json:"idle"` // of those, connections that no exchange uses
+	Address    string   `json:"address"` // as resolved
+	Name       string   `json:"name"`    // as configured
+	Weight     int      `json:"weight"`  // in force
+	Configured int      `json:"configured_weight"`
+	Priority   int      `json:"priority,omitempty"`
+	Zone       string   `json:"zone,omitempty"`
+	Share      float64  `json:"share"`               // of the requests that it is meant to get, 0..1
+	Flags      []string `json:"flags,omitempty"`     // why it is not used: check, ejected, draining or disabled
+	Overrides  []string `json:"overrides,omitempty"` // what was changed at run time: weight, draining, disabled or added
+	InFlight   int      `json:"in_flight"`           // requests
+	Latency    float64  `json:"latency,omitempty"`   // seconds, averaged; where the balance goes by it
+	Open       int      `json:"open"`                // connections
+	Idle       int      `json:"idle"`                // of those, connections that no exchange uses
+}
+
+// SetEndpoints changes endpoints of an upstream, all or none. It holds over reloads until the configuration changes the endpoint.
+type SetEndpoints struct {
+	Upstream  string   `json:"upstream"`
+	Endpoints []string `json:"endpoints"`        // addresses, or names as configured
+	Change    string   `json:"change"`           // weight, drain, disable, enable, add, remove or set
+	Weight    *int     `json:"weight,omitempty"` // for weight: 0..1000; nil: the configured one again
 }
 
 // LogLevel is what the error log shows.

@@ -49,6 +49,7 @@ type gateway struct {
 	refuse   error
 	level    string
 	debugged []string
+	set      SetEndpoints // the last
 	reloads  atomic.Int32
 	hold     chan struct{} // nil: a reload does not wait
 }
@@ -64,6 +65,9 @@ func (g *gateway) source() Source {
 		},
 		Config: func() []byte { return []byte("routes: []\n") },
 		Routes: func() []RouteStatus { return nil },
+		Keys: func() []KeysStatus {
+			return []KeysStatus{{Place: "https://id.example.com/keys", Keys: 2, IDs: []string{"k1\x1b"}, Fetched: started, Problem: "no answer"}}
+		},
 		Certs: func() []CertificateStatus {
 			return []CertificateStatus{
 				{Listener: "https", File: "a.pem", Names: []string{"evil\x1b[2J"}, Key: "ECDSA P-256", NotAfter: time.Now().Add(49 * time.Hour)},
@@ -73,6 +77,22 @@ func (g *gateway) source() Source {
 		},
 		Upstreams: func() []UpstreamStatus {
 			return []UpstreamStatus{{Name: "a", Balance: "round_robin", Pending: 2, Endpoints: []EndpointStatus{{Address: "127.0.0.1:1", Name: "evil\x1b[2J", Weight: 1, Open: 4, Idle: 3}}}, {Name: "empty"}}
+		},
+		Limits: func() []LimitStatus {
+			return []LimitStatus{{Policy: "few", Kind: "rate_limit", Levels: []LevelStatus{{Level: "ip", Limit: "5/s", Allowed: 11, Misses: 7}},
+				Refused: []RefusedKey{{Key: "ip=evil\x1b[2J", Count: 3}}}}
+		},
+		Limit: func(policy string, key []string) ([]KeyStatus, error) {
+			if policy != "few" {
+				return nil, errors.New("no such policy")
+			}
+			return []KeyStatus{{Level: strings.Join(key, "|"), Limit: "5/s", Remaining: 2, Reset: time.Second}}, nil
+		},
+		ResetLimit: func(policy string, key []string) error {
+			if policy != "few" || len(key) != 1 || key[0] != "a b&c" {
+				return fmt.Errorf("cannot reset %q of %q", key, policy)
+			}
+			return nil
 		},
 		Metrics: func(w io.Writer) error { _, err := io.WriteString(w, "sluice_up 1\n"); return err },
 		Ready:   func() error { g.mu.Lock(); defer g.mu.Unlock(); return g.ready },
@@ -92,6 +112,15 @@ func (g *gateway) source() Source {
 			} else {
 				g.debugged = append(g.debugged, route)
 			}
+			return nil
+		},
+		SetEndpoints: func(set SetEndpoints) error {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			if set.Upstream != "a" {
+				return fmt.Errorf("there is no upstream %q", set.Upstream)
+			}
+			g.set = set
 			return nil
 		},
 		Reload: func() error {
@@ -180,6 +209,13 @@ func TestAPI(t *testing.T) {
 			f("GET /routes", "200", "\r\n\r\n[]\n")
 			f("GET /upstreams", "200", `"pending": 2`)
 			f("GET /certs", "200", `"key": "ECDSA P-256"`, `"problem": "cannot read"`, `"state": "failed"`, `"next": "2026-01-02T03:04:05Z"`)
+			f("GET /limits", "200", `"policy": "few"`, `"lease_misses": 7`)
+			f("GET /limit?policy=few&key=a&key=b%20c", "200", `"level": "a|b c"`, `"remaining": 2`)
+			f("GET /limit?policy=x", "400", "no such policy")
+			f("DELETE /limit?policy=few&key=a+b%26c", "200", `"status": "reset"`)
+			f("DELETE /limit?policy=few&key=b", "400", "cannot reset")
+			f("POST /limit", "405", "Allow: GET, HEAD, DELETE")
+			f("GET /jwks", "200", `"keys": 2`, `"fetched": "2026-01-02T03:04:05Z"`, `"problem": "no answer"`)
 			f("GET /log-level", "200", `"level": "info"`, `"routes": []`)
 			f(`PUT /log-level|{"level":"debug","route":"shop"}`, "200", `"shop"`, `"level": "info"`)
 			f(`PUT /log-level|{"level":"debug"}`, "200", `"level": "debug"`)
@@ -192,6 +228,11 @@ func TestAPI(t *testing.T) {
 			f("GET /nothing", "404", "no such path")
 			f("GET /reload", "405", "Allow: POST")
 			f("POST /status", "405", "Allow: GET, HEAD")
+			f(`PUT /upstreams|{"upstream":"a","endpoints":["127.0.0.1:1"],"change":"drain"}`, "200", `"name": "a"`, `"pending": 2`)
+			f(`PUT /upstreams|{"upstream":"b","endpoints":["127.0.0.1:1"],"change":"drain"}`, "400", "there is no upstream")
+			f(`PUT /upstreams|{"upstream":"a","weight":"1"}`, "400", "cannot read body")
+			f(`PUT /upstreams|{"upstream":"a","all":true}`, "400", "unknown field")
+			f("POST /upstreams", "405", "Allow: GET, HEAD, PUT")
 			f("DELETE /log-level", "405", "Allow: GET, HEAD, PUT")
 			f("POST /reload?wait=true", "200", `"status": "applied"`)
 			f("POST /reload?wait=maybe", "400")
@@ -401,9 +442,39 @@ func TestCtl(t *testing.T) {
 	f("routes", exitOK, "ROUTE")
 	f("upstreams", exitOK, `evil\x1b[2J`, "empty     none")
 	f("--json upstreams", exitOK)
+	f("jwks", exitOK, `https://id.example.com/keys  2     k1\x1b`, "no answer")
 	f("certs", exitOK, `evil\x1b[2J`, "  2  ", `failed  b.pem  cannot read; no answer\x1b`, "www.example.com  acme    -", "2026-01-02T03:04:05Z  -       -")
+	f("limits", exitOK, "few     ip     5/s    11 ", `few     ip=evil\x1b[2J  3`)
+	f("limit few show x y", exitOK, "x|y    5/s    2          1s\n")
+	f("limit few reset a", exitRefused, "cannot reset")
+	f("limit few", exitUsage, "show|reset")
+	f("limit few burn a", exitUsage, `"burn"`)
 	f("config", exitOK, "routes: []\n")
 	f("metrics", exitOK, "sluice_up 1\n")
+	set := func(want string) {
+		t.Helper()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		weight := "none"
+		if g.set.Weight != nil {
+			weight = fmt.Sprint(*g.set.Weight)
+		}
+		if got := fmt.Sprint(g.set.Change, " ", g.set.Endpoints, " ", weight); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	f("upstream a drain 127.0.0.1:1 127.0.0.1:2", exitOK, "127.0.0.1:1")
+	set("drain [127.0.0.1:1 127.0.0.1:2] none")
+	f("upstream a weight 127.0.0.1:1 0", exitOK)
+	set("weight [127.0.0.1:1] 0")
+	f("upstream a weight 127.0.0.1:1 configured", exitOK)
+	set("weight [127.0.0.1:1] none")
+	f("upstream b drain 127.0.0.1:1", exitRefused, "there is no upstream")
+	f("upstream a drain", exitUsage, "ADDRESS")
+	f("upstream a weight 127.0.0.1:1", exitUsage, "ADDRESS and N")
+	f("upstream a weight 127.0.0.1:1 2 3", exitUsage, "ADDRESS and N")
+	f("upstream a weight 127.0.0.1:1 x", exitUsage, "no number")
+	f("upstream a stop 127.0.0.1:1", exitUsage, "unknown change")
 	f("log-level", exitOK, "level  info\n")
 	f("log-level debug --route shop", exitOK, "debugged routes  shop\n")
 	f("log-level loud", exitRefused, "unknown log level")
@@ -423,14 +494,4 @@ func TestCtl(t *testing.T) {
 	f("--admin nowhere status", exitUsage, "bad address")
 	f("--admin unix:"+bind.Path+".none health", exitRefused, "cannot ask gateway")
 	f("--help", exitOK, "usage: sluice ctl")
-}
-
-func TestClientOverTCP(t *testing.T) {
-	g := &gateway{}
-	l := g.serve(t, loopback())
-	for _, prefix := range []string{"", "http://"} {
-		if s, err := (&Client{prefix + l.Addr().String()}).Status(); err != nil || s.PID != 42 {
-			t.Errorf("%q: %v, %v", prefix, s, err)
-		}
-	}
 }

@@ -59,9 +59,17 @@ func (c *Client) Certs() (all []CertificateStatus, err error) {
 	return all, c.ask("GET", "/certs", nil, &all)
 }
 
+// Keys gives the places that keys of tokens come from.
+func (c *Client) Keys() (all []KeysStatus, err error) { return all, c.ask("GET", "/jwks", nil, &all) }
+
 // Upstreams gives the upstreams in force.
 func (c *Client) Upstreams() (u []UpstreamStatus, err error) {
 	return u, c.ask("GET", "/upstreams", nil, &u)
+}
+
+// SetEndpoints changes endpoints of an upstream, and gives the state that results.
+func (c *Client) SetEndpoints(set SetEndpoints) (u UpstreamStatus, err error) {
+	return u, c.ask("PUT", "/upstreams", set, &u)
 }
 
 // LogLevel gives what the error log shows.

@@ -23,7 +23,18 @@ commands:
   status                            state, reloads, loops and listeners
   routes                            routes in force
   upstreams                         upstreams, their endpoints and connections
+  upstream NAME weight ADDRESS N    gives an endpoint another weight, 0 to 1000, or "configured"
+  upstream NAME drain ADDRESS...    sends an endpoint nothing new; what it has may end
+  upstream NAME disable ADDRESS...  takes an endpoint out
+  upstream NAME enable ADDRESS...   takes drain and disable back
+  upstream NAME add ADDRESS...      adds endpoints, or takes remove back
+  upstream NAME remove ADDRESS...   removes endpoints
+  upstream NAME set ADDRESS...      makes these its only endpoints
   certs                             certificates and when they expire
+  limits                            limits, what they count, and who is refused most
+  limit POLICY show|reset [VALUE]...
+                                    one key's buckets, by the values that it is made of
+  jwks                              keys of tokens, and where they come from
   config                            configuration in force, as YAML
   metrics                           Prometheus text
   log-level [LEVEL] [--route NAME]  show or change the error log's level: debug, info, warn or error
@@ -102,8 +113,11 @@ func (k *ctl) parse(args []string) (words []string, err error) {
 		return nil, errUsage("no command")
 	}
 	most := 1
-	if words[0] == "log-level" {
+	switch words[0] {
+	case "log-level":
 		most = 2
+	case "upstream", "limit":
+		most = len(words)
 	}
 	if len(words) > most {
 		return nil, errUsage(fmt.Sprintf("unexpected %q", words[most]))
@@ -140,9 +154,19 @@ func (k *ctl) run(words []string) error {
 	case "certs":
 		all, err := k.client.Certs()
 		return k.show(all, err, func(w io.Writer) { printCerts(w, all, time.Now()) })
+	case "limits":
+		all, err := k.client.Limits()
+		return k.show(all, err, func(w io.Writer) { printLimits(w, all) })
+	case "limit":
+		return k.limit(words[1:])
+	case "jwks":
+		all, err := k.client.Keys()
+		return k.show(all, err, func(w io.Writer) { printKeys(w, all) })
 	case "upstreams":
 		u, err := k.client.Upstreams()
 		return k.show(u, err, func(w io.Writer) { printUpstreams(w, u) })
+	case "upstream":
+		return k.setEndpoints(words[1:])
 	case "config":
 		return k.raw(k.client.Config())
 	case "metrics":
@@ -173,6 +197,33 @@ func (k *ctl) logLevel(words []string) error {
 			_, _ = fmt.Fprintf(w, "debugged routes\t%s\n", cells(l.Routes))
 		}
 	})
+}
+
+// setEndpoints changes endpoints of an upstream, and shows what became of it.
+func (k *ctl) setEndpoints(words []string) error {
+	if len(words) < 3 {
+		return errUsage("upstream wants NAME, a change and ADDRESS")
+	}
+	set := SetEndpoints{Upstream: words[0], Change: words[1], Endpoints: words[2:]}
+	switch set.Change {
+	case "drain", "disable", "enable", "add", "remove", "set":
+	case "weight":
+		if len(words) != 4 {
+			return errUsage("upstream NAME weight wants ADDRESS and N")
+		}
+		set.Endpoints = words[2:3]
+		if words[3] != "configured" {
+			n, err := strconv.Atoi(words[3])
+			if err != nil {
+				return errUsage(fmt.Sprintf("weight %q is no number", words[3]))
+			}
+			set.Weight = &n
+		}
+	default:
+		return errUsage(fmt.Sprintf("unknown change %q", set.Change))
+	}
+	u, err := k.client.SetEndpoints(set)
+	return k.show(u, err, func(w io.Writer) { printUpstreams(w, []UpstreamStatus{u}) })
 }
 
 // say prints one word unless err is set.
@@ -251,15 +302,27 @@ func printRoutes(w io.Writer, routes []RouteStatus) {
 }
 
 func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {
-	_, _ = fmt.Fprintln(w, "UPSTREAM\tENDPOINT\tNAME\tWEIGHT\tOPEN\tIDLE\tPENDING")
+	_, _ = fmt.Fprintln(w, "UPSTREAM\tENDPOINT\tNAME\tWEIGHT\tSHARE\tIN FLIGHT\tOPEN\tIDLE\tPENDING\tFLAGS\tOVERRIDES")
 	for _, u := range upstreams {
 		if len(u.Endpoints) == 0 {
-			_, _ = fmt.Fprintf(w, "%s\tnone\t-\t-\t-\t-\t%d\n", cell(u.Name), u.Pending)
+			_, _ = fmt.Fprintf(w, "%s\tnone\t-\t-\t-\t-\t-\t-\t%d\t-\t-\n", cell(u.Name), u.Pending)
 		}
 		for _, e := range u.Endpoints {
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\n", cell(u.Name), cell(e.Address), cell(e.Name), e.Weight, e.Open, e.Idle, u.Pending)
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%.1f%%\t%d\t%d\t%d\t%d\t%s\t%s\n", cell(u.Name), cell(e.Address), cell(e.Name), e.Weight,
+				100*e.Share, e.InFlight, e.Open, e.Idle, u.Pending, dash(e.Flags), dash(e.Overrides))
+		}
+		for _, address := range u.Removed {
+			_, _ = fmt.Fprintf(w, "%s\t-\t%s\t-\t-\t-\t-\t-\t-\t-\tremoved\n", cell(u.Name), cell(address))
 		}
 	}
+}
+
+// dash is a list of short words, or a dash for none.
+func dash(list []string) string {
+	if len(list) == 0 {
+		return "-"
+	}
+	return cells(list)
 }
 
 func printCerts(w io.Writer, all []CertificateStatus, now time.Time) {
@@ -278,6 +341,13 @@ func printCerts(w io.Writer, all []CertificateStatus, now time.Time) {
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cell(c.Listener), cells(c.Names), cell(c.Source), cell(c.Key),
 			expires, days, instant(c.Next), cell(staple), cell(c.File), cell(problem))
+	}
+}
+
+func printKeys(w io.Writer, all []KeysStatus) {
+	_, _ = fmt.Fprintln(w, "PLACE\tKEYS\tIDS\tFETCHED\tNEXT\tPROBLEM")
+	for _, k := range all {
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", cell(k.Place), k.Keys, cells(k.IDs), instant(k.Fetched), instant(k.Next), cell(k.Problem))
 	}
 }
 

@@ -189,8 +189,15 @@ func (s *Server) methods(path string) []method {
 		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Routes())) })
 	case "/certs":
 		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Certs())) })
+	case "/limits":
+		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Limits())) })
+	case "/limit":
+		return append(get(s.limit(false)), method{fasthttp.MethodDelete, s.limit(true)})
+	case "/jwks":
+		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Keys())) })
 	case "/upstreams":
-		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Upstreams())) })
+		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Upstreams())) }),
+			method{fasthttp.MethodPut, s.setEndpoints})
 	case "/log-level":
 		return append(get(s.logLevel), method{fasthttp.MethodPut, s.setLogLevel})
 	case "/reload":
@@ -225,16 +232,42 @@ func (s *Server) logLevel(c *fasthttp.RequestCtx) {
 	reply(c, fasthttp.StatusOK, LogLevel{Level: level, Routes: list(routes)})
 }
 
-func (s *Server) setLogLevel(c *fasthttp.RequestCtx) {
+// read takes a JSON body, or refuses it.
+func read(c *fasthttp.RequestCtx, to any) bool {
 	d := json.NewDecoder(bytes.NewReader(c.PostBody()))
 	d.DisallowUnknownFields()
-	var set SetLogLevel
-	if err := d.Decode(&set); err != nil {
+	if err := d.Decode(to); err != nil {
 		fail(c, fasthttp.StatusBadRequest, "cannot read body: "+err.Error())
-		return
+		return false
 	}
 	if _, err := d.Token(); err != io.EOF {
 		fail(c, fasthttp.StatusBadRequest, "cannot read body: more than one value")
+		return false
+	}
+	return true
+}
+
+func (s *Server) setEndpoints(c *fasthttp.RequestCtx) {
+	var set SetEndpoints
+	if !read(c, &set) {
+		return
+	}
+	if err := s.source.SetEndpoints(set); err != nil {
+		fail(c, fasthttp.StatusBadRequest, err.Error())
+		return
+	}
+	for _, u := range s.source.Upstreams() {
+		if u.Name == set.Upstream {
+			reply(c, fasthttp.StatusOK, u)
+			return
+		}
+	}
+	fail(c, fasthttp.StatusConflict, "the upstream has gone meanwhile")
+}
+
+func (s *Server) setLogLevel(c *fasthttp.RequestCtx) {
+	var set SetLogLevel
+	if !read(c, &set) {
 		return
 	}
 	if err := s.source.SetLogLevel(set.Route, set.Level); err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/observe"
 	"github.com/sluice-gateway/sluice/core/route"
 	"github.com/sluice-gateway/sluice/core/upstream"
+	"github.com/sluice-gateway/sluice/limits"
 	"github.com/sluice-gateway/sluice/tls"
 	"github.com/sluice-gateway/sluice/tls/acme"
 )
@@ -32,14 +33,21 @@ type Registry struct {
 	issuers    map[issuerKey]*issuing
 	counters   map[string]*acme.Counters // by directory
 	staples    *tls.Staples
-	closing    sync.WaitGroup // issuers that are not in force any more
+	closing    sync.WaitGroup             // issuers that are not in force any more
+	seed       limits.Seed                // of the keys of all limiters
+	limiters   map[string]*Limiter        // by name
+	refusals   map[core.Error]*core.Error // of limiters
+	consumers  *consumers
+	keys       map[string]*KeySource // by place
+	passwords  *gate
 	generation int
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
 func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
 	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{},
-		counters: map[string]*acme.Counters{}, staples: tls.NewStaples()}
+		counters: map[string]*acme.Counters{}, staples: tls.NewStaples(),
+		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate()}
 }
 
 // Compiled is a configuration that is ready to be put in force.
@@ -52,9 +60,12 @@ type Compiled struct {
 	// Authorities are those that certificates are got from, Staples the OCSP responses of all listeners.
 	Authorities []Authority
 	Staples     *tls.Staples
+	Limiters    []*Limiter
 	issuers     map[issuerKey]*issuing
 	issuerOf    map[string]issuerKey // by listener
 	policies    map[string]core.Step
+	consumers   *consumers
+	keys        map[string]*KeySource // by place
 	secured     map[string]*upstreamTLS
 	found       map[string]*discovered // all upstreams, new ones and those in force
 }
@@ -63,7 +74,7 @@ type Compiled struct {
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
-		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}}
+		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -84,7 +95,10 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		return nil, err
 	}
 	var err error
-	if c.policies, err = r.policies(cfg); err != nil {
+	if c.consumers, err = newConsumers(cfg); err != nil {
+		return nil, err
+	}
+	if c.policies, err = r.policies(c); err != nil {
 		return nil, err
 	}
 	var rules []route.Rule
@@ -175,6 +189,8 @@ func (r *Registry) Apply(c *Compiled) {
 	}
 	r.upstreams = c.found
 	r.putIssuers(c)
+	r.putLimiters(c)
+	r.putKeys(c)
 	for _, e := range r.encrypted {
 		e.stop()
 	}
@@ -182,6 +198,9 @@ func (r *Registry) Apply(c *Compiled) {
 		e.start(r.log)
 	}
 	r.encrypted = c.Encrypted
+	r.consumers.stop()
+	r.consumers = c.consumers
+	r.consumers.start(r.log)
 	r.Keep(c)
 }
 
@@ -213,6 +232,10 @@ func (r *Registry) Close() {
 	}
 	for _, e := range r.encrypted {
 		e.stop()
+	}
+	r.consumers.stop()
+	for _, s := range r.keys {
+		r.closing.Go(s.stop)
 	}
 	r.closeIssuers(r.log)
 }

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -21,23 +22,25 @@ const resolveTimeout = 3 * time.Second
 // maxAddresses bounds the endpoints that one name can stand for.
 const maxAddresses = 256
 
-// discovered is an upstream whose endpoints are kept up to date: names are resolved again and again. While one does not
-// resolve its last addresses stay.
+// discovered is an upstream whose endpoints, and their shares, are kept up to date: names are resolved again and again, and slow
+// start has its steps. While a name does not resolve its last addresses stay.
 type discovered struct {
 	registry *Registry
 	upstream *upstream.Upstream
+	moved    chan struct{} // the upstream's Due is another: the background looks at it
 
-	mu    sync.Mutex // configure and the background
-	spec  *config.Upstream
-	tls   *upstreamTLS            // in force; nil: not encrypted
-	known map[string][]netip.Addr // by host name, as last resolved
-	quit  context.CancelFunc      // ends the background; nil: there is none
-	done  sync.WaitGroup
+	mu     sync.Mutex // configure, change and the background
+	spec   *config.Upstream
+	tls    *upstreamTLS            // in force; nil: not encrypted
+	known  map[string][]netip.Addr // by host name, as last resolved
+	roster roster                  // endpoints of run time
+	quit   context.CancelFunc      // ends the background; nil: there is none
+	done   sync.WaitGroup
 }
 
 // discover makes a new upstream, with the names of u resolved once.
 func (r *Registry) discover(u *config.Upstream) *discovered {
-	d := &discovered{registry: r, known: map[string][]netip.Addr{}}
+	d := &discovered{registry: r, known: map[string][]netip.Addr{}, moved: make(chan struct{}, 1)}
 	d.upstream = upstream.New(u.Name, r.metrics.Pool(u.Name), r.settings(u, nil), r.workers)
 	return d
 }
@@ -45,17 +48,20 @@ func (r *Registry) discover(u *config.Upstream) *discovered {
 // configure puts u in force: settings, endpoints, and the pace of resolving.
 func (d *discovered) configure(u *config.Upstream, t *upstreamTLS) {
 	d.stop()
+	ctx, quit := context.WithCancel(context.Background())
+	hosts := hostsOf(u)
+	found := d.resolve(ctx, hosts)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.spec != nil {
+		d.roster = d.roster.after(d.spec, u)
+	}
 	d.spec, d.tls = u, t
 	d.upstream.Configure(d.registry.settings(u, t))
-	ctx, quit := context.WithCancel(context.Background())
-	names := d.resolve(ctx)
+	maps.Copy(d.known, found)
 	d.upstream.Assign(d.members(), onLoop)
 	d.quit = quit
-	if names {
-		d.done.Go(func() { d.run(ctx, u.Resolve) })
-	}
+	d.done.Go(func() { d.run(ctx, hosts, u.Resolve) })
 	if t != nil && t.store != nil {
 		d.done.Go(func() { t.store.Watch(ctx, watchEvery, d.renewed) })
 	}
@@ -77,44 +83,82 @@ func (d *discovered) stop() {
 	}
 }
 
-func (d *discovered) run(ctx context.Context, every time.Duration) {
-	t := time.NewTicker(every)
-	defer t.Stop()
+// run is the background of one configuration.
+func (d *discovered) run(ctx context.Context, hosts []string, every time.Duration) {
+	var again <-chan time.Time
+	if len(hosts) > 0 {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		again = t.C
+	}
+	step := time.NewTimer(time.Hour)
+	defer step.Stop()
 	for {
+		if due := d.upstream.Due(); due > 0 {
+			step.Reset(time.Duration(due))
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-again:
+			d.renew(ctx, hosts)
+		case <-step.C:
+			d.change(ctx, func() {})
+		case <-d.moved:
 		}
-		d.mu.Lock()
-		before := d.members()
-		d.resolve(ctx)
-		if now := d.members(); ctx.Err() == nil && !slices.Equal(before, now) {
-			d.registry.log.Info("upstream resolves to other addresses", "upstream", d.upstream.Name, "endpoints", len(now))
-			d.upstream.Assign(now, onLoop)
-		}
-		d.mu.Unlock()
 	}
 }
 
-// resolve looks the names up, all at once, and says whether there are any.
-func (d *discovered) resolve(ctx context.Context) bool {
-	hosts := map[string]bool{}
-	for _, e := range d.spec.Endpoints {
-		if host, _, ok := hostPort(e.Address); ok {
+// renew resolves the names anew.
+func (d *discovered) renew(ctx context.Context, hosts []string) {
+	found := d.resolve(ctx, hosts)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := d.members()
+	maps.Copy(d.known, found)
+	if now := d.members(); ctx.Err() == nil && !slices.Equal(before, now) {
+		d.registry.log.Info("upstream resolves to other addresses", "upstream", d.upstream.Name, "endpoints", len(now))
+		d.upstream.Assign(now, onLoop)
+	}
+}
+
+// change runs f, which changes loads of endpoints, and puts the shares in force that follow from it, unless ctx has ended.
+func (d *discovered) change(ctx context.Context, f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	f()
+	d.upstream.Rebalance(onLoop)
+	select {
+	case d.moved <- struct{}{}:
+	default: // it will look
+	}
+}
+
+// hostsOf are the names to be resolved.
+func hostsOf(u *config.Upstream) (hosts []string) {
+	for i := range u.Endpoints {
+		if host, _, ok := hostPort(u.Endpoints[i].Address); ok {
 			if _, err := netip.ParseAddr(host); err != nil {
-				hosts[host] = true
+				hosts = append(hosts, host)
 			}
 		}
 	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+// resolve looks the names up, all at once. What does not resolve is missing.
+func (d *discovered) resolve(ctx context.Context, hosts []string) map[string][]netip.Addr {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
+	all := map[string][]netip.Addr{}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	for host := range hosts {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+	for _, host := range hosts {
+		wg.Go(func() {
 			found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 			if err != nil || len(found) == 0 {
 				d.registry.log.Warn("cannot resolve endpoint: its last addresses stay", "upstream", d.upstream.Name, "host", host, "error", err)
@@ -126,22 +170,23 @@ func (d *discovered) resolve(ctx context.Context) bool {
 			slices.SortFunc(found, netip.Addr.Compare)
 			found = slices.Compact(found)
 			mu.Lock()
-			d.known[host] = found[:min(len(found), maxAddresses)]
+			all[host] = found[:min(len(found), maxAddresses)]
 			mu.Unlock()
-		}()
+		})
 	}
 	wg.Wait()
-	return len(hosts) > 0
+	return all
 }
 
 // members are the endpoints as far as they are known.
 func (d *discovered) members() (out []upstream.Member) {
 	add := func(e *config.Endpoint, a loop.Address) {
 		metric := d.registry.metrics.Endpoint(d.upstream.Name, a.String())
-		out = append(out, upstream.Member{Name: e.Address, Address: a, Weight: e.Weight, Metric: metric})
+		out = append(out, upstream.Member{Name: e.Address, Address: a, Weight: e.Weight, Metric: metric, Priority: e.Priority, Zone: e.Zone})
 	}
-	for i := range d.spec.Endpoints {
-		e := &d.spec.Endpoints[i]
+	endpoints := d.roster.endpoints(d.spec)
+	for i := range endpoints {
+		e := &endpoints[i]
 		if path, ok := strings.CutPrefix(e.Address, "unix:"); ok {
 			add(e, loop.Address{Path: path})
 			continue
@@ -199,5 +244,6 @@ func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settin
 	if t != nil {
 		s.TLS = t.config
 	}
+	s.Balancing = balancing(&u.Balance)
 	return s
 }

@@ -27,6 +27,7 @@ func (r *Registry) listener(c *Compiled, spec *config.Listener) (listen.Settings
 		HalfClose:        spec.HalfClose,
 		MergeSlashes:     spec.MergeSlashes,
 		Forward:          core.Forward(spec.Forward),
+		HTTP2:            core.HTTP2(spec.HTTP2),
 	}
 	s := listen.Settings{Listener: l, H1: spec.Protocols.H1, H2C: spec.Protocols.H2C}
 	if spec.TLS != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -59,7 +60,25 @@ type bench struct {
 	t        *testing.T
 	registry *Registry
 	loops    []*loop.Loop
-	log      strings.Builder
+	log      journal
+}
+
+// journal is what was logged, by whichever goroutine.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 func newBench(t *testing.T) *bench {

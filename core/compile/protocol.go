@@ -21,7 +21,7 @@ func newProtocols(workers []*core.Worker) protocols {
 	carry := func(scheme string) upstream.Carry {
 		return func(w *core.Worker, c *loop.Conn, m *upstream.Mux) upstream.Carrier {
 			set := m.Settings()
-			return carrier{clients[w.Loop.Index()].NewConn(c, m, http2.ClientOptions{Scheme: scheme, Streams: set.Streams,
+			return carrier{clients[w.Loop.Index()].NewConn(c, m, http2.ClientOptions{Scheme: scheme, Streams: set.Streams, Assumed: m.Assumed(), Patience: set.Idle,
 				KeepAlive: http2.KeepAlive{Interval: set.KeepAlive, Timeout: set.KeepAliveTimeout}})}
 		}
 	}

@@ -78,14 +78,7 @@ func (d *decoder) respond(key string, n ast.Node, r *Route) {
 		case "body":
 			d.secret(key, v, maxRespondBytes, &a.Body)
 		case "headers":
-			d.mapping(key, v, "", func(name string, k, v ast.Node) bool {
-				if strings.EqualFold(name, "date") {
-					d.problem(k, "", "the gateway writes header %q by itself", name)
-				} else if d.fieldName(key, k, name) {
-					d.list(name, v, func(v ast.Node) { d.header(name, v, a) })
-				}
-				return true
-			})
+			d.answerHeaders(key, v, a, "date")
 		default:
 			return false
 		}
@@ -95,6 +88,18 @@ func (d *decoder) respond(key string, n ast.Node, r *Route) {
 		d.problem(n, "", "a response with status %d has no body", a.Status)
 	}
 	r.Respond = a
+}
+
+// answerHeaders reads the headers of an answer that is made here. Names in own, separated by spaces, are the gateway's.
+func (d *decoder) answerHeaders(key string, n ast.Node, a *Respond, own string) {
+	d.mapping(key, n, "", func(name string, k, v ast.Node) bool {
+		if slices.Contains(strings.Fields(own), strings.ToLower(name)) {
+			d.problem(k, "", "the gateway writes header %q by itself", name)
+		} else if d.fieldName(key, k, name) {
+			d.list(name, v, func(v ast.Node) { d.header(name, v, a) })
+		}
+		return true
+	})
 }
 
 func (d *decoder) header(name string, n ast.Node, a *Respond) {

@@ -23,8 +23,12 @@ func (l *loader) check() {
 	for i := range l.names {
 		partial = partial || l.names[i].partial
 	}
+	l.checkConsumersFile()
 	l.checkUpstreams(partial)
 	l.checkPolicies(partial)
+	l.checkBalance(partial)
+	l.checkIdentity()
+	l.checkAccess()
 	l.checkRedirects()
 	l.checkMatched()
 	l.checkPassthrough(partial)

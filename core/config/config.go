@@ -26,7 +26,10 @@ type Config struct {
 	Listeners []Listener // in the order written, as are Upstreams and Routes
 	Upstreams []Upstream
 	Policies  []Policy
+	Consumers []Consumer
 	Routes    []Route
+
+	ConsumersFile ConsumersFile
 }
 
 // Log is the error log.
@@ -68,6 +71,7 @@ type Listener struct {
 	MergeSlashes  bool           // "//" in a path is read and forwarded as "/"
 	Forward       Forward
 	Protocols     Protocols
+	HTTP2         ListenerHTTP2
 	TLS           *TLS // nil: not encrypted
 }
 
@@ -76,6 +80,16 @@ type Protocols struct {
 	H1  bool // HTTP/1.1 and 1.0; true
 	H2  bool // HTTP/2, agreed on in the TLS handshake; true with tls
 	H2C bool // HTTP/2 without TLS, by prior knowledge
+}
+
+// ListenerHTTP2 is how clients use their HTTP/2 connections. A connection keeps the number of streams and the age of the
+// configuration that it was made under.
+type ListenerHTTP2 struct {
+	Streams          int           // open at once on one connection, 1..1000; 128
+	KeepAlive        time.Duration // of silence while streams are open, before the client is asked for a sign of life; 0: off
+	KeepAliveTimeout time.Duration // for that sign, after which the connection is given up; 10s
+	MaxAge           time.Duration // of a connection, more or less by a tenth; then it takes no new streams; 0: no limit
+	MaxAgeGrace      time.Duration // for the streams that are open then, after which they are cut off; 30s
 }
 
 // ListenerTimeouts bound how long a client may take.
@@ -121,7 +135,7 @@ type Upstream struct {
 	Name        string
 	Pos         Pos
 	Endpoints   []Endpoint
-	Balance     string // round_robin
+	Balance     Balance
 	Pool        Pool
 	Timeouts    UpstreamTimeouts
 	Resolve     time.Duration // between resolutions of names; 10s, at least 1s
@@ -141,9 +155,11 @@ type UpstreamHTTP2 struct {
 
 // Endpoint is one address of an upstream; a name may stand for several.
 type Endpoint struct {
-	Address string // host:port, [v6]:port or unix:/path
-	Weight  int    // 1..1000; 1
-	Pos     Pos
+	Address  string // host:port, [v6]:port or unix:/path
+	Weight   int    // 0..1000; 1. With 0 it gets nothing
+	Priority int    // 0..127, 0 is used first; 0
+	Zone     string // where it stands; ""
+	Pos      Pos
 }
 
 // Pool bounds the connections to each endpoint of an upstream.

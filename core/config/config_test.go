@@ -14,7 +14,8 @@ import (
 // mustParse returns the configuration, without positions, of a text that is accepted.
 func mustParse(t *testing.T, text string) *Config {
 	t.Helper()
-	cfg, problems := Parse("sluice.yaml", []byte(text), filesEnv(map[string]string{"env": "WORD=s3cret\n", "/word": "s3cret\n"}))
+	cfg, problems := Parse("sluice.yaml", []byte(text), filesEnv(map[string]string{"env": "WORD=s3cret\nLONG=a-key-of-twenty-bytes\n", "/word": "s3cret\n",
+		"/etc/sluice/consumers.jsonl": `{"name":"beta","groups":["partners"]}` + "\n"}))
 	if cfg == nil {
 		t.Fatalf("refused:\n%s", problems)
 	}
@@ -62,9 +63,15 @@ func bare(cfg *Config) *Config {
 		for j := range u.Endpoints {
 			clear(&u.Endpoints[j].Pos)
 		}
+		for j := range u.Balance.Keys {
+			clear(&u.Balance.Keys[j].Pos)
+		}
 	}
 	for i := range cfg.Policies {
-		clear(&cfg.Policies[i].Pos)
+		barePolicy(&cfg.Policies[i])
+	}
+	for i := range cfg.Consumers {
+		clear(&cfg.Consumers[i].Pos)
 	}
 	for i := range cfg.Routes {
 		r := &cfg.Routes[i]
@@ -72,7 +79,7 @@ func bare(cfg *Config) *Config {
 		for j := range r.Use {
 			clear(&r.Use[j].Pos)
 			if p := r.Use[j].Inline; p != nil {
-				clear(&p.Pos)
+				barePolicy(p)
 			}
 		}
 		if r.ClientCert != nil {
@@ -87,6 +94,18 @@ func bare(cfg *Config) *Config {
 		}
 	}
 	return cfg
+}
+
+func barePolicy(p *Policy) {
+	p.Pos = Pos{}
+	if r := p.RateLimit; r != nil {
+		for i := range r.Levels {
+			r.Levels[i].Pos = Pos{}
+		}
+	}
+	if p.Access != nil {
+		p.Access.named = nil
+	}
 }
 
 const smallest = "listeners: { http: { bind: \":80\" } }\nroutes: [{ match: \"*\", respond: {} }]\n"
@@ -110,12 +129,13 @@ func TestDefaults(t *testing.T) {
 			Forward:  Forward{XForwarded: true, RequestID: "X-Request-ID"},
 
 			Protocols: Protocols{H1: true},
+			HTTP2:     ListenerHTTP2{Streams: 128, KeepAliveTimeout: 10 * time.Second, MaxAgeGrace: 30 * time.Second},
 		}},
 		Upstreams: []Upstream{{
 			Name:        "a",
 			Pos:         at(2, 14),
 			Endpoints:   []Endpoint{{Address: "b:80", Weight: 1, Pos: at(2, 17)}},
-			Balance:     "round_robin",
+			Balance:     defaultBalance(),
 			Pool:        Pool{MaxPending: 1024, QueueTimeout: time.Second, IdlePerLoop: 256, IdleTimeout: time.Minute},
 			Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute, Tunnel: 5 * time.Minute},
 			Resolve:     10 * time.Second,

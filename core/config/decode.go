@@ -315,13 +315,7 @@ func (d *decoder) word(key string, n ast.Node, valid string, to *string) {
 
 // name reads what identifies a listener or an upstream: it becomes a label of metrics and a part of paths.
 func (d *decoder) name(what, name string, k ast.Node) {
-	ok := name != "" && len(name) <= maxNameRunes
-	for i := range len(name) {
-		c := name[i]
-		alnum := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
-		ok = ok && (alnum || i > 0 && strings.IndexByte("._-", c) >= 0)
-	}
-	if !ok {
+	if !isName(name) {
 		d.problem(k, fmt.Sprintf("letters, digits, '.', '_' and '-', at most %d", maxNameRunes), "%q cannot name %s", clip(name), what)
 	}
 }

@@ -37,6 +37,7 @@ func (c *Config) Dump() []byte {
 			}
 		})
 	}
+	w.consumers(c)
 	if len(c.Routes) > 0 {
 		w.block("routes:", func() {
 			for i := range c.Routes {
@@ -121,6 +122,10 @@ func (w *dumper) listener(l *Listener) {
 		w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s, client_cert: %t }",
 			f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)), f.ClientCert)
 		w.line("protocols: [%s]", strings.Join(l.Protocols.names(), ", "))
+	}
+	if h := &l.HTTP2; l.speaksHTTP2() {
+		w.line("http2: { streams: %d, keepalive: %s, keepalive_timeout: %s, max_age: %s, max_age_grace: %s }", h.Streams, formatDuration(h.KeepAlive),
+			formatDuration(h.KeepAliveTimeout), formatDuration(h.MaxAge), formatDuration(h.MaxAgeGrace))
 	}
 	if l.TLS != nil {
 		w.block("tls:", func() { w.tls(l.TLS) })
@@ -229,11 +234,15 @@ func (w *dumper) clientAuth(a *ClientAuth) {
 func (w *dumper) upstream(u *Upstream) {
 	w.block("endpoints:", func() {
 		for _, e := range u.Endpoints {
-			w.line("- { address: %s, weight: %d }", quote(e.Address), e.Weight)
+			zone := ""
+			if e.Zone != "" {
+				zone = ", zone: " + quote(e.Zone)
+			}
+			w.line("- { address: %s, weight: %d, priority: %d%s }", quote(e.Address), e.Weight, e.Priority, zone)
 		}
 	})
 	p, t := &u.Pool, &u.Timeouts
-	w.line("balance: %s", u.Balance)
+	w.block("balance:", func() { w.balance(&u.Balance) })
 	w.line("pool: { max_connections: %d, max_pending: %d, queue_timeout: %s, idle_per_loop: %d, idle_timeout: %s, requests_per_connection: %d }",
 		p.MaxConnections, p.MaxPending, formatDuration(p.QueueTimeout), p.IdlePerLoop, formatDuration(p.IdleTimeout), p.RequestsPerConnection)
 	w.line("timeouts: { connect: %s, header: %s, idle: %s, total: %s, tunnel: %s, tunnel_life: %s }", formatDuration(t.Connect),
@@ -250,12 +259,6 @@ func (w *dumper) upstream(u *Upstream) {
 		h := &u.HTTP2
 		w.line("protocol: %s", u.Protocol)
 		w.line("http2: { streams: %d, keepalive: %s, keepalive_timeout: %s }", h.Streams, formatDuration(h.KeepAlive), formatDuration(h.KeepAliveTimeout))
-	}
-}
-
-func (w *dumper) policy(p *Policy) {
-	if p.GRPCWeb != nil {
-		w.line("grpc_web: on")
 	}
 }
 
@@ -373,15 +376,20 @@ func (w *dumper) respond(a *Respond) {
 	if body := a.Body.String(); body != "" {
 		w.line("body: %s", quote(body))
 	}
-	if len(a.Headers) == 0 {
+	w.headers(a.Headers)
+}
+
+// headers writes lines of an answer, those with one name as a list.
+func (w *dumper) headers(list []Header) {
+	if len(list) == 0 {
 		return
 	}
 	w.block("headers:", func() {
-		for i := 0; i < len(a.Headers); {
-			name := a.Headers[i].Name
+		for i := 0; i < len(list); {
+			name := list[i].Name
 			var values []string
-			for ; i < len(a.Headers) && a.Headers[i].Name == name; i++ {
-				values = append(values, a.Headers[i].Value.String())
+			for ; i < len(list) && list[i].Name == name; i++ {
+				values = append(values, list[i].Value.String())
 			}
 			w.line("%s: %s", quote(name), quoteList(values))
 		}

@@ -107,6 +107,9 @@ func check(c *Config) error {
 		if m := l.Limits; m.HeaderBytes < 1<<10 || m.HeaderBytes > 1<<20 || m.Headers < 1 || m.Headers > 1000 || m.BodyBytes < 0 || m.Connections < 0 {
 			return fmt.Errorf("limits: %+v", m)
 		}
+		if h := l.HTTP2; h.Streams < 1 || h.Streams > 1000 || min(h.KeepAliveTimeout, h.MaxAgeGrace) < time.Millisecond || min(h.KeepAlive, h.MaxAge) < 0 {
+			return fmt.Errorf("http2: %+v", h)
+		}
 		if l.RealIP != nil && len(l.RealIP.Trusted) == 0 || l.ProxyProtocol != nil && len(l.ProxyProtocol.From) == 0 {
 			return fmt.Errorf("nobody is trusted: %+v", l)
 		}
@@ -121,12 +124,12 @@ func check(c *Config) error {
 	}
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
-		if upstreams[u.Name] != nil || u.Name == "" || len(u.Endpoints) == 0 || u.Resolve < time.Second || u.ReplayBytes > maxReplayBytes || u.Balance == "" {
+		if upstreams[u.Name] != nil || u.Name == "" || len(u.Endpoints) == 0 || u.Resolve < time.Second || u.ReplayBytes > maxReplayBytes || u.Balance.Algorithm == "" {
 			return fmt.Errorf("upstream: %+v", u)
 		}
 		upstreams[u.Name] = u
 		for _, e := range u.Endpoints {
-			if e.Address == "" || e.Weight < 1 || e.Weight > 1000 || e.Pos.Line < 1 || e.Address != strings.ToLower(e.Address) && !strings.HasPrefix(e.Address, "unix:") {
+			if e.Address == "" || e.Weight < 0 || e.Weight > 1000 || e.Pos.Line < 1 || e.Address != strings.ToLower(e.Address) && !strings.HasPrefix(e.Address, "unix:") {
 				return fmt.Errorf("endpoint: %+v", e)
 			}
 		}

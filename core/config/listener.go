@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -8,7 +9,7 @@ import (
 )
 
 const (
-	listenerKeys  = "bind timeouts limits real_ip proxy_protocol redirect half_close merge_slashes forward protocols tls"
+	listenerKeys  = "bind timeouts limits real_ip proxy_protocol redirect half_close merge_slashes forward protocols http2 tls"
 	realIPHeaders = "X-Forwarded-For Forwarded X-Real-IP"
 	maxBodyBytes  = 1 << 50
 	maxCount      = 10_000_000 // of connections, and of whatever else is only counted
@@ -21,6 +22,7 @@ func defaultListener(name string, pos Pos) Listener {
 		Timeouts: ListenerTimeouts{Header: 10 * time.Second, Idle: 75 * time.Second, Body: time.Minute, Write: time.Minute},
 		Limits:   ListenerLimits{HeaderBytes: 32 << 10, Headers: 100},
 		Forward:  Forward{XForwarded: true, RequestID: "X-Request-ID"},
+		HTTP2:    ListenerHTTP2{Streams: 128, KeepAliveTimeout: 10 * time.Second, MaxAgeGrace: 30 * time.Second},
 	}
 }
 
@@ -33,11 +35,11 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 	}
 	l := defaultListener(name, d.at(k))
 	hasBind := false
-	var protocols ast.Node
+	var protocols, http2 ast.Node
 	var requests []written // what is of requests alone
 	ok := d.mapping(name, v, listenerKeys, func(key string, k, v ast.Node) bool {
 		switch key {
-		case "real_ip", "redirect", "half_close", "merge_slashes", "forward", "protocols":
+		case "real_ip", "redirect", "half_close", "merge_slashes", "forward", "protocols", "http2":
 			requests = append(requests, written{key, d.at(k)})
 		}
 		switch key {
@@ -71,6 +73,9 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 		case "protocols":
 			protocols = v
 			d.protocols(key, v, &l.Protocols)
+		case "http2":
+			http2 = v
+			d.listenerHTTP2(key, v, &l.HTTP2)
 		case "tls":
 			d.tls(key, v, &l)
 		default:
@@ -82,6 +87,9 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 		d.problem(k, `add bind: ":80"`, "listener %q has no %q", name, "bind")
 	}
 	d.checkProtocols(protocols, &l)
+	if http2 != nil && !l.passesOnly() && !l.speaksHTTP2() {
+		d.problem(http2, "add h2, or h2c without tls, to protocols", "%q is of no use on listener %q, which does not speak it", "http2", l.Name)
+	}
 	if l.passesOnly() {
 		for _, w := range requests {
 			d.problemAt(w.pos, "", "%q has no meaning where TLS is passed through: there are no requests", w.key)
@@ -119,6 +127,34 @@ func (d *decoder) checkProtocols(n ast.Node, l *Listener) {
 	case l.TLS != nil && p.H2C:
 		d.problem(n, "write h2", "listener %q speaks %q with %q", l.Name, "h2c", "tls")
 	}
+}
+
+// speaksHTTP2 says whether any client may speak HTTP/2, be it only under some server names.
+func (l *Listener) speaksHTTP2() bool {
+	if l.Protocols.H2 || l.Protocols.H2C {
+		return true
+	}
+	return l.TLS != nil && slices.ContainsFunc(l.TLS.Policies, func(p TLSPolicy) bool { return p.Protocols.H2 })
+}
+
+func (d *decoder) listenerHTTP2(key string, n ast.Node, h *ListenerHTTP2) {
+	d.mapping(key, n, "streams keepalive keepalive_timeout max_age max_age_grace", func(key string, _, v ast.Node) bool {
+		switch key {
+		case "streams":
+			d.integer(key, v, 1, 1000, &h.Streams)
+		case "keepalive":
+			d.optionalDuration(key, v, &h.KeepAlive)
+		case "keepalive_timeout":
+			d.duration(key, v, time.Millisecond, &h.KeepAliveTimeout)
+		case "max_age":
+			d.optionalDuration(key, v, &h.MaxAge)
+		case "max_age_grace":
+			d.duration(key, v, time.Millisecond, &h.MaxAgeGrace)
+		default:
+			return false
+		}
+		return true
+	})
 }
 
 func (d *decoder) listenerTimeouts(key string, n ast.Node, t *ListenerTimeouts) {

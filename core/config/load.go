@@ -26,6 +26,7 @@ type Env struct {
 	ReadFile  func(path string) ([]byte, error) // may cut off what is over 16 MiB
 	Glob      func(pattern string) ([]string, error)
 	LookupEnv func(name string) (string, bool)
+	ReadLarge func(path string) ([]byte, error) // of consumers; may cut off what is over 256 MiB
 }
 
 // Load reads the file and what it includes. The Config is nil where the problems refuse it.
@@ -34,7 +35,7 @@ func Load(path string) (*Config, Problems) {
 	if err != nil {
 		return nil, Problems{{Pos: Pos{File: path}, Message: "cannot read the file: " + cause(err)}}
 	}
-	return Parse(path, text, Env{ReadFile: readFile, Glob: filepath.Glob, LookupEnv: os.LookupEnv})
+	return Parse(path, text, Env{ReadFile: readFile, Glob: filepath.Glob, LookupEnv: os.LookupEnv, ReadLarge: ReadConsumersFile})
 }
 
 // Parse reads text as the file of that name. It touches nothing but what env offers.
@@ -53,6 +54,7 @@ func parseChunked(name string, text []byte, env Env, chunkBytes int) (*Config, P
 		listeners:  map[string]int{},
 		upstreams:  map[string]int{},
 		policyAt:   map[string]int{},
+		roll:       newRoll(),
 		patterns:   map[string]*regexp.Regexp{},
 		maxNodes:   spareNodes,
 	}
@@ -67,12 +69,16 @@ func parseChunked(name string, text []byte, env Env, chunkBytes int) (*Config, P
 
 // readFile reads at most one byte more than is accepted.
 func readFile(path string) ([]byte, error) {
+	return readUpTo(path, maxFileBytes+int64(len(byteOrderMark)))
+}
+
+func readUpTo(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxFileBytes+int64(len(byteOrderMark))+1))
+	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
 // cause returns an error's text without the path, which stands in the position already.
@@ -108,6 +114,8 @@ type loader struct {
 	listeners  map[string]int  // index in cfg, as for upstreams
 	upstreams  map[string]int
 	policyAt   map[string]int
+	roll       *roll
+	fileAt     Pos         // of consumers_file
 	redirects  []reference // of listeners
 	matched    []reference // listeners that matches name
 	names      []namedRoute
@@ -174,7 +182,7 @@ func (l *loader) file(name string, text []byte, depth int) {
 	})
 }
 
-const documentKeys = "include loops drain log access_log admin listeners upstreams policies routes"
+const documentKeys = "include loops drain log access_log admin listeners upstreams policies consumers consumers_file routes"
 
 func isDocumentKey(key string) bool {
 	for w := range strings.FieldsSeq(documentKeys) {
@@ -193,7 +201,7 @@ func (d *decoder) document(n ast.Node, follow bool) {
 		}
 		pos := d.at(k)
 		once := key
-		if mergeable := key == "include" || key == "listeners" || key == "upstreams" || key == "policies" || key == "routes"; mergeable {
+		if mergeable := key == "include" || key == "listeners" || key == "upstreams" || key == "policies" || key == "consumers" || key == "routes"; mergeable {
 			once = key + " in " + d.src.name
 		}
 		if first, twice := d.given[once]; twice {
@@ -230,6 +238,10 @@ func (d *decoder) documentKey(key string, v ast.Node) {
 		d.entries(key, v, d.upstream)
 	case "policies":
 		d.entries(key, v, d.policy)
+	case "consumers":
+		d.entries(key, v, d.consumer)
+	case "consumers_file":
+		d.consumersFile(key, v)
 	case "routes":
 		d.routes(v)
 	}

@@ -3,15 +3,26 @@ package config
 import (
 	"fmt"
 	"maps"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
 // Policy is what is done with the requests of the routes that use it. Exactly one of the kinds is set.
 type Policy struct {
-	Name    string // "" of one that stands in a route's use itself
-	Pos     Pos
-	GRPCWeb *GRPCWeb
+	Name        string // "" of one that stands in a route's use itself
+	Pos         Pos
+	GRPCWeb     *GRPCWeb
+	RateLimit   *RateLimit
+	Concurrency *Concurrency
+	CORS        *CORS
+	Headers     *Headers
+	KeyAuth     *KeyAuth
+	MTLS        *MTLS
+	IP          *IP
+	Access      *Access
+	JWT         *JWT
+	Basic       *Basic
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -25,7 +36,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web"
+	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt ip access"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -60,13 +71,33 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 		case "grpc_web":
 			p.GRPCWeb = &GRPCWeb{}
 			d.on(key, v)
+		case "cors":
+			d.cors(key, v, p)
+		case "headers":
+			d.headers(key, v, p)
+		case "rate_limit":
+			p.RateLimit = d.rateLimit(key, v)
+		case "concurrency":
+			p.Concurrency = d.concurrency(key, v)
+		case "keyauth":
+			p.KeyAuth = d.keyAuth(key, v)
+		case "mtls":
+			p.MTLS = d.mtls(key, v)
+		case "jwt":
+			p.JWT = d.jwt(key, v)
+		case "basic":
+			p.Basic = d.basic(key, v)
+		case "ip":
+			p.IP = d.ip(key, v)
+		case "access":
+			p.Access = d.access(key, v)
 		default:
 			return false
 		}
 		return true
 	})
 	if ok && first == "" {
-		d.problem(n, "one of "+policyKinds, "%s does nothing", what)
+		d.problem(n, "one of "+strings.ReplaceAll(policyKinds, " ", ", "), "%s does nothing", what)
 	}
 	return ok && first != ""
 }
@@ -125,8 +156,17 @@ func (l *loader) checkPolicies(partial bool) {
 				used[at] = true
 				p = &l.cfg.Policies[at]
 			}
-			if p.GRPCWeb != nil {
+			switch {
+			case p.GRPCWeb != nil:
 				l.checkGRPCWeb(r, u.Pos)
+			case p.CORS != nil:
+				l.checkCORS(r, u.Pos)
+			case p.RateLimit != nil:
+				for i := range p.RateLimit.Levels {
+					l.checkKeys(r, u.Pos, p.RateLimit.Levels[i].Key)
+				}
+			case p.Concurrency != nil:
+				l.checkKeys(r, u.Pos, p.Concurrency.Key)
 			}
 		}
 	}

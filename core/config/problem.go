@@ -22,6 +22,8 @@ type Problem struct {
 	Message string // lower case, one line
 	Hint    string // what would be right; may be empty
 	Source  string // the line at Pos, without its line end
+
+	elsewhere bool // it stands in a file whose lines are not shown
 }
 
 // Problems is everything found in one pass, in the order of the files read and of the lines in each.
@@ -67,7 +69,7 @@ func (p Problem) String() string {
 	}
 	b.WriteString(p.Message)
 	b.WriteByte('\n')
-	if p.Pos.Line > 0 {
+	if p.Pos.Line > 0 && (p.Source != "" || !p.elsewhere) {
 		writeSource(&b, p.Source, p.Pos.Column)
 	}
 	if p.Hint != "" {

@@ -82,13 +82,15 @@ func updateArchive(t *testing.T, name, archive, got string) {
 
 // filesEnv offers the files of a map, and the variables in the one named "env".
 func filesEnv(files map[string]string) Env {
+	read := func(name string) ([]byte, error) {
+		if text, ok := files[name]; ok {
+			return []byte(text), nil
+		}
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("no such file")}
+	}
 	return Env{
-		ReadFile: func(name string) ([]byte, error) {
-			if text, ok := files[name]; ok {
-				return []byte(text), nil
-			}
-			return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("no such file")}
-		},
+		ReadFile:  read,
+		ReadLarge: read,
 		Glob: func(pattern string) ([]string, error) {
 			var found []string
 			for name := range files {

@@ -19,7 +19,7 @@ const (
 type segment struct {
 	text        string
 	linesBefore int
-	of          string // listeners, upstreams, policies or routes, whose items these are; "" for keys of the document
+	of          string // listeners, upstreams, policies, consumers or routes, whose items these are; "" for keys of the document
 	items       int    // in it
 	itemIndent  int
 	follow      bool // the text ends in a key whose items are the next segments
@@ -139,7 +139,7 @@ func (p *splitter) content(text string, at, line int) {
 		p.close(at, line)
 	}
 	p.items++
-	if known && (key == "listeners" || key == "upstreams" || key == "policies" || key == "routes") && isBlank(rest) {
+	if known && (key == "listeners" || key == "upstreams" || key == "policies" || key == "consumers" || key == "routes") && isBlank(rest) {
 		p.awaits = key
 	}
 }

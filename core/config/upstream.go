@@ -10,13 +10,14 @@ const (
 	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol"
 	maxEndpoints   = 10_000 // of one upstream
 	maxReplayBytes = 64 << 10
+	maxTier        = 127 // priority of an endpoint
 )
 
 func defaultUpstream(name string, pos Pos) Upstream {
 	return Upstream{
 		Name:        name,
 		Pos:         pos,
-		Balance:     "round_robin",
+		Balance:     defaultBalance(),
 		Pool:        Pool{MaxPending: 1024, QueueTimeout: time.Second, IdlePerLoop: 256, IdleTimeout: time.Minute},
 		Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute, Tunnel: 5 * time.Minute},
 		Resolve:     10 * time.Second,
@@ -58,7 +59,7 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 		case "proxy_protocol":
 			d.word(key, v, "v1 v2", &u.Proxy)
 		case "balance":
-			d.word(key, v, "round_robin", &u.Balance)
+			d.balance(key, v, &u.Balance)
 		case "pool":
 			d.pool(key, v, &u.Pool)
 		case "timeouts":
@@ -144,13 +145,17 @@ func (d *decoder) endpoint(key string, n ast.Node, e *Endpoint) bool {
 		return d.endpointAddress(key, n, &e.Address)
 	}
 	hasAddress, ok := false, false
-	known := d.mapping(key, n, "address weight", func(key string, _, v ast.Node) bool {
+	known := d.mapping(key, n, "address weight priority zone", func(key string, _, v ast.Node) bool {
 		switch key {
 		case "address":
 			hasAddress = true
 			ok = d.endpointAddress(key, v, &e.Address)
 		case "weight":
-			d.integer(key, v, 1, 1000, &e.Weight)
+			d.integer(key, v, 0, 1000, &e.Weight)
+		case "priority":
+			d.integer(key, v, 0, maxTier, &e.Priority)
+		case "zone":
+			d.zoneName(key, v, &e.Zone)
 		default:
 			return false
 		}

@@ -89,6 +89,9 @@ func (d *ChunkDecoder) Decode(b []byte) (start, end, consumed int, done bool, er
 	return start, end, i, d.state == chunkDone, nil
 }
 
+// atSize says that the next byte is the first of a chunk's size.
+func (d *ChunkDecoder) atSize() bool { return d.state == chunkSize && d.digits == 0 }
+
 // Trailer is the trailer section once the body is done: checked lines, each with its CRLF, without those that must not
 // be merged into a message. It is valid until Reset.
 func (d *ChunkDecoder) Trailer() []byte { return d.trailer.lines }

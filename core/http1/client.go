@@ -20,6 +20,7 @@ type Client struct {
 	body     responseBody
 	upload   upload
 	reused   bool // it has served before: it may have been closed while it was idle
+	keeps    bool // the request may be sent again if the connection turns out to have been closed meanwhile
 	started  bool // bytes of the answer have come
 	clean    bool // the exchange was taken to its end, and nothing is left over
 	awaiting bool // the exchange's task waits for the head of the answer
@@ -40,6 +41,7 @@ func (u *Client) Conn() *loop.Conn { return u.conn }
 // bounds the time from the end of the request to the end of that head, in nanoseconds; idle each wait for more of a body.
 func (u *Client) Do(x *core.Exchange, timeout, idle int64) *core.Error {
 	u.clean, u.started = false, false
+	u.keeps = u.reused && x.Request.Method.Idempotent()
 	u.conn.Deadline, u.conn.ReadTimeout, u.conn.WriteTimeout = x.Deadline, 0, idle
 	err := u.send(x)
 	if err == nil {
@@ -74,7 +76,7 @@ func (u *Client) send(x *core.Exchange) *core.Error {
 	if err != nil {
 		return core.BodyError(err)
 	}
-	if u.reused && m.Method.Idempotent() {
+	if u.keeps {
 		x.KeepForReplay(p)
 	}
 	start, end := p.Start, p.End

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"io"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -45,6 +46,13 @@ func (b *responseBody) begin(x *core.Exchange) {
 
 // Ready says whether bytes of the body are at hand, here or in the kernel.
 func (b *responseBody) Ready() bool { return b.start < b.end || b.client.conn.Readable() }
+
+var lastChunk = []byte("0\r\n\r\n")
+
+// Finished says that what stands behind the head is the end of the body.
+func (b *responseBody) Finished() bool {
+	return !b.done && b.kind == framingChunked && b.decoder.atSize() && bytes.Equal(b.buf[b.start:b.end], lastChunk)
+}
 
 // Next gives the next piece of the body.
 func (b *responseBody) Next() (core.Piece, error) {

@@ -53,6 +53,9 @@ func (u *upload) relay() *core.Error {
 			}
 			return core.BodyError(err)
 		}
+		if u.client.keeps {
+			u.x.KeepForReplay(p)
+		}
 		start, end := p.Start, p.End
 		if m.Chunked {
 			start, end = frameChunk(p, len(m.Trailer) == 0)

@@ -68,7 +68,7 @@ func (c *conn) endBlock() {
 		if b.endStream {
 			c.departed.remove(c.last, b.stream)
 		}
-		if c.calmly(calmControl) {
+		if c.stray() {
 			c.skip(b.bytes)
 		}
 	default:

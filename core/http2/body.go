@@ -14,9 +14,9 @@ const room = 1 << 10
 func (t *stream) receive(body []byte, size int64) {
 	c := t.conn
 	t.received += int64(len(body))
-	t.credit -= size
+	t.intake.left -= size
 	switch {
-	case t.credit < 0:
+	case t.intake.left < 0:
 		c.giveBack(size)
 		c.resetStream(t.id, CodeFlowControl)
 		return
@@ -25,7 +25,9 @@ func (t *stream) receive(body []byte, size int64) {
 		c.resetStream(t.id, CodeProtocol)
 		return
 	}
-	t.in = append(t.reserve(len(body)), body...)
+	if t.in.put(c.res, body) {
+		c.crowded = true
+	}
 	t.x.Moved = c.res.loop.Now()
 	t.give(size - int64(len(body)))
 	if len(body) > 0 {
@@ -41,6 +43,9 @@ func (t *stream) end() {
 	}
 	t.ended = true
 	t.wakeReader()
+	if t.follower != nil {
+		t.follower.unblock()
+	}
 }
 
 func (t *stream) wakeReader() {
@@ -49,26 +54,27 @@ func (t *stream) wakeReader() {
 	}
 }
 
-// buffered is what was received and not taken.
-func (t *stream) buffered() int64 { return int64(max(len(t.in)-room, 0)) }
-
 // Ready says whether a piece of the body is at hand.
-func (t *stream) Ready() bool { return len(t.in) > room || t.ended }
+func (t *stream) Ready() bool { return t.in.bytes > 0 || t.ended }
 
-// next gives what has come of the body, and waits for it. While the piece is used, more gathers in the other buffer.
+// Finished says that nothing is left of the body but its end, which has come.
+func (t *stream) Finished() bool { return t.ended && t.in.bytes == 0 && !t.drawn }
+
+// next gives what has come of the body, and waits for it. While the piece is used, more gathers behind it.
 func (t *stream) next() (core.Piece, error) {
 	t.Release()
 	if t.drawn {
 		return core.Piece{}, io.EOF
 	}
 	for since := t.conn.res.loop.Now(); !t.Ready(); since = t.x.Moved {
+		t.intake.waited = true
 		err := t.await(earlier(0, t.receiveTimeout, since))
 		if err != nil && (err != t.conn.blame.slowSender || t.x.Moved <= since) { // else the other way is alive
 			return core.Piece{}, err
 		}
 	}
-	t.in, t.out = nil, t.reserve(0)
-	t.drawn = t.ended
+	t.out = t.in.take(t.conn.res)
+	t.drawn = t.ended && t.in.bytes == 0
 	end := len(t.out)
 	t.lent = int64(end - room)
 	return core.Piece{Buf: t.out[:cap(t.out)], Start: room, End: end, Last: t.drawn}, nil
@@ -109,35 +115,4 @@ func (t *stream) Release() {
 	t.lent = 0
 	t.give(n)
 	t.out = t.conn.res.giveBack(t.out)
-}
-
-// reserve gives t.in with room for n bytes more, and for what a taker may write around them. With the whole window in it, it fits
-// into a buffer of the loop.
-func (t *stream) reserve(n int) []byte {
-	r, size := t.conn.res, max(len(t.in), room)+n+core.PieceTail
-	if size <= cap(t.in) {
-		return t.in
-	}
-	b := r.borrow(size)
-	if t.in == nil {
-		return b[:room]
-	}
-	b = b[:copy(b, t.in)]
-	t.in = r.giveBack(t.in)
-	return b
-}
-
-// give gives n used bytes back to the peer, on the stream and on the connection.
-func (t *stream) give(n int64) {
-	if n == 0 {
-		return
-	}
-	c := t.conn
-	c.giveBack(n)
-	if t.returned += n; t.returned < streamWindow/2 || t.ended || t.gone != nil || c.dying {
-		return
-	}
-	c.appended(AppendWindowUpdate(c.append(FrameHeaderBytes+4), t.id, uint32(t.returned)))
-	t.credit += t.returned
-	t.returned = 0
 }

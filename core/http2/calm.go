@@ -41,8 +41,16 @@ func (m *calm) take(what int, now int64) bool {
 // send both for every 4 KiB that they read.
 const updateBytes = 1 << 10
 
-// sent gives tokens for the window updates that follow a frame with n bytes of body.
-func (m *calm) sent(n int) { m[calmWindow] -= int64(2+n/updateBytes) * (second / rates[calmWindow]) }
+// pinged gives a token for the PING that some clients send with each reset, to learn when the server has seen it. Resets are
+// rationed by themselves.
+func (m *calm) pinged() { m[calmPing] -= second / rates[calmPing] }
+
+// sent gives tokens for the window updates that follow a frame with n bytes of body, and for a PING: gRPC sends one for what has come,
+// to measure the path.
+func (m *calm) sent(n int) {
+	m[calmWindow] -= int64(2+n/updateBytes) * (second / rates[calmWindow])
+	m.pinged()
+}
 
 // calmly counts one more of what; false ends the connection (RFC 9113, 10.5).
 func (c *conn) calmly(what int) bool {

@@ -34,8 +34,10 @@ type Owner interface {
 
 // ClientOptions are how a connection to an upstream is kept.
 type ClientOptions struct {
-	Scheme    string // of every request: http or https
-	Streams   int    // that are open at once at most; the upstream may allow less
+	Scheme    string        // of every request: http or https
+	Streams   int           // that are open at once at most; the upstream may allow less
+	Assumed   int           // how many it allows, until it has said so; 0: as many as most do
+	Patience  time.Duration // of a write that the upstream does not take anything of; 0: without end
 	KeepAlive KeepAlive
 }
 
@@ -65,6 +67,10 @@ func (k *Client) NewConn(raw *loop.Conn, o Owner, options ClientOptions) *Client
 	c.open(c, true, &k.resources, raw, clientBlame)
 	c.limits = responseLimits
 	c.keepAlive = options.KeepAlive
+	if options.Assumed > 0 {
+		c.peer.maxStreams = min(c.peer.maxStreams, uint32(options.Assumed))
+	}
+	raw.WriteTimeout = int64(options.Patience)
 	raw.Handle(c)
 	b := append(c.append(128), core.HTTP2Preface...)
 	b = AppendSettings(b, Setting{SettingEnablePush, 0}, Setting{SettingMaxHeaderListSize, uint32(responseLimits.HeaderBytes)})
@@ -79,7 +85,12 @@ func (c *ClientConn) Room() int {
 	if c.leaving || c.ending || c.closed || c.peer.goAway || c.last >= maxStreamID || c.out.full() {
 		return 0
 	}
-	return max(min(c.options.Streams, int(min(c.peer.maxStreams, MaxWindow)))-c.running, 0)
+	return max(c.Streams()-c.running, 0)
+}
+
+// Streams is how many streams may be open at once, as far as the upstream has said.
+func (c *ClientConn) Streams() int {
+	return min(c.options.Streams, int(min(c.peer.maxStreams, MaxWindow)))
 }
 
 // Running is the number of streams that were taken and not yet finished.

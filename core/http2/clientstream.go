@@ -155,14 +155,15 @@ func (t *ClientStream) begin(m *core.Message, end bool) bool {
 		return true // what comes is the tunnel's
 	}
 	bodiless := t.x.Request.Method == core.MethodHead || m.Status == 204 || m.Status == 304
+	if end && !bodiless && m.ContentLength > 0 {
+		t.conn.cut(t.id, CodeProtocol, core.ErrBadResponse)
+		return false
+	}
 	t.ended = end
 	switch {
 	case bodiless:
 		t.declared = 0
 		t.drawn = true
-	case end && m.ContentLength > 0:
-		t.conn.cut(t.id, CodeProtocol, core.ErrBadResponse)
-		return false
 	case end:
 		t.drawn = true
 	default:
@@ -182,7 +183,7 @@ func (t *ClientStream) receive(x *core.Exchange, header int64) *core.Error {
 				return err
 			}
 			continue
-		case t.answered:
+		case t.answered && (t.gone == nil || t.ended): // what broke off before any of it was passed on is no answer
 			t.accept(x)
 			return nil
 		case t.upload.failure != nil:
@@ -232,10 +233,14 @@ func (t *ClientStream) accept(x *core.Exchange) {
 }
 
 // failure is what the loss of the stream means before its answer has come. A connection that had served before was most likely
-// closed while it was idle; only then may the request be tried again.
+// closed while it was idle; only then may the request be tried again, and never once an answer has begun. One that ends before its first
+// SETTINGS never came to be: it waited for a server that has stopped.
 func (t *ClientStream) failure() *core.Error {
-	if t.gone == core.ErrUpstreamClosed && !t.reused {
+	switch {
+	case t.gone == core.ErrUpstreamClosed && (t.answered || !t.reused && t.conn.settled):
 		return errClosed
+	case t.gone == core.ErrRefused && t.answered:
+		return errReset
 	}
 	return t.gone
 }

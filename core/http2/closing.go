@@ -21,17 +21,30 @@ func (c *conn) closedStream(h FrameHeader) {
 	case h.Type == FrameWindowUpdate: // has been counted
 	case h.Type == FrameResetStream:
 		c.departed.remove(c.last, h.Stream)
-		c.calmly(calmControl)
+		c.stray()
 	case !c.departed.has(c.last, h.Stream):
 		c.fail(CodeStreamClosed, "frame on a closed stream")
 	case h.Flags.Has(FlagEndStream) && c.departed.remove(c.last, h.Stream): // it can come but once
 	case h.Length < smallData:
-		c.calmly(calmControl)
+		c.stray()
 	}
+}
+
+// stray counts a frame on a stream that we have reset; false: the connection has ended. A client resets streams for reasons of its
+// own: whatever the upstream could have sent by then is no fault of it, and must not end what others have under way.
+func (c *conn) stray() bool {
+	if c.strays > 0 {
+		c.strays--
+		return true
+	}
+	return c.calmly(calmControl)
 }
 
 // smallData is what a frame of body must bring so that it costs its sender more than us when nobody wants it.
 const smallData = 1 << 10
+
+// maxStrays is how many small frames fit into the window of a stream, besides its head and its end.
+const maxStrays = streamWindow/smallData + 2
 
 // resetStream ends a stream, if it is open, for what the peer did wrong, and tells it.
 func (c *conn) resetStream(id uint32, code ErrorCode) { c.cut(id, code, c.blame.wrong) }
@@ -44,6 +57,9 @@ func (c *conn) cut(id uint32, code ErrorCode, err *core.Error) {
 	c.departed.add(c.last, id)
 	c.appended(AppendResetStream(c.append(FrameHeaderBytes+4), id, code))
 	if t := c.streams[id]; t != nil {
+		if c.client {
+			c.strays += maxStrays
+		}
 		delete(c.streams, id)
 		t.abandon(err)
 	}
@@ -80,6 +96,9 @@ func (c *conn) abandonStreams(err *core.Error) {
 // end takes the connection off the books after it was closed.
 func (c *conn) end() {
 	c.closed = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 	c.held = c.res.giveBack(c.held)
 	c.abandonStreams(c.blame.gone)
 }

@@ -26,21 +26,24 @@ type conn struct {
 	last     uint32             // the highest stream that the client has opened
 	running  int                // streams whose exchange has not ended
 	departed departed           // streams that we have reset
+	strays   int                // frames that may still come on those without being counted
 
 	out    output
 	peer   remote
 	window int64 // bytes of bodies that the peer takes now
 	credit int64 // bytes of bodies that the peer may still send
 	taken  int64 // of those it has sent, what is used up and not yet given back to it
+	wide   int   // streams that the peer may send more on than at first
 
 	blocked []*stream
 	sent    int64 // when bytes were last written
 	due     int64 // when what the peer has begun must be complete, or a failed connection is closed; 0: nothing is due
 	calm    calm
 	pulse
-	ending bool // the end was announced
-	dying  bool // the connection has failed: what comes is thrown away
-	closed bool
+	crowded bool // a stream holds more than fits into a buffer: its taker should have its turn
+	ending  bool // the end was announced
+	dying   bool // the connection has failed: what comes is thrown away
+	closed  bool
 }
 
 // side is what clients and servers do differently. It is asked between frames, and must not wait.
@@ -70,13 +73,16 @@ type remote struct {
 	lastStream    uint32 // with goAway: it looks at none above
 }
 
+// assumedStreams is how many streams a peer is taken to allow that does not say: none should allow less (RFC 9113, 6.5.2).
+const assumedStreams = 100
+
 // open makes the connection ready for frames. What we say first is left to the caller, who appends it.
 func (c *conn) open(side side, client bool, r *resources, raw *loop.Conn, b blame) {
 	c.side, c.client, c.greeted, c.res, c.raw, c.blame = side, client, client, r, raw, b
 	c.decoder, c.encoder = NewDecoder(defaultTableBytes), NewEncoder()
 	c.decoder.Use(&r.scratch)
 	c.streams = map[uint32]*stream{}
-	c.peer = remote{initialWindow: streamWindow, maxFrame: MinMaxFrame, maxStreams: 100}
+	c.peer = remote{initialWindow: streamWindow, maxFrame: MinMaxFrame, maxStreams: assumedStreams}
 	c.window, c.credit = streamWindow, connWindow
 	raw.Busy = true
 }
@@ -90,7 +96,8 @@ func (c *conn) Serve(raw *loop.Conn) {
 	c.held = c.res.giveBack(c.held)
 	var err error
 	for reads := 1; err == nil; reads++ {
-		if reads%maxReads == 0 {
+		if reads%maxReads == 0 || c.crowded {
+			c.crowded = false
 			l.Yield()
 			if c.dying && l.Now() >= c.due {
 				err = loop.ErrTimeout
@@ -218,9 +225,16 @@ func (c *conn) settings(h FrameHeader, payload []byte) {
 	if !c.calmly(calmSettings) || h.Flags.Has(FlagAck) {
 		return
 	}
+	if !c.settled && c.client {
+		c.peer.maxStreams = assumedStreams // unless it says so: what it told before is of no account any more
+	}
 	c.settled = true
 	code := parseSettings(payload, func(id SettingID, v uint32) ErrorCode {
 		switch id {
+		case SettingEnablePush: // a server must not allow it (RFC 9113, 6.5.2)
+			if c.client && v != 0 {
+				return CodeProtocol
+			}
 		case SettingHeaderTableSize:
 			c.encoder.SetMaxTable(int(min(v, defaultTableBytes)))
 		case SettingInitialWindowSize:

@@ -1,10 +1,5 @@
 package http2
 
-const (
-	streamWindow = 64<<10 - 1 // bytes of a body that may come before any was taken: the protocol's initial value
-	connWindow   = 1 << 20    // the same, of all streams of a connection together
-)
-
 // windowUpdate lets us send more (RFC 9113, 6.9).
 func (c *conn) windowUpdate(h FrameHeader, increment int64) {
 	if !c.calmly(calmWindow) {
@@ -61,6 +56,9 @@ func (c *conn) data(h FrameHeader, payload []byte) {
 	case t.ended:
 		c.giveBack(int64(h.Length))
 		c.resetStream(t.id, CodeStreamClosed)
+	case t.asked != nil && !t.asked.answered: // a body without a head (RFC 9113, 8.1)
+		c.giveBack(int64(h.Length))
+		c.resetStream(t.id, CodeProtocol)
 	default:
 		t.receive(body, int64(h.Length))
 		if h.Flags.Has(FlagEndStream) && c.streams[h.Stream] == t {

@@ -17,8 +17,8 @@ import (
 	"github.com/sluice-gateway/sluice/core/loop"
 )
 
-// maxStreams is how many streams a client may have open at once.
-const maxStreams = 128
+// defaultStreams is how many streams a client may have open at once where the listener does not say.
+const defaultStreams = 128
 
 // Port is where a connection came in.
 type Port interface {

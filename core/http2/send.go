@@ -52,45 +52,65 @@ func (t *stream) endBlock(b []byte, start int, end bool) {
 
 // sendData sends bytes of the body; end says that they are the last.
 func (t *stream) sendData(p []byte, end bool) *core.Error {
-	c := t.conn
 	for {
 		if len(p) > 0 {
-			if err := t.sendable(); err != nil {
+			if err := t.sendable(nil); err != nil {
 				return err
 			}
 		} else if err := t.roomy(); err != nil {
 			return err
 		}
-		n := int(min(int64(len(p)), int64(c.peer.maxFrame), t.window, c.window))
-		last := end && n == len(p)
-		if n > 0 || last {
-			h := FrameHeader{Length: uint32(n), Type: FrameData, Stream: t.id}
-			if last {
-				h.Flags, t.finished = FlagEndStream, true
-			}
-			b := AppendFrameHeader(c.append(0), h)
-			c.appended(append(b, p[:n]...))
-			t.window -= int64(n)
-			c.window -= int64(n)
-			c.calm.sent(n)
-			t.stalled = 0
-		}
-		if p = p[n:]; len(p) == 0 {
+		if p = t.sendFrame(p, end); len(p) == 0 {
 			return nil
 		}
 	}
 }
 
-// sendable waits until the client takes bytes of the body and there is room for them.
-func (t *stream) sendable() *core.Error {
+// sendFrame sends as much of p as the windows and the length of a frame let it, and gives the rest. To send the end of a body
+// alone takes no window (RFC 9113, 6.9.1).
+func (t *stream) sendFrame(p []byte, end bool) (rest []byte) {
+	c := t.conn
+	n := int(max(min(int64(len(p)), int64(c.peer.maxFrame), t.window, c.window), 0))
+	last := end && n == len(p)
+	if n > 0 || last {
+		h := FrameHeader{Length: uint32(n), Type: FrameData, Stream: t.id}
+		if last {
+			h.Flags, t.finished = FlagEndStream, true
+		}
+		b := AppendFrameHeader(c.append(0), h)
+		c.appended(append(b, p[:n]...))
+		t.window -= int64(n)
+		c.window -= int64(n)
+		c.calm.sent(n)
+		t.stalled = 0
+	}
+	return p[n:]
+}
+
+// passes says whether the windows let bytes of the body pass.
+func (t *stream) passes() bool { return t.window > 0 && t.conn.window > 0 }
+
+// sendable waits until the peer takes bytes of the body and there is room for them, or only the end is left of body, if it is given.
+func (t *stream) sendable(body core.Body) *core.Error {
 	for {
 		if err := t.roomy(); err != nil {
 			return err
 		}
-		if t.window > 0 && t.conn.window > 0 {
+		if t.passes() {
 			return nil
 		}
-		if err := t.wait(); err != nil {
+		if f, ok := body.(core.Finisher); ok && f.Finished() {
+			return nil
+		}
+		source := sourceOf(body)
+		if source != nil {
+			source.follower = t
+		}
+		err := t.wait()
+		if source != nil {
+			source.follower = nil
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -1,14 +1,12 @@
 package http2
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 )
-
-// drainTime is what a client has to learn that no more streams are taken, before those that come late are refused.
-const drainTime = time.Second
 
 // serverConn is one client's connection.
 type serverConn struct {
@@ -16,8 +14,10 @@ type serverConn struct {
 	server   *Server
 	port     Port
 	origin   core.Origin
-	accepted uint32 // no stream above is served; once the end was announced
-	final    bool   // it was announced which streams are the last
+	most     int         // streams that may be open at once
+	old      *loop.Timer // ends it for its age; nil: nothing does
+	accepted uint32      // no stream above is served; once the end was announced
+	final    bool        // it was announced which streams are the last
 }
 
 func (c *serverConn) String() string { return "http/2 client " + c.origin.Peer.String() }
@@ -29,8 +29,10 @@ func (c *serverConn) greet() {
 	settings := c.port.Settings()
 	c.raw.WriteTimeout = int64(settings.WriteTimeout)
 	c.limit(settings)
+	c.most = cmp.Or(settings.HTTP2.Streams, defaultStreams)
+	c.setAge(&settings.HTTP2)
 	b := AppendSettings(c.append(64),
-		Setting{SettingMaxConcurrentStreams, maxStreams},
+		Setting{SettingMaxConcurrentStreams, uint32(c.most)},
 		Setting{SettingMaxHeaderListSize, uint32(settings.HeaderBytes)},
 		Setting{SettingEnableConnectProtocol, 1},
 		Setting{SettingNoRFC7540Priorities, 1})
@@ -39,11 +41,15 @@ func (c *serverConn) greet() {
 
 func (c *serverConn) limit(settings *core.Listener) {
 	c.limits = Limits{HeaderBytes: settings.HeaderBytes, Headers: settings.Headers}
+	c.keepAlive = KeepAlive{Interval: settings.HTTP2.KeepAlive, Timeout: settings.HTTP2.KeepAliveTimeout}
 }
 
 // Closed ends what the connection's streams were working for.
 func (c *serverConn) Closed(*loop.Conn) {
 	delete(c.server.conns, c)
+	if c.old != nil {
+		c.old.Stop()
+	}
 	c.end()
 	c.port.Release(c.origin.Peer)
 }
@@ -101,6 +107,7 @@ func (c *serverConn) onBlock(t *stream, b headerBlock) {
 // onReset ends a stream that its client does not want any more.
 func (c *serverConn) onReset(t *stream, _ ErrorCode) {
 	c.server.resets++
+	c.calm.pinged()
 	if c.calmly(calmReset) {
 		delete(c.streams, t.id)
 		t.abandon(core.ErrClientGone)
@@ -109,7 +116,7 @@ func (c *serverConn) onReset(t *stream, _ ErrorCode) {
 
 // request begins the exchange of a new stream.
 func (c *serverConn) request(b headerBlock) {
-	if c.ending && b.stream > c.accepted || c.running >= maxStreams {
+	if c.ending && b.stream > c.accepted || c.running >= c.most {
 		c.skip(b.bytes)
 		c.resetStream(b.stream, CodeRefusedStream)
 		c.calmly(calmReset)
@@ -146,28 +153,10 @@ func (c *serverConn) request(b headerBlock) {
 		t.refusal = t.beginBody(m)
 	}
 	c.running++
+	c.beat()
 	t.task = c.res.loop.Go(t.run)
 }
 
 var errProtocol = &core.Error{Status: 501, Reason: "not_implemented", Detail: "extended CONNECT for another protocol than websocket"}
 
 var errSelfDependency = &core.Error{Status: 400, Reason: "bad_request", Detail: "stream depends on itself"}
-
-// drain announces the end, and a moment later which streams are the last.
-func (c *serverConn) drain() {
-	if c.ending || c.closed {
-		return
-	}
-	c.ending, c.accepted = true, MaxWindow
-	c.appended(AppendGoAway(c.append(FrameHeaderBytes+8), MaxWindow, CodeNo, ""))
-	l := c.res.loop
-	l.NewTimer(c.drained).At(l.Now() + int64(drainTime))
-}
-
-func (c *serverConn) drained() {
-	if c.closed || c.dying {
-		return
-	}
-	c.accepted, c.final = c.last, true
-	c.appended(AppendGoAway(c.append(FrameHeaderBytes+8), c.last, CodeNo, ""))
-}

@@ -1,8 +1,6 @@
 package http2
 
 import (
-	"io"
-
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 )
@@ -19,11 +17,10 @@ type stream struct {
 	until int64         // when every wait ends, on the loop's clock; 0: when its timeout has passed
 
 	// The body that comes.
-	in             []byte // borrowed: room, then what has come and was not taken; nil: nothing
+	in             inbox  // has come and was not taken
 	out            []byte // borrowed: the piece that was taken last
 	lent           int64  // bytes of that piece, not yet given back to the peer
-	credit         int64  // bytes that the peer may still send
-	returned       int64  // bytes used up, not yet given back
+	intake         intake
 	received       int64
 	declared       int64 // Content-Length; -1: none
 	receiveTimeout int64 // nanoseconds for each wait; 0: none
@@ -32,6 +29,7 @@ type stream struct {
 	trailer        []byte
 	reader         loop.Task // waits for more
 	reading        bool
+	follower       *stream // to which the body goes on, and which waits for its window; nil: none
 
 	// What is sent.
 	window      int64
@@ -46,7 +44,8 @@ type stream struct {
 // open makes t a stream of c.
 func (t *stream) open(c *conn, id uint32) {
 	t.conn, t.id = c, id
-	t.window, t.credit, t.declared, t.urgency = c.peer.initialWindow, streamWindow, -1, defaultUrgency
+	t.window, t.declared, t.urgency = c.peer.initialWindow, -1, defaultUrgency
+	t.intake = intake{width: streamWindow, left: streamWindow}
 	c.streams[id] = t
 }
 
@@ -76,39 +75,14 @@ func (t *stream) leave(unfinished, unwanted ErrorCode) {
 			delete(c.streams, t.id)
 		}
 	}
-	c.giveBack(t.lent + t.buffered())
-	t.in, t.out = c.res.giveBack(t.in), c.res.giveBack(t.out)
-	t.lent = 0
+	c.giveBack(t.lent + t.in.bytes)
+	t.in.drop(c.res)
+	t.out, t.lent = c.res.giveBack(t.out), 0
+	if t.intake.wide() {
+		c.wide--
+	}
 	c.running--
 	if c.running == 0 && !c.out.waits() {
 		c.side.rest()
-	}
-}
-
-// relay sends a body as fast as the peer takes it. A piece is drawn when some of it can be sent. count gets the bytes sent.
-func (t *stream) relay(m *core.Message, count *int64) *core.Error {
-	for {
-		if err := t.sendable(); err != nil {
-			return err
-		}
-		p, err := m.Body.Next()
-		if err != nil {
-			if err == io.EOF {
-				return t.sendData(nil, true)
-			}
-			return core.BodyError(err)
-		}
-		data, trailer := p.Bytes(), m.Trailer
-		if err := t.sendData(data, p.Last && len(trailer) == 0); err != nil {
-			return err
-		}
-		*count += int64(len(data))
-		if p.Last {
-			if len(trailer) > 0 {
-				return t.sendTrailer(trailer)
-			}
-			return nil
-		}
-		m.Body.Release() // no buffer is held while the peer's window is shut
 	}
 }

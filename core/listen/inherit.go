@@ -38,7 +38,7 @@ func (s *Sockets) inherit() error {
 	if _, err := identify(s.bind.Path); err != nil {
 		return err // nobody could find the socket
 	}
-	return s.copies(s.loops)
+	return s.addCopies(s.loops)
 }
 
 // Own takes the file of an inherited unix socket over: from now on Close removes it.

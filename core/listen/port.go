@@ -69,22 +69,23 @@ func (p *Port) Counters() Counters {
 	return c
 }
 
-// Listen starts to accept from s, on the socket of the loop's index and those that no loop has the index of. The port owns
-// a socket from then on, also when Listen fails.
+// Listen starts to accept from s, on the sockets of the loop's index. The port owns them from then on, also when Listen
+// fails.
 func (p *Port) Listen(s *Sockets) error {
-	for shard := p.loop.Index(); shard == p.loop.Index() || shard < len(s.fds); shard += s.loops {
-		fd, err := s.take(shard)
-		if err != nil {
-			return err
-		}
-		a, err := p.loop.Accept(fd, s.shared(), p.accepted)
-		if err != nil {
-			_ = unix.Close(fd)
-			return fmt.Errorf("cannot accept on %s: %w", s, err)
-		}
-		p.accepts = append(p.accepts, accept{s, shard, a})
+	taken, err := s.take(p.loop.Index())
+	if err != nil {
+		return err
 	}
-	return nil
+	for _, t := range taken {
+		a, failed := p.loop.Accept(t.fd, s.shared(), p.accepted)
+		if failed != nil {
+			_ = unix.Close(t.fd)
+			err = fmt.Errorf("cannot accept on %s: %w", s, failed)
+			continue
+		}
+		p.accepts = append(p.accepts, accept{s, t.index, a})
+	}
+	return err
 }
 
 // Accepting is how many sockets of s the port accepts from.
@@ -97,11 +98,11 @@ func (p *Port) Accepting(s *Sockets) (n int) {
 	return n
 }
 
-// Copy gives f a copy of each socket that the port accepts from, for another process. f owns it. Of a unix socket one loop's
-// copy is enough, for all are the same socket.
+// Copy gives f a copy of each socket that the port accepts from, for another process. f owns it. Of those
+// that are copies of one another it gives one.
 func (p *Port) Copy(f func(s *Sockets, shard, fd int)) error {
 	for _, a := range p.accepts {
-		if a.sockets.shared() && a.shard > 0 {
+		if a.sockets.copied(a.shard) {
 			continue
 		}
 		fd, err := a.acceptor.Copy()
@@ -113,7 +114,7 @@ func (p *Port) Copy(f func(s *Sockets, shard, fd int)) error {
 	return nil
 }
 
-// Leave stops accepting from s, after what is in the kernel's queue has been taken. Open connections stay.
+// Leave stops accepting from s, after what is in the kernel's queues has been taken. Open connections stay.
 func (p *Port) Leave(s *Sockets) {
 	p.accepts = slices.DeleteFunc(p.accepts, func(a accept) bool {
 		if a.sockets == s {

@@ -30,7 +30,7 @@ type Bind struct {
 	// Exclusive refuses an address on which somebody else accepts already. Without it another process of the same user
 	// would get a share of the connections, as is wanted while one gateway replaces another.
 	Exclusive bool
-	// Deferred leaves what Open and Inherit open deaf until Listen: nobody can connect to it before.
+	// Deferred leaves what Open, Inherit and Adopt open deaf until Listen: nobody can connect to it before.
 	Deferred bool
 }
 
@@ -45,11 +45,12 @@ func (b Bind) String() string {
 // of a unix socket one, of which each loop has a copy. Of TCP there may be more than loops, if they were inherited from a
 // process that had more: closing one would reset those who wait in its queue or are about to come to it.
 type Sockets struct {
-	bind  Bind
-	loops int
-	fds   []int // by shard; -1: a port has it
-	deaf  []int // shards that do not listen yet
-	file  fileID
+	bind       Bind
+	loops      int
+	fds        []int // by shard, of which loop i has i, i+loops, i+2*loops...; -1: a port has it
+	deaf       []int // shards that do not listen yet
+	copiesFrom int   // shards from here on are copies of those before; 0: none is
+	file       fileID
 }
 
 // Open listens on b with one descriptor for each of so many loops. Close closes what no port has taken.
@@ -110,17 +111,37 @@ func (s *Sockets) Close() {
 // Disown leaves the file of a unix socket to the process that has the socket now.
 func (s *Sockets) Disown() { s.file = fileID{} }
 
-// shared says whether the shards are copies of one socket.
-func (s *Sockets) shared() bool { return s.bind.Path != "" }
-
-// take gives a shard's descriptor away. Different shards may be taken on different loops at once.
-func (s *Sockets) take(shard int) (int, error) {
-	if shard >= len(s.fds) || s.fds[shard] < 0 {
-		return -1, fmt.Errorf("cannot accept on %s: no socket for loop %d", s, shard)
+// Descriptors are those that no port has taken yet, for those who make copies of them. They stay what they were.
+func (s *Sockets) Descriptors() (fds []int) {
+	for _, fd := range s.fds {
+		if fd >= 0 {
+			fds = append(fds, fd)
+		}
 	}
-	fd := s.fds[shard]
-	s.fds[shard] = -1
-	return fd, nil
+	return fds
+}
+
+// shared says whether several loops wait on copies of one socket.
+func (s *Sockets) shared() bool { return s.copiesFrom > 0 || s.bind.Path != "" }
+
+// copied says whether a shard is a copy of one before it.
+func (s *Sockets) copied(shard int) bool { return s.copiesFrom > 0 && shard >= s.copiesFrom }
+
+// shard is a descriptor with its number.
+type shard struct{ index, fd int }
+
+// take gives a loop's descriptors away. Those of different loops may be taken at once.
+func (s *Sockets) take(loop int) (taken []shard, err error) {
+	for i := loop; i < len(s.fds); i += s.loops {
+		if fd := s.fds[i]; fd >= 0 {
+			taken = append(taken, shard{i, fd})
+			s.fds[i] = -1
+		}
+	}
+	if len(taken) == 0 {
+		return nil, fmt.Errorf("cannot accept on %s: no socket for loop %d", s, loop)
+	}
+	return taken, nil
 }
 
 func (s *Sockets) openTCP(shards int) error {

@@ -45,13 +45,14 @@ func (s *Sockets) openUnix(shards int) error {
 			return err
 		}
 	}
-	return s.copies(shards)
+	return s.addCopies(shards)
 }
 
-// copies makes so many descriptors of the one that is there.
-func (s *Sockets) copies(shards int) error {
+// addCopies makes so many descriptors of those that are there.
+func (s *Sockets) addCopies(shards int) error {
+	s.copiesFrom = len(s.fds)
 	for len(s.fds) < shards {
-		copied, err := unix.FcntlInt(uintptr(s.fds[0]), unix.F_DUPFD_CLOEXEC, 0)
+		copied, err := unix.FcntlInt(uintptr(s.fds[len(s.fds)%s.copiesFrom]), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}

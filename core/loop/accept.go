@@ -107,6 +107,19 @@ func (a *Acceptor) Drain() {
 	}
 }
 
+// Queued is the number of connections of a TCP socket that wait to be accepted, as the kernel counts them: of a listening
+// socket tcpi_unacked is the length of its queue.
+func (a *Acceptor) Queued() int {
+	if a.closed {
+		return 0
+	}
+	info, err := unix.GetsockoptTCPInfo(a.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0
+	}
+	return int(info.Unacked)
+}
+
 func peerOf(sa *unix.RawSockaddrAny) netip.AddrPort {
 	switch sa.Addr.Family {
 	case unix.AF_INET:

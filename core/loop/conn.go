@@ -16,6 +16,12 @@ type Handler interface {
 	String() string
 }
 
+// Expirer is a Handler that is asked when the deadline of an idle connection has passed, and must not wait. It closes the
+// connection, or has a task take it that does so in the end: the loop does not close it.
+type Expirer interface {
+	Expired(c *Conn)
+}
+
 // connEvents are what an edge-triggered connection is registered for, once and for its life.
 const connEvents = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
 
@@ -133,11 +139,16 @@ func (c *Conn) Use() {
 	c.timer.deadline = 0
 }
 
-// expire closes a connection that is still idle.
+// expire ends a connection that is still idle.
 func (c *Conn) expire() {
-	if c.idle {
-		c.Close()
+	if !c.idle {
+		return
 	}
+	if h, ok := c.handler.(Expirer); ok {
+		h.Expired(c)
+		return
+	}
+	c.Close()
 }
 
 // event takes what the kernel says of c.

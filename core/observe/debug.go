@@ -89,6 +89,10 @@ func (o *Observer) tell(x *core.Exchange, t *times) {
 		return
 	}
 	m := &x.Request
+	target := m.Bytes(m.Target)
+	if m.Private {
+		target, _ = splitTarget(target)
+	}
 	attrs := []slog.Attr{
 		slog.String("route", x.Route.Name),
 		slog.String("request_id", string(x.RequestID)),
@@ -96,7 +100,7 @@ func (o *Observer) tell(x *core.Exchange, t *times) {
 		slog.String("peer", x.Client.Peer.String()),
 		slog.String("method", string(m.MethodBytes())),
 		slog.String("host", string(m.Host())),
-		slog.String("target", clip(m.Bytes(m.Target))),
+		slog.String("target", clip(target)),
 		slog.String("forwarded_path", clip(m.Path)),
 		slog.Int("status", t.status),
 		slog.Int64("request_body", x.Sent.RequestBody),

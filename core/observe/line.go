@@ -44,6 +44,9 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 	dst = appendBytes(dst, `,"host":"`, m.Host())
 	path, query := splitTarget(m.Bytes(m.Target))
 	dst = appendBytes(dst, `,"path":"`, path)
+	if m.Private {
+		query = hidden
+	}
 	dst = appendBytes(dst, `,"query":"`, query)
 	if len(path) > 0 {
 		dst = append(dst, `,"protocol":"HTTP/`...)
@@ -69,6 +72,9 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 	if x.Route != nil {
 		dst = appendString(dst, `,"route":"`, x.Route.Name)
 	}
+	if x.Consumer != nil {
+		dst = appendString(dst, `,"consumer":"`, x.Consumer.Name)
+	}
 	if x.Sent.Pool != nil {
 		dst = appendString(dst, `,"upstream":"`, x.Sent.Pool.Name)
 		if x.Sent.Endpoint != nil {
@@ -89,6 +95,9 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 	dst = appendBytes(dst, `,"referer":"`, m.Get(core.FieldReferer))
 	return append(dst, '}', '\n')
 }
+
+// hidden stands for what is a secret, or holds one.
+var hidden = []byte("***")
 
 // tlsVersion names what may have been negotiated: nothing older is spoken.
 func tlsVersion(v uint16) string {

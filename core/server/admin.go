@@ -99,17 +99,22 @@ func (a *adminServer) close() {
 // source is the gateway as the admin API sees it.
 func (s *Server) source() admin.Source {
 	return admin.Source{
-		Status:      s.status,
-		Config:      func() []byte { return s.state.Load().compiled.Config.Dump() },
-		Routes:      s.routeStatus,
-		Upstreams:   s.upstreamStatus,
-		Certs:       s.certificateStatus,
-		Metrics:     s.observer.WriteMetrics,
-		Ready:       s.ready,
-		LogLevel:    s.observer.LogLevel,
-		SetLogLevel: s.observer.SetLogLevel,
-		Reload:      s.askReload,
-		Upgrade:     s.askUpgrade,
+		Status:       s.status,
+		Config:       func() []byte { return s.state.Load().compiled.Config.Dump() },
+		Routes:       s.routeStatus,
+		Upstreams:    s.upstreamStatus,
+		Certs:        s.certificateStatus,
+		Metrics:      s.observer.WriteMetrics,
+		Ready:        s.ready,
+		LogLevel:     s.observer.LogLevel,
+		SetLogLevel:  s.observer.SetLogLevel,
+		Keys:         s.keysStatus,
+		Limits:       s.limitStatus,
+		Limit:        s.keyStatus,
+		ResetLimit:   s.resetKey,
+		SetEndpoints: s.setEndpoints,
+		Reload:       s.askReload,
+		Upgrade:      s.askUpgrade,
 	}
 }
 
@@ -139,8 +144,8 @@ func (s *Server) ready() error {
 func (s *Server) status() admin.Status {
 	st := admin.Status{
 		State: "serving", Version: s.options.Version, Commit: s.options.Commit, Go: runtime.Version(), PID: os.Getpid(),
-		Started: s.service.Started, ConfigFile: s.options.ConfigFile, Reload: s.lastReload.Load(),
-		ProcessStarted: s.began, Upgrades: s.service.Upgrades, Upgrade: s.lastUpgrade.Load(), Older: s.before.status(),
+		Started: s.life.Started, ConfigFile: s.options.ConfigFile, Reload: s.lastReload.Load(),
+		ProcessStarted: s.began, Upgrades: s.life.Upgrades, Upgrade: s.lastUpgrade.Load(), Older: s.before.status(),
 	}
 	now := s.state.Load()
 	if now == nil {
@@ -212,27 +217,4 @@ func actionText(r *config.Route) string {
 		return "passthrough " + strings.Join(names, ", ")
 	}
 	return "to " + strings.Join(names, ", ")
-}
-
-func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
-	now := s.state.Load()
-	if now == nil {
-		return nil
-	}
-	for i, u := range now.compiled.Upstreams {
-		one := admin.UpstreamStatus{Name: u.Name, Balance: now.compiled.Config.Upstreams[i].Balance, Pending: u.Pending()}
-		for _, e := range u.Endpoints() {
-			idle := 0
-			for index, l := range s.loops {
-				count := make(chan int, 1)
-				if l.Do(time.Second, func() { count <- e.Idle(index) }) == nil {
-					idle += <-count
-				}
-			}
-			one.Endpoints = append(one.Endpoints, admin.EndpointStatus{
-				Address: e.Address, Name: e.Name, Weight: e.Weight, Open: e.Open(), Idle: idle})
-		}
-		out = append(out, one)
-	}
-	return out
 }

@@ -9,14 +9,17 @@ import (
 	"github.com/sluice-gateway/sluice/core/observe"
 )
 
-// Check compiles the configuration file as Run would, and opens nothing.
-func Check(file string) error {
+// Check compiles the configuration file as Run would, and opens nothing. It gives a line for each table of a limit.
+func Check(file string) (memory []string, err error) {
 	cfg, problems := config.Load(file)
 	if cfg == nil {
-		return errors.New(problems.String())
+		return nil, errors.New(problems.String())
 	}
 	observer := observe.New(observe.Options{Loops: 1})
 	registry := compile.NewRegistry([]*core.Worker{}, observer.Registry(), nil)
-	_, err := registry.Compile(cfg)
-	return err
+	c, err := registry.Compile(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return c.Memory(), nil
 }

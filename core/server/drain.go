@@ -23,6 +23,7 @@ func (s *Server) drain(signals <-chan os.Signal, to *successor) {
 	s.log.Info("draining", "for at most", limit)
 	since, stops := time.Now(), 1
 	if to == nil {
+		s.tellDraining(limit)
 		s.end()
 	} else {
 		stops = 2 // the service may be stopped meanwhile
@@ -40,6 +41,9 @@ func (s *Server) drain(signals <-chan os.Signal, to *successor) {
 		}
 		select {
 		case <-tick.C:
+			if to == nil {
+				s.tellDraining(limit - time.Since(since))
+			}
 		case <-deadline.C:
 			s.log.Warn("drain ended with open connections", "connections", s.openConnections())
 			return

@@ -20,6 +20,7 @@ func (s *Server) collect() {
 		for _, l := range now.listeners {
 			collectPort(l, i, sink)
 		}
+		collectLimits(now.compiled.Limiters, i, sink)
 		for _, u := range now.compiled.Upstreams {
 			for _, e := range u.Endpoints() {
 				sink.Gauge("sluice_upstream_idle_connections", "Connections to an endpoint that no exchange uses.",
@@ -33,13 +34,11 @@ func (s *Server) collect() {
 			return
 		}
 		for _, u := range now.compiled.Upstreams {
-			sink.Gauge("sluice_upstream_pending", "Requests that wait for a connection.", float64(u.Pending()), "upstream", u.Name)
-			for _, e := range u.Endpoints() {
-				sink.Gauge("sluice_upstream_connections", "Open connections to an endpoint.",
-					float64(e.Open()), "upstream", u.Name, "endpoint", e.Address)
-			}
+			collectUpstream(u, sink)
 		}
 		s.collectCertificates(now.compiled, sink)
+		collectTables(now.compiled.Limiters, sink)
+		collectKeys(now.compiled, sink)
 		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))
 	})
 }

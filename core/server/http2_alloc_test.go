@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
-	"runtime"
-	"runtime/debug"
 	"testing"
 	"time"
 
@@ -146,16 +144,8 @@ func TestHTTP2NoAllocations(t *testing.T) {
 			if err := client.exchange(warmRequests, c.atOnce); err != nil {
 				t.Fatal(err)
 			}
-			runtime.GC()
-			defer debug.SetGCPercent(debug.SetGCPercent(-1))
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
-			err := client.exchange(countedRequests, c.atOnce)
-			runtime.ReadMemStats(&after)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if per := float64(after.Mallocs-before.Mallocs) / countedRequests; per >= allocsPerRequest {
+			exchange := func(n int) error { return client.exchange(n, c.atOnce) }
+			if per := mallocs(t, countedRequests, exchange); per >= allocsPerRequest {
 				t.Errorf("%.4f allocations a request, want less than %v", per, allocsPerRequest)
 			}
 		})

@@ -2,6 +2,8 @@ package server
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"net"
 	"runtime"
 	"sync"
@@ -190,4 +192,32 @@ func TestHTTP2Resets(t *testing.T) {
 	if c := g.counters(); c.Connections != 1 {
 		t.Errorf("%+v", c)
 	}
+}
+
+// TestHTTP2CancelWithPing cancels streams as Go's client does, each with a PING beside it: as many as may be cancelled.
+func TestHTTP2CancelWithPing(t *testing.T) {
+	u := newManyUpstream(t)
+	g := newGate(t, h2Config(u.addr, "[h2c]"))
+	c := dialRawH2(t, g.addr)
+	const cancels, others = 100, 150 // PINGs are rationed by 200 at once
+	for i := range uint32(cancels) {
+		if err := c.get(2*i+1, "/hold"); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(c.framer.WriteRSTStream(2*i+1, xhttp2.ErrCodeCancel), c.framer.WritePing(false, [8]byte{1})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range others {
+		if err := c.framer.WritePing(false, [8]byte{2}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.get(2*cancels+1, "/small"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.outcome(2*cancels + 1); got != fmt.Sprint("200 ", len(smallBody)) {
+		t.Errorf("%q, %v", got, err)
+	}
+	close(u.let)
 }

@@ -21,6 +21,7 @@ type listener struct {
 type bound struct {
 	bind    listen.Bind
 	sockets *listen.Sockets
+	passed  bool // by systemd, which keeps them
 }
 
 // opened is the listeners of a configuration that is not in force yet: those that stay, and new sockets.
@@ -33,42 +34,30 @@ type opened struct {
 // openListeners opens the sockets that c needs and s does not have.
 func (s *Server) openListeners(c *compile.Compiled, first bool) (*opened, error) {
 	o := &opened{compiled: c}
+	if first {
+		s.assignPassed(c.Config)
+	}
 	for i := range c.Config.Listeners {
 		spec := &c.Config.Listeners[i]
 		have := s.listener(spec.Name)
 		var binds []bound
-		for _, b := range spec.Binds {
+		for j, b := range spec.Binds {
 			want := bindOf(b)
 			want.Exclusive, want.Deferred = first && s.before == nil, first && s.before != nil
 			next := bound{bind: want}
 			if have == nil || have.sockets(want) == nil {
-				sockets, err := s.open(spec.Name, want, first)
-				if err != nil {
+				var err error
+				if next, err = s.openBind(bindKey{spec.Name, j}, want, first); err != nil {
 					o.abandon()
 					return nil, err
 				}
-				next.sockets = sockets
-				o.fresh = append(o.fresh, sockets)
+				o.fresh = append(o.fresh, next.sockets)
 			}
 			binds = append(binds, next)
 		}
 		o.binds = append(o.binds, binds)
 	}
 	return o, nil
-}
-
-// open gives the sockets of an address: at the start those of the process before, if it had them.
-func (s *Server) open(listener string, b listen.Bind, first bool) (*listen.Sockets, error) {
-	if first {
-		if fds := s.before.claim(listener, b); len(fds) > 0 {
-			sockets, err := listen.Inherit(b, len(s.loops), fds)
-			if err == nil {
-				return sockets, nil
-			}
-			s.log.Warn("a socket of the process before is of no use", "listener", listener, "error", err)
-		}
-	}
-	return listen.Open(b, len(s.loops))
 }
 
 // listen makes what was opened deaf listen: nothing can fail any more but that.
@@ -92,6 +81,7 @@ func (o *opened) abandon() {
 
 // take makes the listeners of o those of s: settings in force on every loop, new sockets accepting, others left.
 func (o *opened) take(s *Server) (next []*listener) {
+	s.store(o)
 	staying := map[*listener]bool{}
 	for i, settings := range o.compiled.Listeners {
 		l := s.listener(settings.Listener.Name)
@@ -191,18 +181,22 @@ func (l *listener) drain(loops []*loop.Loop) {
 func (l *listener) handOver(s *Server, idle time.Duration, left map[string]bool) {
 	taken := map[*listen.Sockets]bool{}
 	for _, b := range l.binds {
-		taken[b.sockets] = true
-		for shard := range b.sockets.Shards() {
-			if left[socketName(l.name, b.bind, shard)] {
-				taken[b.sockets] = false
-			}
-		}
-		if taken[b.sockets] {
+		if taken[b.sockets] = !b.left(l.name, left); taken[b.sockets] {
 			b.sockets.Disown()
 		}
 	}
 	onEach(s.loops, func(i int) { l.ports[i].HandOver(idle, taken) })
 	l.closeSockets()
+}
+
+// left says whether the process that has taken over does not use the sockets.
+func (b bound) left(listener string, names map[string]bool) bool {
+	for shard := range b.sockets.Shards() {
+		if names[socketName(listener, b, shard)] {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *listener) closeSockets() {

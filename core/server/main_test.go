@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/admin"
+	"github.com/sluice-gateway/sluice/systemd"
 )
 
 // patience is how long a test waits for what must happen; only a failing test waits so long.
@@ -105,6 +106,12 @@ type running struct {
 // run starts a gateway on a configuration, in which FOLDER is a folder of the test's own. The admin API is added.
 func run(t testing.TB, config string) *running {
 	t.Helper()
+	return runIn(t, config, systemd.Environment{})
+}
+
+// runIn is run in an environment of systemd's.
+func runIn(t testing.TB, config string, env systemd.Environment) *running {
+	t.Helper()
 	folder, err := os.MkdirTemp("", "sluice") // t.TempDir's names are too long for a unix socket
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +123,7 @@ func run(t testing.TB, config string) *running {
 	})
 	g.write(config)
 	g.admin.Address = "unix:" + filepath.Join(folder, "admin.sock")
-	go func() { g.ended <- Run(Options{ConfigFile: g.config, Version: "test", Stderr: g.log}) }()
+	go func() { g.ended <- Run(Options{ConfigFile: g.config, Version: "test", Stderr: g.log, Systemd: env}) }()
 	for deadline := time.Now().Add(patience); g.admin.Ready() != nil; time.Sleep(5 * time.Millisecond) {
 		select {
 		case err := <-g.ended:

@@ -279,6 +279,9 @@ func TestPassthroughIdles(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, 15)); err != nil {
 		t.Fatal(err)
 	}
+	if n := g.inFlight(); n != 1 {
+		t.Errorf("%d are in flight while it is open", n)
+	}
 	begun := time.Now()
 	if n, err := c.Read(got); n != 0 || err == nil {
 		t.Errorf("got %d bytes", n)
@@ -289,6 +292,14 @@ func TestPassthroughIdles(t *testing.T) {
 	if took := time.Since(begun); took < 200*time.Millisecond || took > 3*time.Second {
 		t.Errorf("it ended after %s of silence", took)
 	}
+	gone, err := net.Dial("tcp", g.addr) // to an endpoint that takes no connections
+	a.must(err)
+	defer func() { _ = gone.Close() }()
+	if _, err := gone.Write(clientHelloOf(t, "gone.test")); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = gone.Read(got)
+	waitFor(t, func() bool { return g.inFlight() == 0 })
 }
 
 // clientHelloOf gives what a client begins with.

@@ -6,13 +6,13 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sluice-gateway/sluice/core/admin"
-	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/server/handover"
 )
 
@@ -25,6 +25,7 @@ type predecessor struct {
 	problem error
 	sockets map[string]int // that nobody here uses yet
 	report  atomic.Pointer[handover.Report]
+	drains  chan struct{} // closed when it has said that it drains, or has ended
 	gone    chan struct{} // closed when it has ended
 }
 
@@ -33,7 +34,7 @@ func takeOver(o *Options) (*predecessor, error) {
 	if o.Upgrade == nil || o.Upgrade.Before == nil {
 		return nil, nil
 	}
-	p := &predecessor{taker: o.Upgrade.Before, sockets: map[string]int{}, gone: make(chan struct{})}
+	p := &predecessor{taker: o.Upgrade.Before, sockets: map[string]int{}, drains: make(chan struct{}), gone: make(chan struct{})}
 	var err error
 	if p.process, err = os.FindProcess(os.Getppid()); err != nil {
 		return nil, fmt.Errorf("cannot find the process before: %w", err)
@@ -61,17 +62,21 @@ func (p *predecessor) failed(err error) {
 }
 
 // socketName is what a socket is called on its way to another process: "0.0.0.0:443#3". Where the kernel chose the port number,
-// and several listeners may have asked for that, the listener's name stands before it.
-func socketName(listener string, b listen.Bind, shard int) string {
-	name := fmt.Sprintf("%s#%d", b, shard)
-	if b.Path == "" && b.Addr.Port() == 0 {
+// and several listeners may have asked for that, the listener's name stands before it. A socket that systemd passed is called
+// so, because its address need not be the bind's, and its file is never the gateway's.
+func socketName(listener string, b bound, shard int) string {
+	name := fmt.Sprintf("%s#%d", b.bind, shard)
+	if b.bind.Path == "" && b.bind.Addr.Port() == 0 {
 		name = listener + " " + name
+	}
+	if b.passed {
+		name = "passed " + name
 	}
 	return name
 }
 
-// claim gives the sockets of an address, by shard, which are the caller's. A nil predecessor has none.
-func (p *predecessor) claim(listener string, b listen.Bind) (fds []int) {
+// claim gives the sockets of a bind, by shard, which are the caller's. A nil predecessor has none.
+func (p *predecessor) claim(listener string, b bound) (fds []int) {
 	if p == nil {
 		return nil
 	}
@@ -132,6 +137,15 @@ func (p *predecessor) alive() bool {
 	}
 }
 
+// replaced is closed once the process before leaves everything to this one: it has told systemd so, too, before it drains.
+// Of a nil predecessor it never is.
+func (p *predecessor) replaced() <-chan struct{} {
+	if p == nil {
+		return nil
+	}
+	return p.drains
+}
+
 // stop passes on that the service is to stop: whoever told us does not know the older process, which ends with us.
 func (p *predecessor) stop() {
 	if p.alive() {
@@ -153,12 +167,17 @@ func (p *predecessor) status() *admin.OlderStatus {
 
 // follow hears the process before until it has ended.
 func (s *Server) follow(p *predecessor) {
+	drains := sync.OnceFunc(func() { close(p.drains) })
 	defer func() {
+		drains()
 		p.taker.Close()
 		_ = p.process.Release()
 		close(p.gone)
 	}()
-	err := p.taker.Follow(func(r handover.Report) { p.report.Store(&r) }, func(parts []handover.Part, err error) {
+	err := p.taker.Follow(func(r handover.Report) {
+		p.report.Store(&r)
+		drains()
+	}, func(parts []handover.Part, err error) {
 		if err != nil {
 			s.log.Warn("the last counters of the process before are lost", "pid", p.hello.PID, "error", err)
 		}
@@ -193,6 +212,9 @@ func (s *Server) succeed() error {
 	}
 	for _, l := range s.listeners {
 		for _, b := range l.binds {
+			if b.passed {
+				continue // the file is of whoever passed it
+			}
 			if err := b.sockets.Own(); err != nil {
 				s.log.Warn("the socket's file will not be removed at the end", "listener", l.name, "error", err)
 			}
@@ -205,7 +227,7 @@ func (s *Server) succeed() error {
 		// It is gone, or it would read: whatever it was, this process is the one that serves.
 		s.log.Warn("the process before was not told", "error", err)
 	}
-	s.log.Info("took over", "from", s.before.hello.PID, "version", s.before.hello.Version, "upgrades", s.service.Upgrades)
+	s.log.Info("took over", "from", s.before.hello.PID, "version", s.before.hello.Version, "upgrades", s.life.Upgrades)
 	s.following.Go(func() { s.follow(s.before) })
 	return nil
 }

@@ -89,10 +89,11 @@ func (u *fixedUpstream) serve(c net.Conn) {
 
 // fixedClient sends the same request again and again on one connection. A request costs it no memory.
 type fixedClient struct {
-	conn  net.Conn
-	parts [][]byte // of the request, written one by one
-	ends  []byte   // of the answer
-	buf   []byte
+	conn   net.Conn
+	parts  [][]byte // of the request, written one by one
+	starts []byte   // of the answer
+	ends   []byte   // likewise
+	buf    []byte
 }
 
 func newFixedClient(t testing.TB, addr, ends string, parts ...string) *fixedClient {
@@ -105,7 +106,7 @@ func newFixedClient(t testing.TB, addr, ends string, parts ...string) *fixedClie
 	if err := c.SetDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	f := &fixedClient{conn: c, ends: []byte(ends), buf: make([]byte, 256<<10)}
+	f := &fixedClient{conn: c, starts: ok200, ends: []byte(ends), buf: make([]byte, 256<<10)}
 	for _, p := range parts {
 		f.parts = append(f.parts, []byte(p))
 	}
@@ -131,7 +132,7 @@ func (f *fixedClient) exchange(n int) error {
 			}
 			got += m
 		}
-		if !bytes.HasPrefix(f.buf[:got], ok200) {
+		if !bytes.HasPrefix(f.buf[:got], f.starts) {
 			return fmt.Errorf("answer %d is %q", i, f.buf[:min(got, 200)])
 		}
 	}

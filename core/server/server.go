@@ -23,6 +23,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/http2"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/core/observe"
+	"github.com/sluice-gateway/sluice/systemd"
 )
 
 // Options are what the command line says.
@@ -30,7 +31,8 @@ type Options struct {
 	ConfigFile      string
 	Version, Commit string
 	Stderr          io.Writer
-	Upgrade         *Upgrade // nil: the process can be ended, but not replaced
+	Upgrade         *Upgrade            // nil: the process can be ended, but not replaced
+	Systemd         systemd.Environment // zero: the process's
 }
 
 // ErrRefused says that the configuration was refused; its problems have been printed.
@@ -53,6 +55,7 @@ type Server struct {
 	registry *compile.Registry
 	watchdog *loop.Watchdog
 	service  service
+	life     life
 	began    time.Time // this process
 
 	listeners []*listener
@@ -100,17 +103,13 @@ func serve(o Options, before *predecessor) error {
 		return ErrRefused
 	}
 	began := time.Now()
-	s := &Server{options: o, before: before, began: began, service: service{Started: began}, reloads: make(chan chan error),
+	s := &Server{options: o, before: before, began: began, life: life{Started: began}, reloads: make(chan chan error),
 		upgrades: make(chan upgradeRequest), upgraded: make(chan upgradeEnd, 1)}
 	defer s.close()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	err := s.start(cfg)
-	if err == nil {
-		err = s.succeed()
-	}
-	if err != nil {
+	if err := s.begin(cfg); err != nil {
 		before.failed(err)
 		return err
 	}
@@ -122,10 +121,30 @@ func serve(o Options, before *predecessor) error {
 	return nil
 }
 
+// begin starts all, until this process is the one that serves.
+func (s *Server) begin(cfg *config.Config) error {
+	if err := s.openService(); err != nil {
+		return err
+	}
+	err := s.start(cfg)
+	if err == nil {
+		err = s.succeed()
+	}
+	if err != nil && s.before == nil {
+		err = errors.Join(err, s.service.Status("cannot start: "+err.Error()))
+	}
+	return err
+}
+
 // serve answers signals and the admin API until the gateway is to stop, and drains it.
 func (s *Server) serve(signals <-chan os.Signal) {
+	replaced := s.before.replaced()
 	for {
 		select {
+		case <-replaced:
+			replaced = nil
+			s.storeAgain()
+			s.tend()
 		case sig := <-signals:
 			switch sig {
 			case syscall.SIGHUP:
@@ -202,6 +221,9 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	}
 	s.watchdog = loop.Watch(s.loops, watchdogInterval, s.log)
 	s.apply(compiled, next)
+	if s.before == nil {
+		s.tend()
+	}
 	return nil
 }
 
@@ -261,6 +283,7 @@ func (s *Server) apply(c *compile.Compiled, next *opened) {
 
 // close ends what runs, in the reverse of start.
 func (s *Server) close() {
+	s.endService()
 	if s.registry != nil {
 		s.registry.Close()
 	}
@@ -287,6 +310,7 @@ func (s *Server) close() {
 
 // reload puts the configuration file in force, or keeps what is. The error says why it was refused.
 func (s *Server) reload() error {
+	over := s.tellReloading()
 	err := s.tryReload()
 	status := &admin.ReloadStatus{At: time.Now(), Applied: err == nil}
 	s.observer.Reloaded(err == nil)
@@ -299,6 +323,7 @@ func (s *Server) reload() error {
 			"listeners", len(c.Listeners), "routes", len(c.Snapshot.Routes), "upstreams", len(c.Upstreams))
 	}
 	s.lastReload.Store(status)
+	over()
 	return err
 }
 

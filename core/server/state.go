@@ -69,26 +69,26 @@ func (s *Server) restoreState(c *compile.Compiled, parts []handover.Part) {
 	}
 }
 
-// service is what is told of the service as a whole, whichever process serves.
-type service struct {
+// life is what is told of the service as a whole, whichever process serves.
+type life struct {
 	Generation int       `json:"generation"` // of the configuration
 	Started    time.Time `json:"started"`
 	Upgrades   int       `json:"upgrades"`
 }
 
 func (s *Server) exportService(c *compile.Compiled) (any, error) {
-	return service{c.Snapshot.Generation, s.service.Started, s.service.Upgrades}, nil
+	return life{c.Snapshot.Generation, s.life.Started, s.life.Upgrades}, nil
 }
 
 func (s *Server) restoreService(c *compile.Compiled, body []byte) error {
-	var v service
+	var v life
 	if err := json.Unmarshal(body, &v); err != nil {
 		return err
 	}
 	if v.Generation < 0 || v.Generation >= maxGeneration || v.Upgrades < 0 || v.Started.IsZero() || v.Started.After(time.Now().Add(time.Hour)) {
 		return fmt.Errorf("generation %d, %d upgrades, start %v cannot be", v.Generation, v.Upgrades, v.Started)
 	}
-	s.service = service{v.Generation, v.Started, v.Upgrades + 1}
+	s.life = life{v.Generation, v.Started, v.Upgrades + 1}
 	c.Snapshot.Generation = v.Generation + 1
 	s.observer.Began(v.Started)
 	return nil

@@ -30,7 +30,7 @@ func partsOf(t *testing.T, g *gate) []handover.Part {
 func TestStateIsRestored(t *testing.T) {
 	old := newGate(t, stateConfig)
 	started := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	old.service = service{Started: started, Upgrades: 4}
+	old.life = life{Started: started, Upgrades: 4}
 	old.state.Load().compiled.Snapshot.Generation = 7
 	whole := partsOf(t, old)
 	change := func(f func(p *handover.Part)) []handover.Part {
@@ -58,11 +58,11 @@ func TestStateIsRestored(t *testing.T) {
 		g := newGate(t, stateConfig)
 		compiled := &compile.Compiled{Snapshot: g.state.Load().compiled.Snapshot}
 		g.restoreState(compiled, c.parts)
-		if g.service.Upgrades != c.upgrades {
-			t.Errorf("%s: %d upgrades, want %d", c.name, g.service.Upgrades, c.upgrades)
+		if g.life.Upgrades != c.upgrades {
+			t.Errorf("%s: %d upgrades, want %d", c.name, g.life.Upgrades, c.upgrades)
 		}
-		if c.upgrades > 0 && (compiled.Snapshot.Generation != 8 || !g.service.Started.Equal(started)) {
-			t.Errorf("%s: generation %d, started %v", c.name, compiled.Snapshot.Generation, g.service.Started)
+		if c.upgrades > 0 && (compiled.Snapshot.Generation != 8 || !g.life.Started.Equal(started)) {
+			t.Errorf("%s: generation %d, started %v", c.name, compiled.Snapshot.Generation, g.life.Started)
 		}
 		eventually(t, c.name+": the log says "+c.log, func() bool { return strings.Contains(g.Server.options.Stderr.(*journal).String(), c.log) })
 	}

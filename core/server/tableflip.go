@@ -29,8 +29,9 @@ const (
 
 // Upgrader starts the process that takes this one's place, and lets the two know that the other is ready.
 type Upgrader interface {
-	// Upgrade starts binary, an absolute path, with the arguments of this process, and returns when it is ready, or why it is not.
-	Upgrade(binary string) error
+	// Upgrade starts binary, an absolute path, with the arguments of this process, and with variables (NAME=VALUE) beside its
+	// environment. It returns when it is ready, or why it is not.
+	Upgrade(binary string, variables []string) error
 	// Ready says that this process serves: the one that it takes the place of may stop, and this one may be replaced in turn.
 	Ready() error
 	// Stop ends an upgrade that is under way, and prevents others.
@@ -106,17 +107,18 @@ func startedFrom() (string, error) {
 // flipper is tableflip's Upgrader as ours.
 type flipper struct{ *tableflip.Upgrader }
 
-func (f flipper) Upgrade(binary string) error {
+func (f flipper) Upgrade(binary string, variables []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), exitPatience)
 	defer cancel()
 	if err := f.WaitForParent(ctx); errors.Is(err, context.DeadlineExceeded) {
 		return errors.New("the process before this one has not ended")
 	}
-	// Of one process only: systemd gives them to the one that it starts.
-	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"} {
-		if err := os.Unsetenv(name); err != nil {
-			return fmt.Errorf("cannot unset %s: %w", name, err)
+	for _, v := range variables { // tableflip passes on what this process has
+		name, value, _ := strings.Cut(v, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return fmt.Errorf("cannot set %s: %w", name, err)
 		}
+		defer func() { _ = os.Unsetenv(name) }()
 	}
 	before := os.Args[0]
 	os.Args[0] = binary // what tableflip starts

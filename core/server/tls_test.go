@@ -316,7 +316,7 @@ func TestTLSConfigRefused(t *testing.T) {
         - { cert: missing.pem, key: a.key }
 routes: [{ match: "*", respond: {} }]
 `), 0o600))
-	err := Check(file)
+	_, err := Check(file)
 	if err == nil {
 		t.Fatal("the configuration is taken")
 	}

@@ -98,6 +98,9 @@ func (s *Server) endUpgrade(end upgradeEnd) bool {
 		s.log.Info("upgraded: this process drains", "pid", end.to.pid, "version", end.to.version)
 	}
 	s.lastUpgrade.Store(status)
+	if end.err == nil {
+		s.resign(end.to)
+	}
 	if end.err == nil && s.admin != nil { // whoever asks from now on is answered by the other process
 		admin.Own(s.admin.listener, end.to.left[adminSocketName(s.admin.bind)])
 		_ = s.admin.listener.Close()
@@ -155,7 +158,7 @@ func (s *Server) replace(ctx context.Context, binary string) (*successor, error)
 		a, err := u.Pair.Offer(s.give)
 		offer <- offered{a, err}
 	}()
-	err = u.Upgrader.Upgrade(binary)
+	err = u.Upgrader.Upgrade(binary, s.service.Successor())
 	u.Pair.Recall()
 	got := <-offer
 	switch {
@@ -183,7 +186,7 @@ func (s *Server) replace(ctx context.Context, binary string) (*successor, error)
 func (s *Server) give() (g handover.Give, err error) {
 	now := s.state.Load()
 	g.Hello = handover.Hello{PID: os.Getpid(), Version: s.options.Version}
-	if g.Sockets, err = s.copySockets(now.listeners); err != nil {
+	if g.Sockets, err = s.copySockets(now.listeners, socketName); err != nil {
 		return g, err
 	}
 	if s.admin != nil {
@@ -197,23 +200,24 @@ func (s *Server) give() (g handover.Give, err error) {
 	return g, nil
 }
 
-// copySockets copies the listening sockets, which only their loops may touch.
-func (s *Server) copySockets(listeners []*listener) (all []handover.Socket, err error) {
+// copySockets copies the listening sockets, which only their loops may touch, under the names that name gives.
+func (s *Server) copySockets(listeners []*listener, name func(listener string, b bound, shard int) string) (all []handover.Socket, err error) {
 	type bind struct {
 		listener string
-		bind     listen.Bind
+		bound
 	}
-	names := map[*listen.Sockets]bind{}
+	binds := map[*listen.Sockets]bind{}
 	for _, l := range listeners {
 		for _, b := range l.binds {
-			names[b.sockets] = bind{l.name, b.bind}
+			binds[b.sockets] = bind{l.name, b}
 		}
 	}
 	for i, l := range s.loops {
 		got, err := copyOn(l, func(add func(handover.Socket)) error {
 			for _, l := range listeners {
 				err := l.ports[i].Copy(func(of *listen.Sockets, shard, fd int) {
-					add(handover.Socket{Name: socketName(names[of].listener, names[of].bind, shard), FD: fd})
+					b := binds[of]
+					add(handover.Socket{Name: name(b.listener, b.bound, shard), FD: fd})
 				})
 				if err != nil {
 					return err

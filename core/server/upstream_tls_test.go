@@ -23,6 +23,12 @@ type secureUpstream struct {
 
 func newSecureUpstream(t *testing.T, a *authority, names ...string) *secureUpstream {
 	t.Helper()
+	return startSecureUpstream(t, a, false, names...)
+}
+
+// startSecureUpstream is newSecureUpstream; with http2 it agrees to that, too.
+func startSecureUpstream(t *testing.T, a *authority, http2 bool, names ...string) *secureUpstream {
+	t.Helper()
 	u := &secureUpstream{remotes: map[string]bool{}}
 	u.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u.mu.Lock()
@@ -42,6 +48,7 @@ func newSecureUpstream(t *testing.T, a *authority, names ...string) *secureUpstr
 	a.must(err)
 	u.TLS = &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}, ClientAuth: cryptotls.VerifyClientCertIfGiven, ClientCAs: a.pool}
 	u.Config.ErrorLog = log.New(io.Discard, "", 0)
+	u.EnableHTTP2 = http2
 	u.StartTLS()
 	t.Cleanup(u.Close)
 	return u

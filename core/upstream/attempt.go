@@ -12,6 +12,10 @@ import (
 // maxAttempts bounds the attempts of one exchange.
 const maxAttempts = 3
 
+// maxTurned bounds how often an exchange is turned away besides: by a connection on which it had a place, or by an endpoint that has not
+// looked at it.
+const maxTurned = 5
+
 // Proxy answers exchanges from upstreams: a route's `to:`.
 type Proxy struct {
 	targets []*Upstream
@@ -72,6 +76,11 @@ func (p *Proxy) Answer(x *core.Exchange) {
 	}
 	x.ReplayLimit = set.ReplayBytes
 	x.Sent.Pool = &s.upstream.Pool
+	var id [32]byte
+	var sticky *KeySource
+	if b := set.Balancing; b != nil {
+		sticky = b.affinity(x, &id)
+	}
 	forward(x)
 	l.Watch(x.Downstream.Conn())
 	if err := s.try(x, set, p.ownHost); err != nil {
@@ -81,6 +90,9 @@ func (p *Proxy) Answer(x *core.Exchange) {
 	}
 	if x.Listener.Forward.Via != "" {
 		addVia(&x.Response, x.Listener.Forward.Via)
+	}
+	if sticky != nil {
+		sticky.give(&x.Response, id[:])
 	}
 }
 
@@ -97,21 +109,35 @@ var errGRPCTimeout = &core.Error{Status: 400, Reason: "bad_request", Detail: "ma
 
 // try makes attempts until one is answered or none may follow.
 func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {
-	fresh := false
+	fresh, turned := false, 0
 	for n := 1; ; n++ {
 		way, err := s.connect(x, set, fresh)
+		if err == core.ErrRefused && turned < maxTurned { // nothing was sent: that was no attempt
+			turned++
+			n--
+			continue
+		}
+		var tried *Endpoint
 		if err == nil {
-			x.Upstream = way
+			x.Upstream, tried = way, way.target()
 			if ownHost || !x.Request.Has(core.FieldHost) {
-				x.Request.Set(core.FieldHost, way.target().host)
+				x.Request.Set(core.FieldHost, tried.host)
 			}
 			if err = way.do(x, set); err == nil {
 				return nil
 			}
+			way.counted().land(x, err)
 			way.abort(x)
+			if err.Retry == core.RetryRefused && turned < maxTurned {
+				turned++
+				n--
+			}
 		}
 		if n == maxAttempts || !s.mayRepeat(x, err) {
 			return err
+		}
+		if tried != nil {
+			s.shun(x, tried, err)
 		}
 		fresh = err.Retry == core.RetryIfReused
 		x.Worker.Failed(x, err)
@@ -123,7 +149,7 @@ func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {
 func (s *share) mayRepeat(x *core.Exchange, err *core.Error) bool {
 	switch err.Retry {
 	case core.RetryUnsent:
-		return x.Attempt.Count() < min(lb.MaxTried, s.size)
+		return x.Attempt.Count() < min(lb.MaxTried, len(s.usable))
 	case core.RetryRefused:
 		return x.Replay()
 	case core.RetryIfReused:
@@ -132,11 +158,24 @@ func (s *share) mayRepeat(x *core.Exchange, err *core.Error) bool {
 	return false
 }
 
+// shun keeps the next attempt from an endpoint that did not answer, as long as another may. Where a kept connection has ended an
+// affinity key goes before that: an endpoint may close what is idle.
+func (s *share) shun(x *core.Exchange, e *Endpoint, err *core.Error) {
+	if err.Retry == core.RetryIfReused && x.Attempt.Keyed {
+		return
+	}
+	if x.Attempt.Count()+1 < len(s.usable) && !x.Attempt.Has(&e.Endpoint) {
+		x.Attempt.Tried(&e.Endpoint)
+	}
+}
+
 // way is an exchange's way to an endpoint and back: a connection of its own, or a place in one that it shares.
 type way interface {
 	core.Upstream
 	// target is where it leads.
 	target() *Endpoint
+	// counted is the attempt as the endpoint's load counts it.
+	counted() *flight
 	// do sends the request and waits for the head of the answer.
 	do(x *core.Exchange, set *Settings) *core.Error
 	// abort ends it after a failure.
@@ -153,30 +192,39 @@ func (s *share) connect(x *core.Exchange, set *Settings, fresh bool) (way, *core
 	if failure != nil {
 		return nil, failure
 	}
-	if found.mux != nil || found.place != nil && found.place.protocol.shared() {
-		return s.ride(x, set, found)
+	e := found.endpoint()
+	x.Sent.Endpoint = &e.Endpoint
+	f := s.depart(e)
+	if e.protocol.shared() {
+		r, failure := s.ride(x, set, found)
+		if failure != nil {
+			f.land(x, failure)
+			return nil, failure
+		}
+		r.flight = f
+		return r, nil
 	}
 	if found.conn != nil {
-		x.Sent.Endpoint = &found.conn.endpoint.Endpoint
+		found.conn.flight = f
 		return found.conn, nil
 	}
-	e := found.place
-	x.Sent.Endpoint = &e.Endpoint
 	c, err := s.dial(x, e, set)
 	if err != nil {
 		x.Attempt.Tried(&e.Endpoint)
-		return nil, dialError(err)
+		failure = dialError(err)
+		f.land(x, failure)
+		return nil, failure
 	}
+	c.flight = f
 	return c, nil
 }
 
 // ride gives the exchange its place in a connection that it shares with others.
-func (s *share) ride(x *core.Exchange, set *Settings, found seat) (way, *core.Error) {
+func (s *share) ride(x *core.Exchange, set *Settings, found seat) (*ride, *core.Error) {
 	m := found.mux
 	if m == nil {
 		m = s.newMux(found.place)
 	}
-	x.Sent.Endpoint = &m.endpoint.Endpoint
 	r, err := m.board(x, set)
 	switch {
 	case err == nil:
@@ -192,43 +240,6 @@ type seat struct {
 	conn  *conn     // that was kept, for it alone
 	mux   *Mux      // in which a place is promised to it
 	place *Endpoint // to which it may make a connection, which is counted already
-}
-
-// find looks for a connection that was kept or can be shared, and where there is none for a place at an endpoint to which one may
-// be made. ErrQueueFull: there are endpoints, and all have the connections they may have.
-func (s *share) find(x *core.Exchange, set *Settings, fresh bool) (seat, *core.Error) {
-	full := false
-	for range s.size {
-		picked := s.picker.Pick(&x.Attempt)
-		if picked == nil {
-			break
-		}
-		e := picked.State.(*Endpoint)
-		x.Sent.Endpoint = picked
-		if e.protocol.shared() {
-			if m := s.join(e, set); m != nil {
-				return seat{mux: m}, nil
-			}
-			full = true
-			continue
-		}
-		if !fresh {
-			if c := s.reuse(e, x); c != nil {
-				return seat{conn: c}, nil
-			}
-		}
-		if e.take(set) {
-			return seat{place: e}, nil
-		}
-		if (fresh || e.proxy != ProxyNone) && s.evict(e, set) {
-			return seat{place: e}, nil
-		}
-		full = true
-	}
-	if full {
-		return seat{}, core.ErrQueueFull
-	}
-	return seat{}, core.ErrNoEndpoint
 }
 
 func dialError(err error) *core.Error {

@@ -9,6 +9,7 @@ import (
 
 // conn is one connection to an endpoint: in use by one exchange, or idle and watched by the loop.
 type conn struct {
+	flight    // of the exchange that uses it
 	share     *share
 	endpoint  *Endpoint
 	raw       *loop.Conn
@@ -43,6 +44,7 @@ func (c *conn) Serve(raw *loop.Conn) {
 func (c *conn) Closed(*loop.Conn) {
 	sh := c.shareOf()
 	c.gone = true
+	c.drop(c.share.worker.Loop.Now())
 	switch {
 	case c.inUse:
 		sh.active--
@@ -172,6 +174,8 @@ func (e *handshakeError) Unwrap() error { return e.error }
 
 func (c *conn) target() *Endpoint { return c.endpoint }
 
+func (c *conn) counted() *flight { return &c.flight }
+
 func (c *conn) do(x *core.Exchange, set *Settings) *core.Error {
 	return c.transport.Do(x, int64(set.Header), int64(set.Idle))
 }
@@ -180,6 +184,7 @@ func (c *conn) do(x *core.Exchange, set *Settings) *core.Error {
 func (c *conn) Finish(x *core.Exchange) {
 	c.share.worker.Loop.Watch(nil)
 	x.Upstream = nil
+	c.land(x, x.Err)
 	set := c.share.upstream.Settings()
 	c.served++
 	keep := c.transport.Finish(x) && (set.RequestsPerConnection == 0 || c.served < set.RequestsPerConnection)

@@ -11,6 +11,12 @@ var (
 // forward tells the upstream who the client is, as the listener is set up to.
 func forward(x *core.Exchange) {
 	m, f := &x.Request, &x.Listener.Forward
+	m.Remove(core.FieldXConsumerName) // nobody but the gateway says who a consumer is, trusted proxies included
+	if x.Consumer != nil {
+		line := m.Begin(core.FieldXConsumerName.String())
+		line.String(x.Consumer.Name)
+		line.End(core.FieldXConsumerName)
+	}
 	if f.XForwarded {
 		xForwarded(x)
 	}

@@ -110,7 +110,9 @@ func newHost(t *testing.T, loops int, set *Settings, members ...Member) *host {
 		h.loops = append(h.loops, l)
 		h.workers = append(h.workers, gateway.NewWorker(l))
 	}
-	set.Protocol = &Protocol{Speak: func(w *core.Worker, c *loop.Conn) Transport { return http1.NewClient(w, c) }}
+	if set.Protocol == nil {
+		set.Protocol = &Protocol{Speak: func(w *core.Worker, c *loop.Conn) Transport { return http1.NewClient(w, c) }}
+	}
 	h.upstream = New("u", 0, set, h.workers)
 	h.route = core.Route{Name: "r", BodyLimit: -1, LogSample: -1,
 		Action: NewProxy([]Target{{h.upstream, 1}}, 0, false, loops)}
@@ -128,6 +130,9 @@ func newHost(t *testing.T, loops int, set *Settings, members ...Member) *host {
 		for _, e := range h.upstream.Endpoints() {
 			if e.Open() != 0 {
 				t.Errorf("%d connections to %s are counted after the end", e.Open(), e.Address)
+			}
+			if e.Load.InFlight() != 0 {
+				t.Errorf("%d requests are counted in flight at %s after the end", e.Load.InFlight(), e.Address)
 			}
 		}
 		if h.upstream.Pending() != 0 {

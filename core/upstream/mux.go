@@ -11,6 +11,8 @@ import (
 type Carrier interface {
 	// Room is how many exchanges it takes now.
 	Room() int
+	// Streams is how many exchanges it takes at once, as far as the endpoint has said.
+	Streams() int
 	// Open takes an exchange, for which there is room. The Transport ends with its Finish.
 	Open() Transport
 	// Ending says that it takes no more, now and later.
@@ -37,7 +39,8 @@ type Mux struct {
 	gone     bool
 }
 
-// assumedRoom is how many exchanges wait for one connection that is being made; more have another made.
+// assumedRoom is how many exchanges wait for one connection that is being made, unless the endpoint has said how many it takes;
+// more have another made.
 const assumedRoom = 100
 
 func (m *Mux) String() string {
@@ -46,18 +49,28 @@ func (m *Mux) String() string {
 
 // room is for how many more exchanges there is a place.
 func (m *Mux) room(set *Settings) int {
+	n := 0
 	switch {
 	case m.gone:
 		return 0
-	case m.carrier == nil:
-		return min(assumedRoom, set.Streams) - m.promised
+	case m.carrier != nil:
+		n = m.carrier.Room()
+	case m.Assumed() > 0:
+		n = min(m.Assumed(), set.Streams)
+	default:
+		n = min(assumedRoom, set.Streams)
 	}
-	n := m.carrier.Room()
 	if set.RequestsPerConnection > 0 {
 		n = min(n, set.RequestsPerConnection-m.served)
 	}
 	return n - m.promised
 }
+
+// Assumed is how many exchanges at once the endpoint takes, by what it has said on its other connections; 0: nothing was heard.
+func (m *Mux) Assumed() int { return m.onLoop().streams }
+
+// onLoop is what m's loop has of its endpoint.
+func (m *Mux) onLoop() *endpointShare { return &m.endpoint.shares[m.share.worker.Loop.Index()] }
 
 // board gives the exchange a place in m that was promised to it, once m is made.
 func (m *Mux) board(x *core.Exchange, set *Settings) (*ride, *core.Error) {
@@ -74,7 +87,7 @@ func (m *Mux) board(x *core.Exchange, set *Settings) (*ride, *core.Error) {
 	switch {
 	case m.failure != nil:
 		return nil, m.failure
-	case m.gone || m.carrier.Room() == 0: // it has changed its mind meanwhile
+	case m.gone || m.carrier.Ending() || m.riding >= m.carrier.Streams(): // it has changed its mind meanwhile
 		return nil, core.ErrRefused
 	}
 	m.riding++
@@ -111,9 +124,7 @@ func (m *Mux) make() {
 		m.Closed()
 	} else {
 		m.carrier = e.protocol.Carry(s.worker, raw, m)
-		if sh := &e.shares[s.worker.Loop.Index()]; sh.retired {
-			m.leave()
-		}
+		m.retire()
 	}
 	for _, t := range m.waiting {
 		t.Wake()
@@ -128,6 +139,9 @@ func (m *Mux) Serve(raw *loop.Conn) { raw.Close() }
 func (m *Mux) Changed() {
 	s := m.share
 	set := s.upstream.Settings()
+	if m.carrier != nil {
+		m.onLoop().streams = max(m.carrier.Streams(), 1)
+	}
 	for m.carrier != nil && s.queue.len() > 0 && m.room(set) > 0 {
 		w := s.first(m.endpoint)
 		if w == nil {
@@ -146,14 +160,20 @@ func (m *Mux) Closed() {
 		return
 	}
 	m.gone = true
-	sh := &m.endpoint.shares[m.share.worker.Loop.Index()]
+	s, sh := m.share, m.onLoop()
 	for i := range sh.muxes {
 		if sh.muxes[i] == m {
 			sh.muxes = append(sh.muxes[:i], sh.muxes[i+1:]...)
 			break
 		}
 	}
-	m.share.release(m.endpoint)
+	if w := s.first(m.endpoint); w != nil && len(sh.muxes) == 0 { // whatever the maximum is, as in join
+		s.remove(w)
+		w.place = m.endpoint
+		w.task.Wake()
+		return
+	}
+	s.release(m.endpoint)
 }
 
 // Settings are those in force.
@@ -162,26 +182,36 @@ func (m *Mux) Settings() *Settings { return m.share.upstream.Settings() }
 // IdleTimeout is how long the connection stays open without an exchange.
 func (m *Mux) IdleTimeout() time.Duration { return m.Settings().IdleTimeout }
 
-// leave makes m take no more exchanges, and end after the last.
-func (m *Mux) leave() {
-	if m.carrier != nil {
+// retire makes m take no more exchanges, and end after the last, if it is not wanted any more. Those to whom it was promised still
+// have their place: by an older configuration they may have nowhere else to go.
+func (m *Mux) retire() {
+	s, set := m.share, m.share.upstream.Settings()
+	switch {
+	case m.carrier == nil:
+	case set.RequestsPerConnection > 0 && m.served >= set.RequestsPerConnection,
+		m.promised == 0 && (m.onLoop().retired || s.worker.Draining()):
 		m.carrier.Leave()
 	}
 }
 
 // join finds a place for an exchange at e: in a connection that is or is being made, else in a new one if there may be another.
-// A loop may have one connection to each endpoint whatever the maximum is: those of other loops are of no use to it.
-func (s *share) join(e *Endpoint, set *Settings) *Mux {
+// A loop may have one connection to each endpoint whatever the maximum is: those of other loops are of no use to it. With fresh it
+// is none that was kept, if it can be helped: where one has broken the others may be about to.
+func (s *share) join(e *Endpoint, set *Settings, fresh bool) *Mux {
 	sh := &e.shares[s.worker.Loop.Index()]
 	for _, m := range sh.muxes {
-		if m.room(set) > 0 {
+		if m.room(set) > 0 && !(fresh && m.served > 0) {
 			m.promised++
 			return m
 		}
 	}
-	if len(sh.muxes) == 0 {
+	switch {
+	case len(sh.muxes) == 0:
 		e.open.Add(1)
-	} else if !e.take(set) {
+	case !e.take(set):
+		if fresh {
+			return s.join(e, set, false)
+		}
 		return nil
 	}
 	return s.newMux(e)
@@ -198,6 +228,7 @@ func (s *share) newMux(e *Endpoint) *Mux {
 
 // ride is one exchange on a Mux.
 type ride struct {
+	flight
 	mux       *Mux
 	transport Transport
 }
@@ -223,6 +254,8 @@ func (f *rides) put(r *ride) {
 
 func (r *ride) target() *Endpoint { return r.mux.endpoint }
 
+func (r *ride) counted() *flight { return &r.flight }
+
 func (r *ride) do(x *core.Exchange, set *Settings) *core.Error {
 	header := set.Header
 	if x.Request.GRPC { // a stream may be long in beginning to speak
@@ -233,15 +266,10 @@ func (r *ride) do(x *core.Exchange, set *Settings) *core.Error {
 
 // Finish ends the exchange.
 func (r *ride) Finish(x *core.Exchange) {
-	m := r.mux
-	s := m.share
-	s.worker.Loop.Watch(nil)
+	r.mux.share.worker.Loop.Watch(nil)
 	x.Upstream = nil
+	r.land(x, x.Err)
 	r.end(x)
-	set := s.upstream.Settings()
-	if s.worker.Draining() || set.RequestsPerConnection > 0 && m.served >= set.RequestsPerConnection {
-		m.carrier.Leave()
-	}
 }
 
 // abort ends the exchange after a failure.
@@ -256,6 +284,8 @@ func (r *ride) Abandon() { r.end(nil) }
 func (r *ride) end(x *core.Exchange) {
 	m := r.mux
 	m.riding--
+	r.drop(m.share.worker.Loop.Now())
 	r.transport.Finish(x)
 	m.share.rides.put(r)
+	m.retire()
 }

@@ -27,7 +27,11 @@ func (p *Passthrough) Answer(x *core.Exchange) {
 	l := x.Worker.Loop
 	s := p.proxy.choose(l.Index()).shares[l.Index()]
 	x.Sent.Pool = &s.upstream.Pool
-	c, err := s.pass(x, s.upstream.Settings())
+	set := s.upstream.Settings()
+	if set.Balancing != nil {
+		set.Balancing.affinity(x, nil)
+	}
+	c, err := s.pass(x, set)
 	if err != nil {
 		x.Fail(err)
 		return
@@ -47,12 +51,16 @@ func (s *share) pass(x *core.Exchange, set *Settings) (*conn, *core.Error) {
 		}
 		e := found.place
 		x.Sent.Endpoint = &e.Endpoint
+		f := s.depart(e)
 		c, err := s.open(x, e, set)
 		if err == nil {
+			f.took = max(1, x.Worker.Loop.Now()-f.start)
+			c.flight = f
 			return c, nil
 		}
 		x.Attempt.Tried(&e.Endpoint)
 		failure = dialError(err)
+		f.land(x, failure)
 		if n == maxAttempts || !s.mayRepeat(x, failure) {
 			return nil, failure
 		}

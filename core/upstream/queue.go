@@ -75,6 +75,7 @@ func (s *share) decline(given seat, set *Settings) {
 	case given.mux != nil:
 		given.mux.promised--
 		given.mux.Changed()
+		given.mux.retire()
 	default:
 		s.release(given.place)
 	}
@@ -131,14 +132,15 @@ func (s *share) recycle(w *waiter) {
 	}
 }
 
-// first is the oldest waiter that e is of use to: it has not tried e before. It stays in the queue.
+// first is the oldest waiter that e is of use to: it has not tried e before. It stays in the queue. An endpoint that nobody would
+// be sent to now is of use to none.
 func (s *share) first(e *Endpoint) *waiter {
 	sh := &e.shares[s.worker.Loop.Index()]
-	if sh.retired {
+	if !sh.usable {
 		return nil
 	}
 	for _, w := range s.queue.waiting {
-		if sh.alone.Pick(&w.x.Attempt) != nil {
+		if !w.x.Attempt.Has(&e.Endpoint) {
 			return w
 		}
 	}

@@ -35,6 +35,7 @@ type Settings struct {
 	KeepAliveTimeout      time.Duration     // for that sign
 	TLS                   *cryptotls.Config // nil: not encrypted. Without a ServerName each endpoint's own is asked for
 	Proxy                 ProxyVersion      // of the header that connections begin with, before TLS
+	Balancing             *Balancing        // nil: round robin
 }
 
 // Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.
@@ -67,6 +68,7 @@ type Upstream struct {
 	endpoints atomic.Pointer[[]*Endpoint] // as last resolved; for those who look from outside
 	shares    []*share                    // by loop
 	pending   atomic.Int32                // requests that wait for a connection, on all loops
+	set       atomic.Pointer[lb.Set]      // what the pickers choose from; nil before the first Assign
 }
 
 // share is what one loop has of an upstream.
@@ -74,31 +76,36 @@ type share struct {
 	upstream *Upstream
 	worker   *core.Worker
 	picker   lb.Picker
-	size     int // endpoints in the picker
+	usable   []*lb.Endpoint // that the picker may give; shared with other loops
+	walked   int            // where in usable the next walk begins
+	look     lb.Attempt     // scratch of find
 	queue    queue
 	rides    rides
 }
 
-// Endpoint is one address of an upstream.
+// Endpoint is one address of an upstream. Of its lb.Endpoint the weight, priority, zone and labels may change while its
+// connections stay: they stand in Described alone.
 type Endpoint struct {
 	lb.Endpoint
-	address  loop.Address
-	protocol *Protocol
-	host     []byte // its name as a Host field
-	tls      *cryptotls.Config
-	proxy    ProxyVersion
-	name     string          // the same without the port: what its certificate must be for
-	open     atomic.Int32    // connections, on all loops
-	shares   []endpointShare // by loop
+	described atomic.Pointer[lb.Endpoint]
+	address   loop.Address
+	protocol  *Protocol
+	host      []byte // its name as a Host field
+	tls       *cryptotls.Config
+	proxy     ProxyVersion
+	name      string          // the same without the port: what its certificate must be for
+	open      atomic.Int32    // connections, on all loops
+	shares    []endpointShare // by loop
 }
 
 // endpointShare is what one loop has of an endpoint.
 type endpointShare struct {
 	idle    []*conn // the one used last at the end
 	muxes   []*Mux  // that exchanges share, the oldest first
+	streams int     // exchanges that a connection takes at once, as the endpoint said last; 0: it has not
 	active  int
-	alone   lb.Picker // over this endpoint: says whether an attempt has tried it
-	retired bool      // the endpoint is no longer in the configuration, or its name resolves to others
+	usable  bool // the picker may give it
+	retired bool // the endpoint is no longer in the configuration, or its name resolves to others
 }
 
 // New makes an upstream for the workers of all loops, without endpoints. Metric is its metric id.
@@ -127,12 +134,17 @@ func (u *Upstream) Pending() int { return int(u.pending.Load()) }
 // Open is the number of connections to e, on all loops.
 func (e *Endpoint) Open() int { return int(e.open.Load()) }
 
-// Member is one address to use.
+// Described is the endpoint as the configuration has it now. It may be called from anywhere.
+func (e *Endpoint) Described() *lb.Endpoint { return e.described.Load() }
+
+// Member is one address to use. Members may be compared.
 type Member struct {
-	Name    string // as configured
-	Address loop.Address
-	Weight  int
-	Metric  int
+	Name     string // as configured
+	Address  loop.Address
+	Weight   int // 0..1000; 0: it gets nothing
+	Metric   int
+	Priority int // 0 is used first
+	Zone     string
 }
 
 // Idle is the number of connections to e that no exchange uses, on the loop of that index; called on that loop.
@@ -147,33 +159,55 @@ func (e *Endpoint) Idle(index int) int {
 }
 
 // Assign makes members the endpoints of u. Those whose address stays, and how they are spoken to, keep their
-// connections; those that go finish what is under way. It may be called from any goroutine but a loop's, by one at a time; apply runs a function on the loop of each worker,
-// or at once while the loops do not run yet.
+// connections; those that go finish what is under way. An address that stays keeps its Load; what was changed of it at run time
+// holds until the configuration changes the member. It may be called from any goroutine but a loop's, by one at a time; apply
+// runs a function on the loop of each worker, or at once while the loops do not run yet.
 func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())) {
 	old := map[loop.Address]*Endpoint{}
 	for _, e := range u.Endpoints() {
 		old[e.address] = e
 	}
 	var next []*Endpoint
-	used := map[*Endpoint]bool{}
-	for _, m := range members {
+	used, loads := map[*Endpoint]bool{}, map[*lb.Load]bool{}
+	for i := range members {
+		m := &members[i]
 		e := old[m.Address]
-		if e == nil || used[e] || e.Weight != m.Weight || e.Name != m.Name || !e.speaksAs(u.Settings()) {
-			e = u.newEndpoint(m)
+		switch {
+		case e == nil || loads[e.Load]:
+			e = u.newEndpoint(m, lb.NewLoad(u.clock()))
+		case e.Name != m.Name || !e.speaksAs(u.Settings()):
+			before := e.Described()
+			e = u.newEndpoint(m, e.Load)
+			e.forget(before, u.clock())
+		default:
+			before := e.describe(m)
+			e.forget(before, u.clock())
 		}
-		used[e] = true
+		used[e], loads[e.Load] = true, true
 		next = append(next, e)
 	}
 	u.endpoints.Store(&next)
-	for i, s := range u.shares {
-		apply(s.worker, func() {
-			s.assign(next, i)
-			for _, e := range old {
-				if !used[e] {
-					e.retire(i)
-				}
+	u.rebalance(apply, next, func(index int) {
+		for _, e := range old {
+			if !used[e] {
+				e.retire(index)
 			}
-		})
+		}
+	})
+}
+
+// describe puts what may change of e in force, and gives what was.
+func (e *Endpoint) describe(m *Member) *lb.Endpoint {
+	d := e.Endpoint
+	d.Weight, d.Priority, d.Zone = m.Weight, m.Priority, m.Zone
+	return e.described.Swap(&d)
+}
+
+// forget takes back what was changed of e at run time, if the configuration has changed it from before.
+func (e *Endpoint) forget(before *lb.Endpoint, now int64) {
+	if d := e.Described(); d.Weight != before.Weight || d.Priority != before.Priority || d.Zone != before.Zone {
+		e.Load.SetWeight(-1)
+		e.Load.Clear(lb.Draining|lb.Disabled, now)
 	}
 }
 
@@ -189,7 +223,7 @@ func (u *Upstream) Retire(apply func(w *core.Worker, f func())) {
 	}
 }
 
-func (u *Upstream) newEndpoint(m Member) *Endpoint {
+func (u *Upstream) newEndpoint(m *Member, load *lb.Load) *Endpoint {
 	set := u.Settings()
 	e := &Endpoint{address: m.Address, protocol: set.Protocol, tls: set.TLS, proxy: set.Proxy, shares: make([]endpointShare, len(u.shares))}
 	e.host = []byte(m.Name)
@@ -197,28 +231,14 @@ func (u *Upstream) newEndpoint(m Member) *Endpoint {
 		e.host = []byte("localhost")
 	}
 	e.name = string(core.HostOf(e.host))
-	e.Endpoint = lb.Endpoint{Address: m.Address.String(), Name: m.Name, Weight: m.Weight, Metric: m.Metric, State: e}
-	for i := range e.shares {
-		e.shares[i].alone = lb.NewRoundRobin([]*lb.Endpoint{&e.Endpoint}, 0)
-	}
+	e.Endpoint = lb.Endpoint{Address: m.Address.String(), Name: m.Name, Metric: m.Metric, State: e, Load: load}
+	e.describe(m)
 	return e
 }
 
 // speaksAs says whether connections to e are made as s says.
 func (e *Endpoint) speaksAs(s *Settings) bool {
 	return e.protocol == s.Protocol && e.tls == s.TLS && e.proxy == s.Proxy
-}
-
-func (s *share) assign(endpoints []*Endpoint, index int) {
-	list := make([]*lb.Endpoint, len(endpoints))
-	for i, e := range endpoints {
-		list[i] = &e.Endpoint
-	}
-	s.size = len(list)
-	s.picker = lb.NewRoundRobin(list, index)
-	for _, w := range s.queue.waiting {
-		w.task.Wake() // to look again, in its place
-	}
 }
 
 // retire closes the idle connections of an endpoint on one loop; those in use are closed after their exchange.
@@ -229,6 +249,6 @@ func (e *Endpoint) retire(index int) {
 		sh.idle[len(sh.idle)-1].raw.Close()
 	}
 	for _, m := range slices.Clone(sh.muxes) {
-		m.leave()
+		m.retire()
 	}
 }

@@ -1,0 +1,98 @@
+package core
+
+import "bytes"
+
+// Argument finds an argument of the query that is a credential, and so makes the query private. The query is written as forms
+// are; the value is decoded and valid until the path is edited next. n is how often the name stands there; value is that of the
+// first.
+func (m *Message) Argument(name string) (value []byte, n int) {
+	for rest := m.Query; len(rest) > 0; {
+		var arg []byte
+		arg, rest, _ = bytes.Cut(rest, []byte{'&'})
+		k, v, _ := bytes.Cut(arg, []byte{'='})
+		if !decodesTo(k, name) {
+			continue
+		}
+		if n++; n == 1 {
+			value = m.decode(v)
+		}
+	}
+	m.Private = m.Private || n > 0
+	return value, n
+}
+
+// RemoveArgument takes every argument of that name out of the query that is forwarded, however the name is encoded.
+func (m *Message) RemoveArgument(name string) {
+	if _, n := m.Argument(name); n == 0 {
+		return
+	}
+	start := len(m.pathBuf)
+	for rest := m.Query; len(rest) > 0; {
+		var arg []byte
+		arg, rest, _ = bytes.Cut(rest, []byte{'&'})
+		if k, _, _ := bytes.Cut(arg, []byte{'='}); decodesTo(k, name) {
+			continue
+		}
+		if len(m.pathBuf) > start {
+			m.pathBuf = append(m.pathBuf, '&')
+		}
+		m.pathBuf = append(m.pathBuf, arg...)
+	}
+	if m.Query = m.pathBuf[start:]; len(m.Query) == 0 {
+		m.Query = nil
+	}
+}
+
+// decode gives what b stands for, in the memory of the path.
+func (m *Message) decode(b []byte) []byte {
+	if bytes.IndexByte(b, '%') < 0 && bytes.IndexByte(b, '+') < 0 {
+		return b
+	}
+	start := len(m.pathBuf)
+	for len(b) > 0 {
+		c, n := decodeByte(b)
+		m.pathBuf = append(m.pathBuf, c)
+		b = b[n:]
+	}
+	return m.pathBuf[start:]
+}
+
+// decodesTo compares what is written in a query with what it stands for.
+func decodesTo(b []byte, want string) bool {
+	i := 0
+	for len(b) > 0 {
+		c, n := decodeByte(b)
+		if i == len(want) || want[i] != c {
+			return false
+		}
+		i++
+		b = b[n:]
+	}
+	return i == len(want)
+}
+
+// decodeByte gives the first byte that b stands for, and how many bytes of b it takes. A percent sign that begins no triplet
+// stands for itself.
+func decodeByte(b []byte) (c byte, n int) {
+	if b[0] == '+' {
+		return ' ', 1
+	}
+	if len(b) >= 3 && b[0] == '%' {
+		high, ok := hexValue(b[1])
+		low, also := hexValue(b[2])
+		if ok && also {
+			return high<<4 | low, 3
+		}
+	}
+	return b[0], 1
+}
+
+func hexValue(c byte) (v byte, ok bool) {
+	switch l := c | 0x20; {
+	case '0' <= c && c <= '9':
+		return c - '0', true
+	case 'a' <= l && l <= 'f':
+		return l - 'a' + 10, true
+	}
+	return 0, false
+}

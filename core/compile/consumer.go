@@ -1,0 +1,131 @@
+package compile
+
+import (
+	"context"
+	"crypto/sha256"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/config"
+)
+
+// consumers are those of a configuration. Their file is watched from Apply on, until another configuration is applied.
+type consumers struct {
+	directory *core.Consumers
+	config    *config.Config
+	cancel    context.CancelFunc
+	done      sync.WaitGroup
+}
+
+// watchConsumersEvery is how often the file of consumers is looked at.
+const watchConsumersEvery = time.Second
+
+func newConsumers(cfg *config.Config) (*consumers, error) {
+	d, err := directory(cfg, &cfg.ConsumersFile)
+	if err != nil {
+		return nil, err
+	}
+	return &consumers{directory: core.NewConsumers(d), config: cfg}, nil
+}
+
+// directory is that of cfg with f in the place of its file.
+func directory(cfg *config.Config, f *config.ConsumersFile) (*core.Directory, error) {
+	all := make([]core.ConsumerSpec, 0, len(cfg.Consumers)+len(f.Consumers))
+	for _, list := range [][]config.Consumer{cfg.Consumers, f.Consumers} {
+		for i := range list {
+			c := &list[i]
+			s := core.ConsumerSpec{Consumer: core.Consumer{Name: c.Name, Groups: c.Groups, Tier: c.Tier, Tags: c.Tags},
+				Keys: c.Keys, Fingerprints: c.Certificates}
+			if len(c.Basic) > 0 {
+				s.Passwords = make(map[string]core.Password, len(c.Basic))
+				for user, p := range c.Basic {
+					s.Passwords[user] = core.Password(p)
+				}
+			}
+			for _, t := range c.JWT {
+				s.Subjects = append(s.Subjects, core.TokenSubject(t))
+			}
+			all = append(all, s)
+		}
+	}
+	return core.NewDirectory(all)
+}
+
+func (c *consumers) start(log *slog.Logger) {
+	path := c.config.ConsumersFile.Path
+	if path == "" {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c.cancel = cancel
+	c.done.Go(func() {
+		w := consumerWatch{consumers: c, sum: c.config.ConsumersFile.Sum, log: log.With("file", path)}
+		tick := time.NewTicker(watchConsumersEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				w.look(path)
+			}
+		}
+	})
+}
+
+func (c *consumers) stop() {
+	if c != nil && c.cancel != nil {
+		c.cancel()
+		c.done.Wait()
+	}
+}
+
+// consumerWatch is what is known of the file. It belongs to the goroutine that watches.
+type consumerWatch struct {
+	consumers *consumers
+	seen      os.FileInfo
+	sum       [sha256.Size]byte
+	failing   bool
+	log       *slog.Logger
+}
+
+// look reads the file if it is another, or has another time or size. One that is wrong leaves in force what is.
+func (w *consumerWatch) look(path string) {
+	at, err := os.Stat(path)
+	if err != nil {
+		if !w.failing {
+			w.log.Error("the file of consumers cannot be read: those known stay in force", "error", err)
+		}
+		w.failing = true
+		return
+	}
+	if w.seen != nil && os.SameFile(at, w.seen) && at.Size() == w.seen.Size() && at.ModTime().Equal(w.seen.ModTime()) {
+		return
+	}
+	w.seen, w.failing = at, false
+	text, err := config.ReadConsumersFile(path)
+	if err != nil {
+		w.log.Error("the file of consumers cannot be read: those known stay in force", "error", err)
+		return
+	}
+	if sha256.Sum256(text) == w.sum {
+		return
+	}
+	cfg := w.consumers.config
+	f, problems := cfg.ReadConsumers(text)
+	if f == nil {
+		w.log.Error("the file of consumers is refused: those known stay in force", "problems", len(problems), "first", problems[0].String())
+		return
+	}
+	d, err := directory(cfg, f)
+	if err != nil {
+		w.log.Error("the file of consumers is refused: those known stay in force", "error", err)
+		return
+	}
+	w.sum = f.Sum
+	w.consumers.directory.Switch(d)
+	w.log.Info("the file of consumers was read again", "consumers", d.Len())
+}

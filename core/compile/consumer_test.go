@@ -1,0 +1,119 @@
+package compile
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core/config"
+)
+
+// consumerLines are n consumers, each with a key, a group and a tier.
+func consumerLines(n int) []byte {
+	var b bytes.Buffer
+	for i := range n {
+		fmt.Fprintf(&b, "{\"name\":\"consumer-%d\",\"groups\":[\"partners\"],\"tier\":\"gold\",\"keys\":[\"sha256:%x\"]}\n", i, sha256.Sum256(fmt.Append(nil, "key-", i)))
+	}
+	return b.Bytes()
+}
+
+const consumersConfig = "listeners: { a: { bind: \"127.0.0.1:0\" } }\nconsumers: { fixed: { keys: \"sha256:%x\" } }\nconsumers_file: consumers.jsonl\nroutes: [{ match: /*, respond: {} }]\n"
+
+func writeConsumers(t *testing.T, text []byte) (file, consumers string) {
+	t.Helper()
+	folder := t.TempDir()
+	file, consumers = filepath.Join(folder, "sluice.yaml"), filepath.Join(folder, "consumers.jsonl")
+	for name, text := range map[string][]byte{file: fmt.Appendf(nil, consumersConfig, sha256.Sum256([]byte("fixed"))), consumers: text} {
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return file, consumers
+}
+
+func loadConsumers(t *testing.T, file string) *consumers {
+	t.Helper()
+	cfg, problems := config.Load(file)
+	if cfg == nil {
+		t.Fatal(problems)
+	}
+	c, err := newConsumers(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func processorTime(t *testing.T) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// TestConsumersLoad holds the time in which a hundred thousand are there.
+func TestConsumersLoad(t *testing.T) {
+	const n = 100_000
+	file, _ := writeConsumers(t, consumerLines(n))
+	before := processorTime(t)
+	c := loadConsumers(t, file)
+	took := processorTime(t) - before // wall time tells of other programs too
+	if d := c.directory.Directory(); d.Len() != n+1 || d.ByKey([]byte("key-99999")).Name != "consumer-99999" {
+		t.Errorf("%d consumers", d.Len())
+	}
+	if took > 2*time.Second && !raceDetector {
+		t.Errorf("%d consumers took %s", n, took)
+	}
+	t.Log(took)
+}
+
+// TestConsumersWatch changes the file: what is right takes effect, what is wrong leaves all as it is.
+func TestConsumersWatch(t *testing.T) {
+	file, path := writeConsumers(t, consumerLines(2))
+	c := loadConsumers(t, file)
+	var log bytes.Buffer
+	w := consumerWatch{consumers: c, sum: c.config.ConsumersFile.Sum, log: slog.New(slog.NewTextHandler(&log, nil))}
+	before := c.directory.Directory()
+	f := func(text []byte, known, unknown, logged string) {
+		t.Helper()
+		log.Reset()
+		if text != nil {
+			if err := os.WriteFile(path+".next", text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(path+".next", path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.look(path)
+		d := c.directory.Directory()
+		if d.ByKey([]byte("fixed")) == nil || d.ByKey([]byte(known)) == nil || unknown != "" && d.ByKey([]byte(unknown)) != nil {
+			t.Errorf("%d consumers", d.Len())
+		}
+		if got := log.String(); !strings.Contains(got, logged) || logged == "" && got != "" {
+			t.Errorf("log: %s", got)
+		}
+	}
+	f(nil, "key-0", "key-2", "")
+	if c.directory.Directory() != before {
+		t.Error("a file that has not changed was put in force again")
+	}
+	f(consumerLines(3), "key-2", "", "read again")
+	f(consumerLines(1), "key-0", "key-2", "read again")
+	f([]byte("{\"name\":\"x\"\n"), "key-0", "key-2", "consumers.jsonl:1:12: the object does not end")
+	f(fmt.Appendf(nil, "{\"name\":\"x\",\"keys\":[\"sha256:%x\"]}\n", sha256.Sum256([]byte("fixed"))), "key-0", "", `have a credential in common`)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	f(nil, "key-0", "", "cannot be read")
+	f(nil, "key-0", "", "") // once is enough
+	f(consumerLines(3), "key-2", "", "read again")
+}

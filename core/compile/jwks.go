@@ -1,0 +1,347 @@
+package compile
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core/policy/jwt"
+	"github.com/valyala/fasthttp"
+)
+
+// KeySource keeps the keys of one place as they are now. It fetches them ahead of need, on a goroutine of its own, and outlives
+// configurations as long as one of them names the place. While the place is away the last keys that were good stay in force.
+type KeySource struct {
+	Place   string
+	current atomic.Pointer[jwt.KeySet]
+	cancel  context.CancelFunc
+	done    sync.WaitGroup
+	client  *fasthttp.Client
+	wake    chan struct{} // a fetch is wanted now; room for one
+
+	mu      sync.Mutex
+	pending chan struct{} // closed when the fetch that somebody waits for is over; nil: nobody does
+	waiting int
+	asked   time.Time // when an unknown key last made us fetch
+	text    []byte    // of the keys in force
+	status  KeyStatus
+}
+
+// KeyStatus is what is known of a source.
+type KeyStatus struct {
+	Place     string
+	Keys      int
+	IDs       []string
+	Fetched   time.Time // last with success; zero: never
+	Next      time.Time
+	Problem   string // of the last fetch; "": none
+	Successes uint64
+	Failures  uint64
+}
+
+const (
+	keysFloor      = 30 * time.Second // between fetches, whatever the place says
+	keysCeiling    = time.Hour
+	keysDefault    = 10 * time.Minute // where the place says nothing
+	keysRetry      = time.Second      // after the first failure; twice as long after each further
+	keysRetryMost  = time.Minute
+	keysFile       = 5 * time.Second // between looks at a file
+	keysTimeout    = 10 * time.Second
+	keysBytes      = 1 << 20
+	unknownEvery   = 10 * time.Second // between fetches because a token names a key that is not known
+	unknownWait    = 3 * time.Second  // that such a token waits
+	unknownWaiters = 1024
+)
+
+// keySource gives the source of a place: the one in force, or a new one, which begins to fetch when it is applied. A file is read at
+// once.
+func (r *Registry) keySource(c *Compiled, place string) (*KeySource, error) {
+	if s := c.keys[place]; s != nil {
+		return s, nil
+	}
+	s := r.keys[place]
+	if s == nil {
+		s = newKeySource(place)
+		if s.isFile() {
+			if err := s.fetch(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	c.keys[place] = s
+	return s, nil
+}
+
+// putKeys starts the sources of c that are new, and ends those that it has not.
+func (r *Registry) putKeys(c *Compiled) {
+	for place, s := range c.keys {
+		if r.keys[place] == nil {
+			s.start(r.log.With("jwks", place))
+		}
+	}
+	for place, s := range r.keys {
+		if c.keys[place] == nil {
+			r.closing.Go(s.stop) // it may wait for an answer
+		}
+	}
+	r.keys = c.keys
+}
+
+func newKeySource(place string) *KeySource {
+	s := &KeySource{Place: place, wake: make(chan struct{}, 1), status: KeyStatus{Place: place},
+		client: &fasthttp.Client{Name: "sluice", ReadTimeout: keysTimeout, WriteTimeout: keysTimeout, MaxResponseBodySize: keysBytes,
+			MaxConnsPerHost: 1, MaxIdemponentCallAttempts: 1}}
+	s.current.Store(&jwt.KeySet{})
+	return s
+}
+
+func (s *KeySource) isFile() bool { return strings.HasPrefix(s.Place, "file:") }
+
+func (s *KeySource) start(log *slog.Logger) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	s.done.Go(func() { s.run(ctx, log) })
+}
+
+func (s *KeySource) stop() {
+	if s.cancel != nil {
+		s.cancel()
+		s.done.Wait()
+	}
+	s.client.CloseIdleConnections()
+}
+
+// run fetches until ctx ends.
+func (s *KeySource) run(ctx context.Context, log *slog.Logger) {
+	failures := 0
+	for {
+		err := s.fetch()
+		var next time.Duration
+		switch {
+		case err != nil:
+			next = min(keysRetry<<min(failures, 10), keysRetryMost)
+			if failures++; failures == 1 {
+				log.Warn("keys cannot be fetched: those known stay in force", "error", err)
+			}
+		case failures > 0:
+			log.Info("keys are fetched again")
+			failures = 0
+			fallthrough
+		default:
+			next = s.fresh()
+		}
+		s.settle(time.Now().Add(next))
+		t := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		case <-s.wake:
+			t.Stop()
+		}
+	}
+}
+
+// settle lets those go on who wait for the fetch that has ended.
+func (s *KeySource) settle(next time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Next = next
+	if s.pending != nil {
+		close(s.pending)
+		s.pending = nil
+	}
+}
+
+// fresh is how long the keys are used before they are fetched anew: somewhat less than the place says, so that they never expire.
+func (s *KeySource) fresh() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Until(s.status.Next)
+}
+
+// fetch gets the keys and puts them in force if they are others.
+func (s *KeySource) fetch() error {
+	text, life, err := s.get()
+	var set *jwt.KeySet
+	s.mu.Lock()
+	same := err == nil && s.text != nil && bytes.Equal(text, s.text)
+	s.mu.Unlock()
+	if err == nil && !same {
+		set, err = jwt.ParseSet(text)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		s.status.Failures++
+		s.status.Problem = err.Error()
+		return fmt.Errorf("cannot fetch keys from %q: %w", s.Place, err)
+	}
+	if !same {
+		s.current.Store(set)
+		s.text = text
+		s.status.Keys, s.status.IDs = set.Len(), set.IDs()
+	}
+	s.status.Successes++
+	s.status.Problem, s.status.Fetched, s.status.Next = "", time.Now(), time.Now().Add(life)
+	return nil
+}
+
+// get reads the text of the keys, and how long they may be used.
+func (s *KeySource) get() (text []byte, life time.Duration, err error) {
+	if path, file := strings.CutPrefix(s.Place, "file:"); file {
+		at, err := os.Stat(path)
+		if err != nil {
+			return nil, 0, err
+		}
+		if !at.Mode().IsRegular() || at.Size() > keysBytes {
+			return nil, 0, errors.New("this is no file of at most 1 MiB")
+		}
+		text, err = os.ReadFile(path)
+		return text, keysFile, err
+	}
+	q, a := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(q)
+	defer fasthttp.ReleaseResponse(a)
+	q.SetRequestURI(s.Place)
+	q.Header.Set("Accept", "application/jwk-set+json, application/json")
+	if err := s.client.DoTimeout(q, a, keysTimeout); err != nil {
+		return nil, 0, err
+	}
+	if code := a.StatusCode(); code != fasthttp.StatusOK {
+		return nil, 0, fmt.Errorf("status %d", code)
+	}
+	return bytes.Clone(a.Body()), lifetime(string(a.Header.Peek("Cache-Control")), string(a.Header.Peek("Age"))), nil
+}
+
+// lifetime is four fifths of what Cache-Control grants (RFC 9111, 5.2.2.1), within bounds of ours.
+func lifetime(control, age string) time.Duration {
+	life := keysDefault
+	for directive := range strings.SplitSeq(control, ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch strings.ToLower(name) {
+		case "max-age":
+			if seconds, err := strconv.ParseUint(strings.Trim(value, `"`), 10, 31); err == nil {
+				life = time.Duration(seconds) * time.Second
+				if old, err := strconv.ParseUint(age, 10, 31); err == nil {
+					life -= time.Duration(old) * time.Second
+				}
+			}
+		case "no-store", "no-cache":
+			return keysFloor
+		}
+	}
+	return min(max(life*4/5, keysFloor), keysCeiling)
+}
+
+// Current gives the keys as they are now.
+func (s *KeySource) Current() *jwt.KeySet { return s.current.Load() }
+
+// Refresh fetches because a key is not among have. However many ask, with whatever names of keys, there is one fetch in ten seconds;
+// who asks while one is under way waits for it, but not for long.
+func (s *KeySource) Refresh(have *jwt.KeySet) *jwt.KeySet {
+	if now := s.Current(); now != have {
+		return now
+	}
+	wait := s.want(time.Now())
+	if wait == nil {
+		return have
+	}
+	t := time.NewTimer(unknownWait)
+	defer t.Stop()
+	select {
+	case <-wait:
+	case <-t.C:
+	}
+	s.mu.Lock()
+	s.waiting--
+	s.mu.Unlock()
+	return s.Current()
+}
+
+// want gives what to wait for, nil where waiting is of no use.
+func (s *KeySource) want(now time.Time) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting >= unknownWaiters {
+		return nil
+	}
+	if s.pending == nil {
+		if now.Sub(s.asked) < unknownEvery {
+			return nil
+		}
+		s.asked = now
+		s.pending = make(chan struct{})
+		select {
+		case s.wake <- struct{}{}:
+		default: // it is awake
+		}
+	}
+	s.waiting++
+	return s.pending
+}
+
+// Status tells of the source.
+func (s *KeySource) Status() KeyStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+// joined is keys of the configuration together with those of a source.
+type joined struct {
+	fixed  *jwt.KeySet
+	source *KeySource
+	last   *atomic.Pointer[union]
+}
+
+// union is what was joined last, and of what.
+type union struct{ of, all *jwt.KeySet }
+
+func newJoined(fixed *jwt.KeySet, source *KeySource) joined {
+	return joined{fixed, source, &atomic.Pointer[union]{}}
+}
+
+// Current gives the union of both, the same as long as the source's keys are.
+func (j joined) Current() *jwt.KeySet { return j.with(j.source.Current()) }
+
+// Refresh asks the source.
+func (j joined) Refresh(have *jwt.KeySet) *jwt.KeySet {
+	of := j.source.Current()
+	if j.with(of) != have {
+		return j.with(of)
+	}
+	return j.with(j.source.Refresh(of))
+}
+
+func (j joined) with(of *jwt.KeySet) *jwt.KeySet {
+	if u := j.last.Load(); u != nil && u.of == of {
+		return u.all
+	}
+	all, err := jwt.NewKeySet(j.fixed, of)
+	if err != nil {
+		all = of // more keys than are looked at: those of the source, which can be exchanged
+	}
+	u := &union{of, all}
+	j.last.Store(u)
+	return all
+}
+
+// KeySources are those of c, sorted by their places.
+func (c *Compiled) KeySources() (all []*KeySource) {
+	for _, place := range slices.Sorted(maps.Keys(c.keys)) {
+		all = append(all, c.keys[place])
+	}
+	return all
+}

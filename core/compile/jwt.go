@@ -1,0 +1,70 @@
+package compile
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/policy/jwt"
+)
+
+// cacheTokens is how long a verified token is believed without another look: so long a key that was withdrawn may still count.
+const cacheTokens = time.Minute
+
+// tokens makes the policy of kind jwt.
+func tokens(r *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
+	j := p.JWT
+	spec := jwt.Spec{Carrier: carrierOf(j.Carrier), Hide: j.Hide, Optional: j.Optional, Issuers: j.Issuers, Audiences: j.Audiences,
+		Algorithms: j.Algorithms, Leeway: j.Leeway, MaximumLifetime: j.MaximumLifetime, CacheFor: cacheTokens, Scopes: j.Scopes,
+		Consumer: j.Consumer, Tier: j.Tier}
+	if strings.EqualFold(spec.Carrier.Header, "Authorization") {
+		spec.Carrier.Scheme = "Bearer"
+	}
+	for _, r := range j.Claims {
+		spec.Claims = append(spec.Claims, jwt.Required(r))
+	}
+	for _, h := range j.Headers {
+		spec.Headers = append(spec.Headers, jwt.HeaderClaim(h))
+	}
+	keys, err := r.tokenKeys(c, j)
+	if err != nil {
+		return core.Step{}, err
+	}
+	return core.Step{Request: jwt.New(spec, keys, c.consumers.directory, len(r.workers))}, nil
+}
+
+// tokenKeys gives the keys that are written in the configuration, and those of its source.
+func (r *Registry) tokenKeys(c *Compiled, j *config.JWT) (jwt.Keys, error) {
+	var sets []*jwt.KeySet
+	if s := j.Secret.Reveal(); s != "" {
+		set, err := jwt.Secret([]byte(s))
+		if err != nil {
+			return nil, fmt.Errorf("cannot use the secret: %w", err)
+		}
+		sets = append(sets, set)
+	}
+	for i, s := range j.Keys {
+		set, err := jwt.ParsePEM([]byte(s.Reveal()))
+		if err != nil {
+			return nil, fmt.Errorf("cannot read key %d: %w", i+1, err)
+		}
+		sets = append(sets, set)
+	}
+	fixed, err := jwt.NewKeySet(sets...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use the keys: %w", err)
+	}
+	if j.JWKS == "" {
+		return jwt.Fixed{Set: fixed}, nil
+	}
+	s, err := r.keySource(c, j.JWKS)
+	if err != nil {
+		return nil, err
+	}
+	if fixed.Len() > 0 {
+		return newJoined(fixed, s), nil
+	}
+	return s, nil
+}

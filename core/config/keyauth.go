@@ -1,0 +1,159 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// Carrier is where requests carry a credential: the first of these that has one counts. "": not there.
+type Carrier struct {
+	Header string
+	Cookie string
+	Query  string
+}
+
+// KeyAuth lets requests pass that bear the API key of a consumer.
+type KeyAuth struct {
+	Carrier  Carrier // header X-API-Key where nothing is written
+	Hide     bool    // the upstream does not get the key; true
+	Optional bool    // a request without a key passes too, with a wrong one it does not; false
+}
+
+// keyAuth reads on, or a map.
+func (d *decoder) keyAuth(key string, n ast.Node) *KeyAuth {
+	k := &KeyAuth{Hide: true}
+	if n = d.resolve(n); n == nil {
+		return k
+	}
+	if _, word := n.(*ast.StringNode); word {
+		d.on(key, n)
+	} else {
+		d.mapping(key, n, "header cookie query hide optional", func(key string, _, v ast.Node) bool {
+			switch key {
+			case "hide":
+				d.boolean(key, v, &k.Hide)
+			case "optional":
+				d.boolean(key, v, &k.Optional)
+			default:
+				return d.carrier(key, v, &k.Carrier)
+			}
+			return true
+		})
+	}
+	if k.Carrier == (Carrier{}) {
+		k.Carrier.Header = "X-API-Key"
+	}
+	return k
+}
+
+// carrier reads one of the keys that say where a credential is.
+func (d *decoder) carrier(key string, n ast.Node, to *Carrier) bool {
+	var s string
+	switch key {
+	case "header":
+		if d.text(key, n, &s) && d.fieldName(key, n, s) {
+			to.Header = s
+		}
+	case "cookie":
+		if d.text(key, n, &s) && d.argumentName(key, n, s) {
+			if strings.ContainsAny(s, "=;, \t\"") {
+				d.problem(n, "", "no cookie has the name %q", clip(s))
+				return true
+			}
+			to.Cookie = s
+		}
+	case "query":
+		if d.text(key, n, &s) && d.argumentName(key, n, s) {
+			to.Query = s
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func (d *decoder) argumentName(key string, n ast.Node, s string) bool {
+	if s == "" || len(s) > maxNameRunes || hasControl(s) {
+		d.problem(n, "", "%q must have from 1 to %d bytes", key, maxNameRunes)
+		return false
+	}
+	return true
+}
+
+// authenticates says whether the policy finds out who the consumer is.
+func (p *Policy) authenticates() bool {
+	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil
+}
+
+// derives says whether the policy makes consumers that the configuration does not name.
+func (p *Policy) derives() bool { return p.JWT != nil }
+
+// policies gives the policies of a route that exist, in order.
+func (l *loader) policies(r *Route, yield func(u *Use, p *Policy)) {
+	for i := range r.Use {
+		u := &r.Use[i]
+		if u.Inline != nil {
+			yield(u, u.Inline)
+		} else if at, ok := l.policyAt[u.Name]; ok {
+			yield(u, &l.cfg.Policies[at])
+		}
+	}
+}
+
+// checkIdentity warns of policies that let nobody pass, since no consumer has what they ask for.
+func (l *loader) checkIdentity() {
+	keys, logins := false, false
+	l.cfg.AllConsumers(func(c *Consumer) bool {
+		keys, logins = keys || len(c.Keys) > 0, logins || len(c.Basic) > 0
+		return !keys || !logins
+	})
+	for i := range l.cfg.Routes {
+		l.policies(&l.cfg.Routes[i], func(u *Use, p *Policy) {
+			if p.KeyAuth != nil && !keys && l.cfg.ConsumersFile.Path == "" {
+				l.warnAt(u.Pos, "consumers: { NAME: { keys: ... } }", "nobody passes %q: no consumer has a key", "keyauth")
+			}
+			if p.Basic != nil && !logins && l.cfg.ConsumersFile.Path == "" {
+				l.warnAt(u.Pos, "consumers: { NAME: { basic: ... } }", "nobody passes %q: no consumer has a password", "basic")
+			}
+		})
+	}
+}
+
+// identity writes the kinds that find out who is calling, and say whether he may.
+func (w *dumper) identity(p *Policy) {
+	if p.KeyAuth != nil {
+		w.keyAuth(p.KeyAuth)
+	}
+	if p.MTLS != nil {
+		w.line("mtls: { optional: %t }", p.MTLS.Optional)
+	}
+	if p.JWT != nil {
+		w.jwt(p.JWT)
+	}
+	if b := p.Basic; b != nil {
+		w.line("basic: { realm: %s, hide: %t, optional: %t }", quote(b.Realm), b.Hide, b.Optional)
+	}
+	if p.IP != nil {
+		w.ip(p.IP)
+	}
+	if p.Access != nil {
+		w.access(p.Access)
+	}
+}
+
+func (w *dumper) keyAuth(k *KeyAuth) {
+	w.line("keyauth: { %shide: %t, optional: %t }", k.Carrier.text(), k.Hide, k.Optional)
+}
+
+// text writes what carrier reads, each with a comma.
+func (c *Carrier) text() string {
+	var b strings.Builder
+	for _, at := range []struct{ key, name string }{{"header", c.Header}, {"cookie", c.Cookie}, {"query", c.Query}} {
+		if at.name != "" {
+			fmt.Fprintf(&b, "%s: %s, ", at.key, quote(at.name))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,142 @@
+package core
+
+import (
+	"crypto/sha256"
+	"errors"
+	"sync/atomic"
+)
+
+// Consumer is somebody who has proved who he is, as policies and upstreams are told of him. Immutable.
+type Consumer struct {
+	Name   string   // fit for a field's value: visible ASCII, at most 256 bytes
+	Groups []string // in no order
+	Tier   string   // what he has agreed on, such as how much he may use; "": none
+	Tags   []string
+}
+
+// In says whether c is in a group.
+func (c *Consumer) In(group string) bool {
+	for _, g := range c.Groups {
+		if g == group {
+			return true
+		}
+	}
+	return false
+}
+
+// Password is what is kept of a password. Immutable.
+type Password struct {
+	Bcrypt string // the whole of a bcrypt hash; "": argon2id, with what follows
+
+	MemoryKiB, Rounds uint32
+	Lanes             uint8
+	Salt, Sum         []byte
+}
+
+// TokenSubject is whom the tokens of an issuer stand for. Issuer "": of any issuer that a policy accepts.
+type TokenSubject struct{ Issuer, Subject string }
+
+// ConsumerSpec is a consumer with his credentials.
+type ConsumerSpec struct {
+	Consumer
+	Keys         [][sha256.Size]byte // of API keys
+	Passwords    map[string]Password // by user name
+	Subjects     []TokenSubject
+	Fingerprints []string // of certificates, as in Identity
+}
+
+// Login is a user name's password, and whose it is. Immutable.
+type Login struct {
+	Consumer *Consumer
+	Password Password
+}
+
+// Directory finds consumers by their credentials. It is immutable: a lookup neither locks, nor allocates, nor takes longer the
+// more there are. What it compares are hashes, of which nobody can choose a part that he does not know the whole of, so how
+// long a lookup takes tells nothing about the credentials of others.
+type Directory struct {
+	names        map[string]*Consumer
+	keys         map[[sha256.Size]byte]*Consumer
+	logins       map[string]*Login
+	subjects     map[TokenSubject]*Consumer
+	fingerprints map[string]*Consumer
+}
+
+var errShared = errors.New("cannot make a directory: two consumers have a name or a credential in common")
+
+// NewDirectory gives the directory of all. No two may have a name or a credential in common.
+func NewDirectory(all []ConsumerSpec) (*Directory, error) {
+	d := &Directory{
+		names:        make(map[string]*Consumer, len(all)),
+		keys:         make(map[[sha256.Size]byte]*Consumer, len(all)),
+		logins:       map[string]*Login{},
+		subjects:     map[TokenSubject]*Consumer{},
+		fingerprints: map[string]*Consumer{},
+	}
+	count := [5]int{}
+	for i := range all {
+		s := &all[i]
+		c := &s.Consumer
+		d.names[c.Name] = c
+		for _, k := range s.Keys {
+			d.keys[k] = c
+		}
+		for user, p := range s.Passwords {
+			d.logins[user] = &Login{Consumer: c, Password: p}
+		}
+		for _, t := range s.Subjects {
+			d.subjects[t] = c
+		}
+		for _, f := range s.Fingerprints {
+			d.fingerprints[f] = c
+		}
+		count[0]++
+		count[1] += len(s.Keys)
+		count[2] += len(s.Passwords)
+		count[3] += len(s.Subjects)
+		count[4] += len(s.Fingerprints)
+	}
+	if count != [5]int{len(d.names), len(d.keys), len(d.logins), len(d.subjects), len(d.fingerprints)} {
+		return nil, errShared
+	}
+	return d, nil
+}
+
+// Len is the number of consumers.
+func (d *Directory) Len() int { return len(d.names) }
+
+// Named is the consumer of that name, nil when there is none.
+func (d *Directory) Named(name string) *Consumer { return d.names[name] }
+
+// ByKey is whose API key it is, nil when it is nobody's. The key itself is compared with nothing, only its hash is.
+func (d *Directory) ByKey(key []byte) *Consumer { return d.keys[sha256.Sum256(key)] }
+
+// Login is what is known of a user name, nil for nothing.
+func (d *Directory) Login(user []byte) *Login { return d.logins[string(user)] }
+
+// BySubject is for whom a token of issuer stands, nil when it is for nobody.
+func (d *Directory) BySubject(issuer, subject string) *Consumer {
+	if c := d.subjects[TokenSubject{issuer, subject}]; c != nil {
+		return c
+	}
+	return d.subjects[TokenSubject{"", subject}]
+}
+
+// ByCertificate is whose certificate it is, nil when it is nobody's.
+func (d *Directory) ByCertificate(id *Identity) *Consumer { return d.fingerprints[id.Fingerprint] }
+
+// Consumers are those of a configuration as they are now: their file may change while it is in force.
+type Consumers struct{ now atomic.Pointer[Directory] }
+
+// NewConsumers gives those of d.
+func NewConsumers(d *Directory) *Consumers {
+	c := &Consumers{}
+	c.now.Store(d)
+	return c
+}
+
+// Directory is the one in force. An exchange asks once for each decision.
+func (c *Consumers) Directory() *Directory { return c.now.Load() }
+
+// Switch puts d in force for the lookups from now on.
+func (c *Consumers) Switch(d *Directory) { c.now.Store(d) }

@@ -1,0 +1,100 @@
+package jwt
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/sluice-gateway/sluice/core"
+)
+
+// longToken is as long as those of common issuers.
+func longToken(i int) string { return fmt.Sprintf("%0800d", i) }
+
+func TestCache(t *testing.T) {
+	var c cache
+	k1, k2 := &KeySet{}, &KeySet{keys: []key{{}}}
+	d1, err := core.NewDirectory(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d2, _ := core.NewDirectory([]core.ConsumerSpec{{Consumer: core.Consumer{Name: "x"}}})
+	f := func(what string, k *KeySet, d *core.Directory, token string, now int64, want bool) {
+		t.Helper()
+		if got := c.find([]byte(token), k, d, now) != nil; got != want {
+			t.Errorf("%s: %v", what, got)
+		}
+	}
+	fill := func() {
+		f("nothing yet", k1, d1, "a", 0, false)
+		c.put(&grant{token: "a", until: 10})
+	}
+	fill()
+	f("there", k1, d1, "a", 9, true)
+	f("over", k1, d1, "a", 10, false)
+	f("another", k1, d1, "aa", 0, false)
+	f("a part", k1, d1, "", 0, false)
+	f("other keys", k2, d1, "a", 0, false)
+	f("the keys as before, but nothing is left", k1, d1, "a", 0, false)
+	fill()
+	f("another directory", k1, d2, "a", 0, false)
+}
+
+// TestCacheIsBounded puts in more than is kept, and uses one token all the time, which stays.
+func TestCacheIsBounded(t *testing.T) {
+	var c cache
+	d, _ := core.NewDirectory(nil)
+	keys := &KeySet{}
+	c.find(nil, keys, d, 0)
+	c.put(&grant{token: "used", until: 1})
+	size := func(m map[string]*grant) (n int) {
+		for token := range m {
+			n += len(token) + grantBytes
+		}
+		return n
+	}
+	for i := range 50_000 {
+		c.put(&grant{token: longToken(i), until: 1})
+		if i%100 == 0 && c.find([]byte("used"), keys, d, 0) == nil {
+			t.Fatalf("what is used is gone after %d others", i)
+		}
+	}
+	if young, old := size(c.young), size(c.old); young > maxYoungBytes || old > maxYoungBytes || young+old < maxYoungBytes {
+		t.Errorf("%d bytes are young, %d old", young, old)
+	}
+}
+
+func TestCacheAllocs(t *testing.T) {
+	var c cache
+	d, _ := core.NewDirectory(nil)
+	keys := &KeySet{}
+	c.find(nil, keys, d, 0)
+	token := []byte(strings.Repeat("x", 800))
+	c.put(&grant{token: string(token), until: 1})
+	if n := testing.AllocsPerRun(100, func() {
+		if c.find(token, keys, d, 0) == nil {
+			t.Fatal("not found")
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// BenchmarkCached is a check of a token that was verified before, among 2,000 others.
+func BenchmarkCached(b *testing.B) {
+	var c cache
+	d, _ := core.NewDirectory(nil)
+	keys := &KeySet{}
+	c.find(nil, keys, d, 0)
+	var tokens [2000][]byte
+	for i := range tokens {
+		tokens[i] = []byte(longToken(i))
+		c.put(&grant{token: string(tokens[i]), until: 1})
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if c.find(tokens[i%len(tokens)], keys, d, 0) == nil {
+			b.Fatal("not found")
+		}
+	}
+}

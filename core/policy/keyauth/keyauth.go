@@ -1,0 +1,57 @@
+// Package keyauth is the policy that knows consumers by their API keys.
+package keyauth
+
+import "github.com/sluice-gateway/sluice/core"
+
+// Spec says where keys are and what becomes of them.
+type Spec struct {
+	Carrier  core.Carrier
+	Hide     bool // the upstream does not get the key
+	Optional bool // a request without a key passes, and has no consumer
+}
+
+// Policy is immutable; loops share it.
+type Policy struct {
+	spec      Spec
+	consumers *core.Consumers
+}
+
+// New gives the policy for the keys of consumers.
+func New(spec Spec, consumers *core.Consumers) *Policy { return &Policy{spec, consumers} }
+
+// maxKeyBytes bounds what is hashed.
+const maxKeyBytes = 1024
+
+// challenge names no registered scheme, since there is none for keys.
+const challenge = `ApiKey realm="sluice"`
+
+var (
+	errMissing = &core.Error{Status: 401, Reason: "key_missing"}
+	errSeveral = &core.Error{Status: 401, Reason: "key_ambiguous", Detail: "several keys in one place"}
+	errUnknown = &core.Error{Status: 401, Reason: "key_unknown"}
+)
+
+// OnRequest finds the consumer of the request's key. Keys are found by their SHA-256, so that the time it takes tells a guesser
+// nothing that brings him nearer to one.
+func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
+	key, n := p.spec.Carrier.Find(&x.Request)
+	switch {
+	case n == 0 && p.spec.Optional:
+		return core.Continue
+	case n == 0:
+		return x.Challenge(errMissing, challenge)
+	case n > 1:
+		return x.Challenge(errSeveral, challenge)
+	case len(key) > maxKeyBytes:
+		return x.Challenge(errUnknown, challenge)
+	}
+	c := p.consumers.Directory().ByKey(key)
+	if c == nil {
+		return x.Challenge(errUnknown, challenge)
+	}
+	x.Consumer = c
+	if p.spec.Hide {
+		p.spec.Carrier.Hide(&x.Request)
+	}
+	return core.Continue
+}

@@ -1,0 +1,149 @@
+package upstream
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/lb"
+)
+
+// KeySource is one place where an affinity key is looked for. What is there and empty is not there. A source of a passage, which
+// has no request, is its client's address or nothing.
+type KeySource struct {
+	From   KeyFrom
+	Name   string  // of the header, cookie, argument or parameter
+	Sticky *Sticky // of FromCookie: the client is given one when it has none; nil: it is not
+	field  core.FieldID
+}
+
+// KeyFrom is the kind of a KeySource.
+type KeyFrom uint8
+
+const (
+	FromClient KeyFrom = iota // the client's address
+	FromHeader                // the first line of a field
+	FromCookie
+	FromQuery     // the first argument of a name; both are taken as they are written, not decoded
+	FromPath      // the path that the upstream is asked for
+	FromParameter // of the route's path
+)
+
+// Sticky is a cookie that the gateway gives to clients. Its value is random, and the endpoint is chosen by its hash: so it says
+// nothing about endpoints, and is good at every gateway with the same upstream, after a restart too.
+type Sticky struct{ attributes []byte }
+
+// StickySpec says how a cookie is given (RFC 6265bis, 4.1).
+type StickySpec struct {
+	TTL      time.Duration // whole seconds; 0: until the client ends
+	Path     string        // begins with a slash
+	Secure   bool
+	HTTPOnly bool
+	SameSite string // Strict, Lax or None; "": nothing is said
+}
+
+// NewKeySource gives a source. sticky may be nil.
+func NewKeySource(from KeyFrom, name string, sticky *StickySpec) KeySource {
+	k := KeySource{From: from, Name: name}
+	if from == FromHeader {
+		k.field = core.LookupField([]byte(name))
+	}
+	if sticky != nil {
+		k.Sticky = &Sticky{sticky.attributes()}
+	}
+	return k
+}
+
+func (s *StickySpec) attributes() []byte {
+	b := append([]byte("; Path="), s.Path...)
+	if s.TTL > 0 {
+		b = strconv.AppendInt(append(b, "; Max-Age="...), int64(s.TTL/time.Second), 10)
+	}
+	if s.Secure {
+		b = append(b, "; Secure"...)
+	}
+	if s.HTTPOnly {
+		b = append(b, "; HttpOnly"...)
+	}
+	if s.SameSite != "" {
+		b = append(append(b, "; SameSite="...), s.SameSite...)
+	}
+	return b
+}
+
+// affinity sets x's key: that of the first source that has something. Without one the exchange has no key. A source that gives
+// cookies has always something; if it is new it is returned, and id has its value.
+func (b *Balancing) affinity(x *core.Exchange, id *[32]byte) (issue *KeySource) {
+	for i := range b.Keys {
+		k := &b.Keys[i]
+		if k.From == FromClient {
+			if a := x.Client.Addr; a.IsValid() {
+				x.Attempt.Key, x.Attempt.Keyed = lb.HashAddr(a), true
+				return nil
+			}
+			continue
+		}
+		value := k.value(x)
+		switch {
+		case len(value) > 0:
+		case k.Sticky != nil && !x.Passed:
+			value, issue = x.Worker.NewID(id), k
+		default:
+			continue
+		}
+		x.Attempt.Key, x.Attempt.Keyed = lb.HashBytes(value), true
+		return issue
+	}
+	return nil
+}
+
+// value is what the source has, as it stands in the request.
+func (k *KeySource) value(x *core.Exchange) (value []byte) {
+	if x.Passed {
+		return nil
+	}
+	m := &x.Request
+	switch k.From {
+	case FromHeader:
+		switch k.field {
+		case core.FieldHost:
+			return m.Host()
+		case core.FieldOther:
+			value, _ = m.Lookup(k.Name)
+		default:
+			value = m.Get(k.field)
+		}
+	case FromCookie:
+		value, _ = m.Cookie(k.Name)
+	case FromQuery:
+		return argument(m.Query, k.Name)
+	case FromPath:
+		return m.Path
+	case FromParameter:
+		return x.Param(k.Name)
+	}
+	return value
+}
+
+// argument is the value of the first argument of a name in a query, nil when there is none.
+func argument(query []byte, name string) []byte {
+	for len(query) > 0 {
+		var arg []byte
+		arg, query, _ = bytes.Cut(query, []byte{'&'})
+		if key, value, _ := bytes.Cut(arg, []byte{'='}); string(key) == name {
+			return value
+		}
+	}
+	return nil
+}
+
+// give adds the cookie to an answer.
+func (k *KeySource) give(m *core.Message, id []byte) {
+	line := m.Begin(core.FieldSetCookie.String())
+	line.String(k.Name)
+	line.String("=")
+	line.Bytes(id)
+	line.Bytes(k.Sticky.attributes)
+	line.End(core.FieldSetCookie)
+}
