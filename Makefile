@@ -4,6 +4,7 @@ SHELL       := /bin/bash
 GO          ?= go
 FUZZTIME    ?= 10s
 BENCHFLAGS  ?=
+UPGRADEFLAGS ?=
 DESTDIR     ?=
 PREFIX      ?= /usr/local
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
@@ -14,10 +15,10 @@ ARCHTESTS   := ^Test(Imports|LoopSide|SizesAndNames|NoMutablePackageVariables|Ex
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check build install uninstall deb fuzz bench bench-deps test-deps fmt lint race allocs clean
+.PHONY: help run test check build install uninstall deb fuzz bench bench-upgrade bench-deps test-deps fmt lint race allocs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: build ## start the gateway on a demo configuration, with two upstreams, on 127.0.0.1:8080
 	@demo/run.sh bin/sluice
@@ -47,6 +48,9 @@ fuzz: ## run every fuzzer for FUZZTIME (10s)
 
 bench: build ## compare with nginx and HAProxy; BENCHFLAGS="-rounds 5 -scenario h1-64" chooses
 	$(GO) run ./bench $(BENCHFLAGS)
+
+bench-upgrade: build ## replace Sluice, nginx and HAProxy under load, and count failures; UPGRADEFLAGS="-n 50 -peers sluice" chooses
+	$(GO) run ./bench/upgrade $(UPGRADEFLAGS)
 
 bench-deps: ## install what the bench needs: nginx, haproxy, wrk, nghttp2-client
 	@.ci/install nginx haproxy wrk h2load:nghttp2-client

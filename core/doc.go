@@ -71,7 +71,17 @@
 // all counters live in a registry beside the snapshots, under their names. What endpoints are to get, an lb.Set, is compiled beside
 // the loops whenever weights, flags or addresses change, or slow start has its next step; each loop then gets a Picker over it.
 //
+// Another binary takes over by an upgrade. core/server asks it for its version and its check of the configuration, and starts it;
+// core/server/handover brings it every listening socket under its name (server.socketName) and the parts of the state in
+// server.stateParts. It goes through the whole start, deaf where it opens anew, until every loop accepts from each of its shares of
+// the sockets, which may be more than one if there were more loops before. Only then the process before stops: its ports leave the
+// kernel's queues to the successor (Port.HandOver), idle connections learn from their next answer that it was the last, HTTP/2 from
+// GOAWAY, and tunnels live until the drain ends. Its last counters follow when it goes. Until the successor is ready, whatever
+// happens to it, the process before has changed nothing.
+//
 // Where systemd has started the gateway, it is told of all this: Server.tend says when every listener accepts, and that the
 // gateway lives as long as selfCheck finds so. Listening sockets that it passes or has stored are used in the place of new ones
-// (Server.assignPassed, listen.Adopt), so that a restart or crash makes clients wait instead of being refused.
+// (Server.assignPassed, listen.Adopt), so that a restart or crash makes clients wait instead of being refused. In an upgrade those
+// of the process before come first (Server.openBind); it tells systemd of its successor as its last word (Server.resign), and only
+// then the successor speaks.
 package core

@@ -20,6 +20,7 @@ type Worker struct {
 	date     [29]byte // the Date of dateAt
 	dateAt   int64
 	draining bool
+	patient  bool   // while draining
 	memory   []byte // of the last key's value
 }
 
@@ -64,6 +65,12 @@ func (w *Worker) Active() int { return w.active }
 
 // Drain makes every connection close after its present exchange.
 func (w *Worker) Drain() { w.draining = true }
+
+// HandOver is Drain that leaves idle connections open: each learns with its next answer that it was the last.
+func (w *Worker) HandOver() { w.draining, w.patient = true, true }
+
+// Impatient says whether a connection that becomes idle is to be closed at once.
+func (w *Worker) Impatient() bool { return w.draining && !w.patient }
 
 // Draining says whether the gateway stops.
 func (w *Worker) Draining() bool { return w.draining }

@@ -32,10 +32,12 @@ const usage = `usage: sluice COMMAND [flags]
   explain -c FILE [METHOD] URL [-H 'name: value']... [--client IP] [--listener NAME]
                           say which route a request takes, and why no more specific one does; exit 1 if none does
   ctl [--admin ADDR] ...  ask a running gateway: status, routes, upstreams, limits, metrics, config, log-level, reload
+  upgrade [--wait] [-c FILE | --admin ADDR] [--binary PATH]
+                          have another binary take over from a running gateway without a lost connection
   hash key|password       hash a credential of a consumer, read from the standard input
   version                 print the version
 
-Signals to run: HUP reloads, USR1 reopens the access log, TERM drains and exits, QUIT dumps and exits.
+Signals to run: HUP reloads, USR1 reopens the access log, USR2 upgrades, TERM drains and exits, QUIT dumps and exits.
 `
 
 const defaultConfig = "/etc/sluice/sluice.yaml"
@@ -57,6 +59,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return runExplain(args, stdout, stderr)
 	case "ctl":
 		return admin.Ctl(args, stdout, stderr)
+	case "upgrade":
+		return runUpgrade(args, stdout, stderr)
 	case "hash":
 		return runHash(args, os.Stdin, stdout, stderr)
 	case "version":
@@ -92,7 +96,10 @@ func runServer(args []string, stderr io.Writer) int {
 	if !ok {
 		return exitUsage
 	}
-	err := server.Run(server.Options{ConfigFile: file, Version: version, Commit: commit(), Stderr: stderr})
+	upgrade, err := server.NewUpgrade()
+	if err == nil {
+		err = server.Run(server.Options{ConfigFile: file, Version: version, Commit: commit(), Stderr: stderr, Upgrade: upgrade})
+	}
 	if err != nil {
 		if !errors.Is(err, server.ErrRefused) {
 			fmt.Fprintf(stderr, "sluice: %v\n", err)

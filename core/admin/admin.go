@@ -18,6 +18,7 @@
 //	GET  /log-level  LogLevel
 //	PUT  /log-level  SetLogLevel; 200 with the LogLevel that results
 //	POST /reload     202 when begun; with ?wait=true 200 when applied, 422 with the reason when refused
+//	POST /upgrade    likewise, for a binary that takes this process's place; ?binary=PATH, over a unix socket only, names another
 //
 // Every other answer is {"error": "..."} with a status of 400 or more.
 package admin
@@ -28,7 +29,7 @@ import (
 )
 
 // Source is the gateway as this package knows it. Every function must be set, and be safe to call from any goroutine,
-// several at once; Reload alone is called by one at a time.
+// several at once; Reload and Upgrade alone are called by one at a time.
 type Source struct {
 	Status      func() Status
 	Config      func() []byte // YAML, without secrets
@@ -45,22 +46,28 @@ type Source struct {
 	SetLogLevel func(route, level string) error          // route "": of the whole log
 	// SetEndpoints returns when the change is in force.
 	SetEndpoints func(SetEndpoints) error
-	Reload       func() error // returns when the new configuration is in force or refused
+	Reload       func() error              // returns when the new configuration is in force or refused
+	Upgrade      func(binary string) error // returns when another process serves, or why none does; "": the binary that runs
 }
 
 // Status is the gateway as a whole.
 type Status struct {
-	State      string           `json:"state"` // starting, serving or draining
-	Version    string           `json:"version"`
-	Commit     string           `json:"commit,omitempty"`
-	Go         string           `json:"go"`
-	PID        int              `json:"pid"`
-	Started    time.Time        `json:"started"`
-	ConfigFile string           `json:"config_file"`
-	Generation int              `json:"generation"` // of the configuration; rises with each that is applied
-	Reload     *ReloadStatus    `json:"reload,omitempty"`
-	Loops      []LoopStatus     `json:"loops"`
-	Listeners  []ListenerStatus `json:"listeners"`
+	State      string        `json:"state"` // starting, serving or draining
+	Version    string        `json:"version"`
+	Commit     string        `json:"commit,omitempty"`
+	Go         string        `json:"go"`
+	PID        int           `json:"pid"`
+	Started    time.Time     `json:"started"`
+	ConfigFile string        `json:"config_file"`
+	Generation int           `json:"generation"` // of the configuration; rises with each that is applied
+	Reload     *ReloadStatus `json:"reload,omitempty"`
+	// Upgrades is how many processes have served before this one, ProcessStarted when this one began; Started is of the service.
+	Upgrades       int              `json:"upgrades"`
+	ProcessStarted time.Time        `json:"process_started"`
+	Upgrade        *UpgradeStatus   `json:"upgrade,omitempty"` // the last one that did not come about
+	Older          *OlderStatus     `json:"older,omitempty"`   // nil: there is none any more
+	Loops          []LoopStatus     `json:"loops"`
+	Listeners      []ListenerStatus `json:"listeners"`
 }
 
 // ReloadStatus is the last reload.
@@ -68,6 +75,23 @@ type ReloadStatus struct {
 	At      time.Time `json:"at"`
 	Applied bool      `json:"applied"`
 	Error   string    `json:"error,omitempty"` // why it was refused
+}
+
+// UpgradeStatus is an upgrade that is under way or has failed.
+type UpgradeStatus struct {
+	At       time.Time `json:"at"`
+	UnderWay bool      `json:"under_way"`
+	Error    string    `json:"error,omitempty"` // why this process still serves
+}
+
+// OlderStatus is the process before this one, which ends what it has begun.
+type OlderStatus struct {
+	PID         int       `json:"pid"`
+	Version     string    `json:"version"`
+	Connections int       `json:"connections"`
+	Exchanges   int       `json:"exchanges"`
+	Since       time.Time `json:"since,omitzero"` // when it stopped to accept
+	Until       time.Time `json:"until,omitzero"` // when it ends at the latest
 }
 
 // LoopStatus is one event loop.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,6 +87,16 @@ func (c *Client) Reload(wait bool) error {
 		path += "?wait=true"
 	}
 	return c.ask("POST", path, nil, nil)
+}
+
+// Upgrade begins an upgrade, to the binary with that absolute path or, with "", to what stands where the running one was started
+// from; it waits until the new process serves if wait is set: a Refusal then says why it does not.
+func (c *Client) Upgrade(binary string, wait bool) error {
+	query := url.Values{"wait": {strconv.FormatBool(wait)}}
+	if binary != "" {
+		query.Set("binary", binary)
+	}
+	return c.ask("POST", "/upgrade?"+query.Encode(), nil, nil)
 }
 
 // ask makes one request. into takes the body: as it is in a *[]byte, else from JSON.

@@ -77,7 +77,7 @@ func Ctl(args []string, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintf(stderr, "sluice ctl: %v\n\n%s", err, ctlUsage)
 		return exitUsage
 	}
-	_, _ = fmt.Fprintf(stderr, "sluice ctl: %s\n", printable(err.Error(), "\n\t"))
+	_, _ = fmt.Fprintf(stderr, "sluice ctl: %s\n", Printable(err.Error(), "\n\t"))
 	return exitRefused
 }
 
@@ -268,6 +268,18 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 	} else if r != nil {
 		f("last reload\trefused %s: %s", r.At.Format(time.RFC3339), cell(r.Error))
 	}
+	if s.Upgrades > 0 {
+		f("upgrades\t%d, this process runs since %s", s.Upgrades, s.ProcessStarted.Format(time.RFC3339))
+	}
+	if u := s.Upgrade; u != nil && u.UnderWay {
+		f("upgrade\tunder way since %s", u.At.Format(time.RFC3339))
+	} else if u != nil {
+		f("last upgrade\tfailed %s: %s", u.At.Format(time.RFC3339), cell(u.Error))
+	}
+	if o := s.Older; o != nil {
+		f("older process\tpid %d, version %s, drains since %v, ends within %v: %d connections, %d exchanges", o.PID, cell(o.Version),
+			now.Sub(o.Since).Round(time.Second), o.Until.Sub(now).Round(time.Second), o.Connections, o.Exchanges)
+	}
 	f("\nLOOP\tEXCHANGES")
 	for _, l := range s.Loops {
 		if l.Stalled {
@@ -351,11 +363,11 @@ func cell(s string) string {
 	if s == "" {
 		return "-"
 	}
-	return printable(s, "")
+	return Printable(s, "")
 }
 
-// printable escapes what a terminal might take for a command. The characters in but are left alone.
-func printable(s, but string) string {
+// Printable escapes what a terminal might take for a command. The characters in but are left alone.
+func Printable(s, but string) string {
 	var b strings.Builder
 	for _, r := range s {
 		if strconv.IsPrint(r) || strings.ContainsRune(but, r) {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -60,6 +61,7 @@ func listenUnix(path string) (net.Listener, error) {
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	u := &unixListener{Listener: l, path: path}
+	u.owns.Store(true)
 	if u.file, err = os.Lstat(path); err == nil && u.file.Mode().Perm() != socketMode {
 		err = os.Chmod(path, socketMode)
 	}
@@ -93,15 +95,71 @@ func removeStale(path string) error {
 	return os.Remove(path)
 }
 
+// Inherit is Listen on the socket of the process before, of which it makes a copy. The file of a unix socket is that process's
+// until Own.
+func Inherit(b Bind, socket *os.File) (net.Listener, error) {
+	l, err := net.FileListener(socket)
+	if err != nil {
+		return nil, fmt.Errorf("cannot take over the admin API's socket: %w", err)
+	}
+	at, unixSocket := l.Addr().(*net.UnixAddr)
+	tcp, _ := l.Addr().(*net.TCPAddr)
+	switch {
+	case unixSocket && b.Path != "" && at.Name == b.Path:
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		u := &unixListener{Listener: l, path: b.Path}
+		if u.file, err = os.Lstat(b.Path); err == nil {
+			return u, nil
+		}
+	case tcp != nil && b.Path == "" && tcp.AddrPort().Addr().Unmap() == b.Addr.Addr().Unmap() && (b.Addr.Port() == 0 || tcp.AddrPort().Port() == b.Addr.Port()):
+		return l, nil
+	default:
+		err = fmt.Errorf("it is bound to %s", l.Addr())
+	}
+	_ = l.Close()
+	return nil, fmt.Errorf("cannot take over the admin API's socket: %w", err)
+}
+
+// Copy gives a descriptor of l's socket, for another process. It is the caller's.
+func Copy(l net.Listener) (fd int, err error) {
+	c, ok := l.(syscall.Conn)
+	if !ok {
+		return -1, errors.New("cannot copy the admin API's socket: it has no descriptor")
+	}
+	raw, err := c.SyscallConn()
+	if err == nil {
+		failed := raw.Control(func(of uintptr) { fd, err = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0) })
+		if failed != nil {
+			err = failed
+		}
+	}
+	if err != nil {
+		return -1, fmt.Errorf("cannot copy the admin API's socket: %w", err)
+	}
+	return fd, nil
+}
+
+// Own says whether closing l removes the file of its socket, if it has one: it is the process's that accepts last.
+func Own(l net.Listener, own bool) {
+	if u, ok := l.(*unixListener); ok {
+		u.owns.Store(own)
+	}
+}
+
 // unixListener removes its file when it is closed, unless another process has put its own there.
 type unixListener struct {
 	net.Listener
 	path string
 	file fs.FileInfo
+	owns atomic.Bool
+}
+
+func (l *unixListener) SyscallConn() (syscall.RawConn, error) {
+	return l.Listener.(*net.UnixListener).SyscallConn()
 }
 
 func (l *unixListener) Close() error {
-	if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) && now.ModTime().Equal(l.file.ModTime()) {
+	if now, err := os.Lstat(l.path); l.owns.Load() && err == nil && os.SameFile(now, l.file) && now.ModTime().Equal(l.file.ModTime()) {
 		_ = os.Remove(l.path)
 	}
 	return l.Listener.Close()

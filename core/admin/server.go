@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -33,8 +34,10 @@ type Server struct {
 	log    *slog.Logger
 	http   *fasthttp.Server
 
-	reload    sync.Mutex // held while one runs
-	reloading sync.WaitGroup
+	connected atomic.Int64 // fasthttp's own count is one less once it does not listen any more
+
+	change   sync.Mutex // held while a reload or an upgrade runs
+	changing sync.WaitGroup
 }
 
 // NewServer gives a server that answers nobody yet.
@@ -53,35 +56,68 @@ func NewServer(source Source, log *slog.Logger) *Server {
 		DisablePreParseMultipartForm: true,
 		CloseOnShutdown:              true,
 		Logger:                       quiet{log},
+		ConnState: func(_ net.Conn, state fasthttp.ConnState) {
+			switch state {
+			case fasthttp.StateNew:
+				s.connected.Add(1)
+			case fasthttp.StateClosed, fasthttp.StateHijacked:
+				s.connected.Add(-1)
+			}
+		},
 	}
 	return s
 }
 
 // Serve answers those who connect to l until Shutdown.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); err != nil {
+	if err := s.http.Serve(forgiving{l}); err != nil {
 		return fmt.Errorf("cannot serve the admin API: %w", err)
 	}
 	return nil
 }
 
-// Shutdown closes the listener, and returns when the last answer has been sent and the last reload has ended, or ctx has.
+// Shutdown closes the listener, and returns when the last answer has been sent and the last reload or upgrade has ended, or ctx has.
 func (s *Server) Shutdown(ctx context.Context) error {
 	if err := s.http.ShutdownWithContext(ctx); err != nil {
 		return fmt.Errorf("cannot end the admin API: %w", err)
 	}
 	done := make(chan struct{})
 	go func() {
-		s.reloading.Wait()
+		s.changing.Wait()
 		close(done)
 	}()
 	select {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("cannot end the admin API: a reload is under way: %w", ctx.Err())
+		return fmt.Errorf("cannot end the admin API: a reload or upgrade is under way: %w", ctx.Err())
 	}
 }
+
+// Leave ends the server after another process has the socket of l: those who are connected have until ctx ends to ask and be
+// answered, which Shutdown, for which they are idle, does not give them.
+func (s *Server) Leave(ctx context.Context, l net.Listener) error {
+	err := forgiving{l}.Close()
+	tick := time.NewTicker(leavePoll)
+	defer tick.Stop()
+	for s.connected.Load() > 0 && ctx.Err() == nil {
+		<-tick.C
+	}
+	return errors.Join(err, s.Shutdown(ctx))
+}
+
+// forgiving may be closed again: fasthttp ends nothing if its listener does not close.
+type forgiving struct{ net.Listener }
+
+func (f forgiving) Close() error {
+	if err := f.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// leavePoll is how often Leave looks whether anybody is left.
+const leavePoll = 10 * time.Millisecond
 
 // handle finds what is asked for. A panic ends one answer.
 func (s *Server) handle(c *fasthttp.RequestCtx) {
@@ -165,7 +201,9 @@ func (s *Server) methods(path string) []method {
 	case "/log-level":
 		return append(get(s.logLevel), method{fasthttp.MethodPut, s.setLogLevel})
 	case "/reload":
-		return []method{{fasthttp.MethodPost, s.begin}}
+		return []method{{fasthttp.MethodPost, func(c *fasthttp.RequestCtx) { s.begin(c, "applied", s.source.Reload) }}}
+	case "/upgrade":
+		return []method{{fasthttp.MethodPost, s.upgrade}}
 	}
 	return nil
 }
@@ -240,32 +278,43 @@ func (s *Server) setLogLevel(c *fasthttp.RequestCtx) {
 	s.logLevel(c)
 }
 
-// begin reloads. Who waits is told how it ended, and comes after a reload that is under way; who does not is turned away
+// upgrade has another process take this one's place. Who names a binary says what runs with the gateway's rights: over TCP every
+// user of the host could.
+func (s *Server) upgrade(c *fasthttp.RequestCtx) {
+	binary := string(c.QueryArgs().Peek("binary"))
+	if _, tcp := c.LocalAddr().(*net.TCPAddr); tcp && binary != "" {
+		fail(c, fasthttp.StatusForbidden, "a binary may be named over a unix socket only")
+		return
+	}
+	s.begin(c, "upgraded", func() error { return s.source.Upgrade(binary) })
+}
+
+// begin makes a change. Who waits is told how it ended, and comes after one that is under way; who does not is turned away
 // meanwhile.
-func (s *Server) begin(c *fasthttp.RequestCtx) {
+func (s *Server) begin(c *fasthttp.RequestCtx, done string, change func() error) {
 	if len(c.PostBody()) > 0 {
 		fail(c, fasthttp.StatusBadRequest, "a body is not wanted")
 		return
 	}
 	switch wait := string(c.QueryArgs().Peek("wait")); wait {
 	case "true":
-		s.reload.Lock()
-		defer s.reload.Unlock()
-		if err := s.apply(); err != nil {
+		s.change.Lock()
+		defer s.change.Unlock()
+		if err := s.apply(change); err != nil {
 			fail(c, fasthttp.StatusUnprocessableEntity, err.Error())
 			return
 		}
-		reply(c, fasthttp.StatusOK, state{"applied"})
+		reply(c, fasthttp.StatusOK, state{done})
 	case "", "false":
-		if !s.reload.TryLock() {
-			fail(c, fasthttp.StatusConflict, "a reload is under way")
+		if !s.change.TryLock() {
+			fail(c, fasthttp.StatusConflict, "a reload or upgrade is under way")
 			return
 		}
-		s.reloading.Add(1)
+		s.changing.Add(1)
 		go func() {
-			defer s.reloading.Done()
-			defer s.reload.Unlock()
-			_ = s.apply() // the source logs why it refuses, and /status shows it
+			defer s.changing.Done()
+			defer s.change.Unlock()
+			_ = s.apply(change) // the source logs why it refuses, and /status shows it
 		}()
 		reply(c, fasthttp.StatusAccepted, state{"accepted"})
 	default:
@@ -273,15 +322,15 @@ func (s *Server) begin(c *fasthttp.RequestCtx) {
 	}
 }
 
-// apply reloads. A panic is a refusal: the gateway goes on with what it has.
-func (s *Server) apply() (err error) {
+// apply makes a change. A panic is a refusal: the gateway goes on with what it has.
+func (s *Server) apply(change func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.log.Error("panic in a reload", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.log.Error("panic in a reload or upgrade", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			err = errors.New("internal")
 		}
 	}()
-	return s.source.Reload()
+	return change()
 }
 
 // foreign says why a request is not from whom the API is for. A web page can make its visitor's browser send requests to a

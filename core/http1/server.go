@@ -142,7 +142,7 @@ func (s *serverConn) borrow() []byte {
 
 // rest leaves the connection to the loop until its next request, or closes it.
 func (s *serverConn) rest(err error) {
-	if err == loop.ErrAgain && !s.server.worker.Draining() {
+	if err == loop.ErrAgain && !s.server.worker.Impatient() {
 		s.held = nil
 		s.conn.Idle(s.server.worker.Loop.Now() + int64(s.port.Settings().IdleTimeout))
 		return

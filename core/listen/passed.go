@@ -35,16 +35,14 @@ func (s *Sockets) adopt() error {
 			return err
 		}
 	}
-	for first := len(s.fds); len(s.fds) < s.loops; {
-		fd := s.addShard()
+	for len(s.fds) < s.loops {
+		fd, listens := s.addShard()
 		if fd < 0 {
-			var err error
-			if fd, err = unix.FcntlInt(uintptr(s.fds[len(s.fds)%first]), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-				return err
-			}
-			s.copies = true
+			return s.addCopies(s.loops)
 		}
-		s.fds = append(s.fds, fd)
+		if s.fds = append(s.fds, fd); !listens {
+			s.deaf = append(s.deaf, len(s.fds)-1)
+		}
 	}
 	return nil
 }
@@ -61,7 +59,8 @@ func (s *Sockets) identify(fd int) error {
 	if err != nil {
 		return err
 	}
-	bind := Bind{Mode: s.bind.Mode}
+	bind := s.bind
+	bind.Addr, bind.Path = netip.AddrPort{}, ""
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
 		bind.Addr = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
@@ -85,19 +84,22 @@ func (s *Sockets) identify(fd int) error {
 	return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 }
 
-// addShard gives one more listening socket of the address, -1 where the kernel does not allow it: for want of SO_REUSEPORT, or
-// because another user has opened the others.
-func (s *Sockets) addShard() int {
+// addShard gives one more socket of the address, -1 where the kernel does not allow it: for want of SO_REUSEPORT, or because
+// another user has opened the others. It listens unless that is deferred.
+func (s *Sockets) addShard() (fd int, listens bool) {
 	if on, err := unix.GetsockoptInt(s.fds[0], unix.SOL_SOCKET, unix.SO_REUSEPORT); s.bind.Path != "" || err != nil || on == 0 {
-		return -1
+		return -1, false
 	}
 	fd, err := bindTCP(s.bind.Addr, true)
 	if err != nil {
-		return -1
+		return -1, false
+	}
+	if s.bind.Deferred {
+		return fd, false
 	}
 	if err := unix.Listen(fd, backlog()); err != nil {
 		_ = unix.Close(fd)
-		return -1
+		return -1, false
 	}
-	return fd
+	return fd, true
 }

@@ -202,3 +202,43 @@ func TestProgress(t *testing.T) {
 		}
 	})
 }
+
+// A process that is to take over gets no copies of copies, and what it opens beside is deaf until it serves.
+func TestAdoptInTurn(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		fds       []int
+		own, deaf int // of three shards
+	}{
+		{"with SO_REUSEPORT", passed(t, opened(t, bindTo("127.0.0.1:0"), 1)), 3, 2},
+		{"without it", []int{alone(t)}, 1, 0},
+	} {
+		b := bindTo("127.0.0.1:0")
+		b.Deferred = true
+		s, err := Adopt(b, c.fds, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own, deaf := 0, 0
+		for shard, fd := range s.fds {
+			if !s.copied(shard) {
+				own++
+			}
+			if option(t, fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN) == 0 {
+				deaf++
+			}
+		}
+		if own != c.own || deaf != c.deaf {
+			t.Errorf("%s: %d shards of their own, %d deaf, want %d and %d", c.name, own, deaf, c.own, c.deaf)
+		}
+		if err := s.Listen(); err != nil {
+			t.Error(err)
+		}
+		for shard, fd := range s.fds {
+			if option(t, fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN) == 0 {
+				t.Errorf("%s: shard %d does not listen", c.name, shard)
+			}
+		}
+		s.Close()
+	}
+}

@@ -3,6 +3,7 @@ package listen
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,6 +40,7 @@ type Port struct {
 // accept is one of a port's sockets.
 type accept struct {
 	sockets  *Sockets
+	shard    int
 	acceptor *loop.Acceptor
 }
 
@@ -70,49 +72,83 @@ func (p *Port) Counters() Counters {
 // Listen starts to accept from s, on the sockets of the loop's index. The port owns them from then on, also when Listen
 // fails.
 func (p *Port) Listen(s *Sockets) error {
-	fds, err := s.take(p.loop.Index())
+	taken, err := s.take(p.loop.Index())
 	if err != nil {
 		return err
 	}
-	for _, fd := range fds {
-		a, failed := p.loop.Accept(fd, s.shared(), p.accepted)
+	for _, t := range taken {
+		a, failed := p.loop.Accept(t.fd, s.shared(), p.accepted)
 		if failed != nil {
-			_ = unix.Close(fd)
+			_ = unix.Close(t.fd)
 			err = fmt.Errorf("cannot accept on %s: %w", s, failed)
 			continue
 		}
-		p.accepts = append(p.accepts, accept{s, a})
+		p.accepts = append(p.accepts, accept{s, t.index, a})
 	}
 	return err
 }
 
-// Leave stops accepting from s, after what is in the kernel's queues has been taken. Open connections stay.
-func (p *Port) Leave(s *Sockets) {
-	kept := p.accepts[:0]
+// Accepting is how many sockets of s the port accepts from.
+func (p *Port) Accepting(s *Sockets) (n int) {
 	for _, a := range p.accepts {
 		if a.sockets == s {
-			p.close(a.acceptor)
-		} else {
-			kept = append(kept, a)
+			n++
 		}
 	}
-	clear(p.accepts[len(kept):])
-	p.accepts = kept
+	return n
+}
+
+// Copy gives f a copy of each socket that the port accepts from, for another process. f owns it. Of those
+// that are copies of one another it gives one.
+func (p *Port) Copy(f func(s *Sockets, shard, fd int)) error {
+	for _, a := range p.accepts {
+		if a.sockets.copied(a.shard) {
+			continue
+		}
+		fd, err := a.acceptor.Copy()
+		if err != nil {
+			return fmt.Errorf("cannot copy the socket of %s: %w", a.sockets, err)
+		}
+		f(a.sockets, a.shard, fd)
+	}
+	return nil
+}
+
+// Leave stops accepting from s, after what is in the kernel's queues has been taken. Open connections stay.
+func (p *Port) Leave(s *Sockets) {
+	p.accepts = slices.DeleteFunc(p.accepts, func(a accept) bool {
+		if a.sockets == s {
+			p.close(a.acceptor)
+		}
+		return a.sockets == s
+	})
 }
 
 // Drain ends the port: it takes what is in the kernel's queues, accepts nothing more, and closes its connections as they
 // become idle. Counters().Open says what is left; to make active connections close after their exchange is their
 // protocol's part.
-func (p *Port) Drain() {
+func (p *Port) Drain() { p.end(drainSettle, nil) }
+
+// HandOver is Drain while another process accepts from the sockets for which taken is true: their queues are left to it. Idle
+// connections have patience to come with one more request, whose answer tells that it was the last: a client that is told does
+// not send another into a connection that ends.
+func (p *Port) HandOver(patience time.Duration, taken map[*Sockets]bool) { p.end(patience, taken) }
+
+func (p *Port) end(patience time.Duration, taken map[*Sockets]bool) {
 	if p.draining {
 		return
 	}
 	p.draining = true
 	for _, a := range p.accepts {
+		if taken[a.sockets] {
+			p.counters.Failures += uint64(a.acceptor.Failures)
+			a.acceptor.Close()
+			continue
+		}
 		p.close(a.acceptor)
 	}
 	p.accepts = nil
-	p.drain.At(p.loop.Now() + int64(drainSettle))
+	p.drain.At(p.loop.Now() + int64(patience))
 }
 
 func (p *Port) close(a *loop.Acceptor) {

@@ -30,6 +30,8 @@ type Bind struct {
 	// Exclusive refuses an address on which somebody else accepts already. Without it another process of the same user
 	// would get a share of the connections, as is wanted while one gateway replaces another.
 	Exclusive bool
+	// Deferred leaves what Open, Inherit and Adopt open deaf until Listen: nobody can connect to it before.
+	Deferred bool
 }
 
 func (b Bind) String() string {
@@ -40,13 +42,15 @@ func (b Bind) String() string {
 }
 
 // Sockets are the listening sockets of one address: of TCP one for each loop, among which the kernel spreads connections;
-// of a unix socket one, of which each loop has a copy.
+// of a unix socket one, of which each loop has a copy. Of TCP there may be more than loops, if they were inherited from a
+// process that had more: closing one would reset those who wait in its queue or are about to come to it.
 type Sockets struct {
-	bind   Bind
-	loops  int
-	fds    []int // by shard, of which loop i has i, i+loops, i+2*loops...; -1: a port has it
-	copies bool  // some are copies of others
-	file   fileID
+	bind       Bind
+	loops      int
+	fds        []int // by shard, of which loop i has i, i+loops, i+2*loops...; -1: a port has it
+	deaf       []int // shards that do not listen yet
+	copiesFrom int   // shards from here on are copies of those before; 0: none is
+	file       fileID
 }
 
 // Open listens on b with one descriptor for each of so many loops. Close closes what no port has taken.
@@ -75,6 +79,20 @@ func (s *Sockets) Addr() netip.AddrPort { return s.bind.Addr }
 // Shards is the number of descriptors, taken ones included.
 func (s *Sockets) Shards() int { return len(s.fds) }
 
+// ShardsOf is how many of them a loop accepts from: those whose number is its index, modulo the number of loops.
+func (s *Sockets) ShardsOf(loop int) int { return (len(s.fds) - loop + s.loops - 1) / s.loops }
+
+// Listen makes what is deaf listen. It must come before any port takes the sockets.
+func (s *Sockets) Listen() error {
+	for _, shard := range s.deaf {
+		if err := unix.Listen(s.fds[shard], backlog()); err != nil {
+			return fmt.Errorf("cannot listen on %s: %w", s, err)
+		}
+	}
+	s.deaf = nil
+	return nil
+}
+
 // Name is what a shard's descriptor is called when another process takes it over: "0.0.0.0:443#3". The addresses of the
 // shards are the same; their names are not.
 func (s *Sockets) Name(shard int) string { return s.String() + "#" + strconv.Itoa(shard) }
@@ -90,6 +108,9 @@ func (s *Sockets) Close() {
 	s.file.remove(s.bind.Path)
 }
 
+// Disown leaves the file of a unix socket to the process that has the socket now.
+func (s *Sockets) Disown() { s.file = fileID{} }
+
 // Descriptors are those that no port has taken yet, for those who make copies of them. They stay what they were.
 func (s *Sockets) Descriptors() (fds []int) {
 	for _, fd := range s.fds {
@@ -101,20 +122,26 @@ func (s *Sockets) Descriptors() (fds []int) {
 }
 
 // shared says whether several loops wait on copies of one socket.
-func (s *Sockets) shared() bool { return s.copies || s.bind.Path != "" }
+func (s *Sockets) shared() bool { return s.copiesFrom > 0 || s.bind.Path != "" }
+
+// copied says whether a shard is a copy of one before it.
+func (s *Sockets) copied(shard int) bool { return s.copiesFrom > 0 && shard >= s.copiesFrom }
+
+// shard is a descriptor with its number.
+type shard struct{ index, fd int }
 
 // take gives a loop's descriptors away. Those of different loops may be taken at once.
-func (s *Sockets) take(loop int) (fds []int, err error) {
-	for shard := loop; shard < len(s.fds); shard += s.loops {
-		if fd := s.fds[shard]; fd >= 0 {
-			fds = append(fds, fd)
-			s.fds[shard] = -1
+func (s *Sockets) take(loop int) (taken []shard, err error) {
+	for i := loop; i < len(s.fds); i += s.loops {
+		if fd := s.fds[i]; fd >= 0 {
+			taken = append(taken, shard{i, fd})
+			s.fds[i] = -1
 		}
 	}
-	if len(fds) == 0 {
+	if len(taken) == 0 {
 		return nil, fmt.Errorf("cannot accept on %s: no socket for loop %d", s, loop)
 	}
-	return fds, nil
+	return taken, nil
 }
 
 func (s *Sockets) openTCP(shards int) error {
@@ -142,15 +169,16 @@ func (s *Sockets) openShards(shards int) error {
 		}
 		_ = unix.Close(fd)
 	}
-	backlog := backlog()
-	for range shards {
+	for len(s.fds) < shards {
 		fd, err := bindTCP(s.bind.Addr, true)
 		if err != nil {
 			return err
 		}
 		s.fds = append(s.fds, fd)
-		if err := unix.Listen(fd, backlog); err != nil {
-			return err
+		if s.deaf = append(s.deaf, len(s.fds)-1); !s.bind.Deferred {
+			if err := s.Listen(); err != nil {
+				return err
+			}
 		}
 		if s.bind.Addr.Port() == 0 {
 			port, err := portOf(fd)

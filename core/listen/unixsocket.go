@@ -40,11 +40,19 @@ func (s *Sockets) openUnix(shards int) error {
 	if err := os.Chmod(path, mode); err != nil {
 		return err
 	}
-	if err := unix.Listen(fd, backlog()); err != nil {
-		return err
+	if s.deaf = append(s.deaf, 0); !s.bind.Deferred {
+		if err := s.Listen(); err != nil {
+			return err
+		}
 	}
+	return s.addCopies(shards)
+}
+
+// addCopies makes so many descriptors of those that are there.
+func (s *Sockets) addCopies(shards int) error {
+	s.copiesFrom = len(s.fds)
 	for len(s.fds) < shards {
-		copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		copied, err := unix.FcntlInt(uintptr(s.fds[len(s.fds)%s.copiesFrom]), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}

@@ -92,6 +92,14 @@ func (a *Acceptor) Close() {
 	_ = unix.Close(a.fd)
 }
 
+// Copy gives another descriptor of the socket, for a process that is to accept from it too. It is the caller's.
+func (a *Acceptor) Copy() (int, error) {
+	if a.closed {
+		return -1, ErrClosed
+	}
+	return unix.FcntlInt(uintptr(a.fd), unix.F_DUPFD_CLOEXEC, 0)
+}
+
 // Drain takes what is in the queue before Close.
 func (a *Acceptor) Drain() {
 	if !a.closed {

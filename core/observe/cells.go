@@ -28,6 +28,11 @@ type listenerCell struct{ requests byClass }
 
 func (c *listenerCell) merge(o *listenerCell) { c.requests.merge(&o.requests) }
 
+// append writes the numbers of a cell one behind the other, and take reads them back: for another process.
+func (c *listenerCell) append(b []uint64) []uint64 { return append(b, c.requests[:]...) }
+
+func (c *listenerCell) take(v []uint64) bool { return copy(c.requests[:], v) == len(v) }
+
 type routeCell struct {
 	requests                    byClass
 	requestBytes, responseBytes uint64 // of bodies
@@ -41,6 +46,17 @@ func (c *routeCell) merge(o *routeCell) {
 	c.request.merge(&o.request)
 	c.upstream.merge(&o.upstream)
 	c.gateway.merge(&o.gateway)
+}
+
+func (c *routeCell) append(b []uint64) []uint64 {
+	b = append(append(b, c.requests[:]...), c.requestBytes, c.responseBytes)
+	return c.gateway.append(c.upstream.append(c.request.append(b)))
+}
+
+func (c *routeCell) take(v []uint64) bool {
+	v = v[copy(c.requests[:], v):]
+	c.requestBytes, c.responseBytes = v[0], v[1]
+	return len(c.gateway.take(c.upstream.take(c.request.take(v[2:])))) == 0
 }
 
 type poolCell struct{ requests, retries uint64 }
@@ -58,6 +74,14 @@ type endpointCell struct {
 func (c *endpointCell) merge(o *endpointCell) {
 	c.requests.merge(&o.requests)
 	c.duration.merge(&o.duration)
+}
+
+func (c *endpointCell) append(b []uint64) []uint64 {
+	return c.duration.append(append(b, c.requests[:]...))
+}
+
+func (c *endpointCell) take(v []uint64) bool {
+	return len(c.duration.take(v[copy(c.requests[:], v):])) == 0
 }
 
 // table holds cells by id. They are made when first used: what is never asked for costs a pointer.
@@ -177,10 +201,14 @@ func (c *cells) reject(x *core.Exchange) {
 	if err.Side == core.SideUpstream && x.Sent.Pool != nil {
 		c.fail(x, err)
 	}
+	c.addReject(err, 1)
+}
+
+func (c *cells) addReject(err *core.Error, n uint64) {
 	if _, ok := c.rejects[err]; !ok && len(c.rejects) >= maxRejects {
 		err = errOther
 	}
-	c.rejects[err]++
+	c.rejects[err] += n
 }
 
 func (c *cells) fail(x *core.Exchange, err *core.Error) {
@@ -195,10 +223,14 @@ func (c *cells) fail(x *core.Exchange, err *core.Error) {
 			f.endpoint = x.Sent.Endpoint.Metric
 		}
 	}
+	c.addFailure(f, 1)
+}
+
+func (c *cells) addFailure(f failure, n uint64) {
 	if _, ok := c.failures[f]; !ok && len(c.failures) >= maxFailures {
 		f = failure{err: errOther}
 	}
-	c.failures[f]++
+	c.failures[f] += n
 }
 
 func (c *cells) forget(k Kind, ids []int) {

@@ -227,8 +227,8 @@ func (o *Observer) exposeLoops(e *exposition) {
 func (o *Observer) exposeSelf(e *exposition) {
 	e.family("sluice_build_info", "gauge", "1, with what was built.")
 	e.uint("sluice_build_info", 1, "version", o.options.Version, "commit", o.options.Commit, "go", runtime.Version())
-	e.family("sluice_uptime_seconds", "gauge", "Time since the start.")
-	e.float("sluice_uptime_seconds", time.Since(o.started).Seconds())
+	e.family("sluice_uptime_seconds", "gauge", "Time since the start, over upgrades.")
+	e.float("sluice_uptime_seconds", time.Since(time.Unix(0, o.started.Load())).Seconds())
 	e.family("sluice_reloads_total", "counter", "Reloads of the configuration by result.")
 	e.uint("sluice_reloads_total", o.reloads[1].Load(), "result", "applied")
 	e.uint("sluice_reloads_total", o.reloads[0].Load(), "result", "refused")
@@ -247,7 +247,8 @@ func (o *Observer) exposeSelf(e *exposition) {
 	}
 }
 
-func (o *Observer) exposeCollected(e *exposition) {
+// collected asks all collectors. The caller holds o.scrape.mu.
+func (o *Observer) collected(last []lastKnown) *Sink {
 	s := newSink()
 	o.scrape.collectMu.Lock()
 	global := o.scrape.global
@@ -255,11 +256,19 @@ func (o *Observer) exposeCollected(e *exposition) {
 	for _, f := range global {
 		f(s)
 	}
-	for i := range e.last {
-		if e.last[i].sink != nil {
-			s.merge(e.last[i].sink)
+	for i := range last {
+		if last[i].sink != nil {
+			s.merge(last[i].sink)
 		}
 	}
+	if o.scrape.inherited != nil {
+		s.merge(o.scrape.inherited)
+	}
+	return s
+}
+
+func (o *Observer) exposeCollected(e *exposition) {
+	s := o.collected(e.last)
 	for _, n := range s.names() {
 		f := s.families[n]
 		e.family(n, f.kind, f.help)

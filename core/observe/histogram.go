@@ -61,3 +61,14 @@ func (h *histogram) count() (n uint64) {
 	}
 	return n
 }
+
+// append writes the numbers, and take reads them from the start of v and gives the rest.
+func (h *histogram) append(b []uint64) []uint64 {
+	return append(append(b, h.buckets[:]...), uint64(h.sum))
+}
+
+func (h *histogram) take(v []uint64) (rest []uint64) {
+	v = v[copy(h.buckets[:], v):]
+	h.sum = int64(v[0])
+	return v[1:]
+}

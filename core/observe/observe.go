@@ -28,7 +28,7 @@ type Options struct {
 type Observer struct {
 	options  Options
 	registry *Registry
-	started  time.Time
+	started  atomic.Int64 // Unix nanoseconds
 
 	cells []*cells     // by loop; each touched by its loop only
 	loops []*loop.Loop // by index, after Attach; immutable from then on
@@ -51,7 +51,8 @@ func New(o Options) *Observer {
 	if o.Loops < 1 {
 		panic("BUG: an observer needs loops")
 	}
-	ob := &Observer{options: o, started: time.Now()}
+	ob := &Observer{options: o}
+	ob.started.Store(time.Now().UnixNano())
 	ob.registry = newRegistry(ob.forget)
 	for range o.Loops {
 		ob.cells = append(ob.cells, newCells())
@@ -62,6 +63,9 @@ func New(o Options) *Observer {
 
 // Registry gives out the numbers by which exchanges name what they met.
 func (o *Observer) Registry() *Registry { return o.registry }
+
+// Began says when the service began, if that was in another process.
+func (o *Observer) Began(at time.Time) { o.started.Store(at.UnixNano()) }
 
 // Late counts how often a task held loop i. It is meant for loop.Options.Late.
 func (o *Observer) Late(i int) func(held time.Duration, by string) {

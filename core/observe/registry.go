@@ -97,6 +97,12 @@ func (r *Registry) id(k Kind, n name) int {
 		ns.entries[id].state = idLive
 		return id
 	}
+	return r.give(k, n)
+}
+
+// give finds a number for a name that has none. The caller holds r.mu.
+func (r *Registry) give(k Kind, n name) int {
+	ns := &r.names[k]
 	id := len(ns.entries)
 	switch last := len(ns.free) - 1; {
 	case last >= 0:
@@ -166,4 +172,28 @@ func (r *Registry) live(k Kind) []name {
 		}
 	}
 	return out
+}
+
+// inherited is the id of a name that another process has counted under. One that nobody here has named is not in force until
+// somebody does.
+func (r *Registry) inherited(k Kind, parts ...string) int {
+	n := name{}
+	switch {
+	case k == Endpoints && len(parts) == 2:
+		n = name{outer: parts[0], inner: parts[1]}
+	case k != Endpoints && len(parts) == 1:
+		n.inner = parts[0]
+	default:
+		return None
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if id, ok := r.names[k].ids[n]; ok {
+		return id
+	}
+	id := r.give(k, n)
+	if id != None {
+		r.names[k].entries[id].state, r.names[k].entries[id].gone = idRetired, r.now()
+	}
+	return id
 }

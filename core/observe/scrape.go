@@ -22,6 +22,9 @@ const (
 type scrape struct {
 	mu   sync.Mutex
 	last []lastKnown // by loop
+	// inherited is what other packages had counted in the process before, in so many series; nil: nothing.
+	inherited *Sink
+	series    int
 
 	collectMu sync.Mutex // who adds collectors
 	global    []func(*Sink)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"runtime"
@@ -25,32 +26,61 @@ type adminServer struct {
 	bind     admin.Bind
 	server   *admin.Server
 	listener net.Listener
-	done     chan struct{}
+	done     chan struct{} // closed when it serves no more; nil: it never did
 }
 
-// setAdmin makes the admin API listen on b, in the place of where it does now.
-func (s *Server) setAdmin(spec config.Bind) error {
+// setAdmin makes the admin API listen on b, in the place of where it does now. At the first time it does not serve before start:
+// of two processes that accept from one socket only the one that is ready may answer.
+func (s *Server) setAdmin(spec config.Bind, first bool) error {
 	b := admin.Bind{Addr: spec.Addr, Path: spec.Path}
 	if s.admin != nil && s.admin.bind == b {
 		return nil
 	}
 	var next *adminServer
 	if b != (admin.Bind{}) {
-		l, err := admin.Listen(b)
+		l, err := s.listenAdmin(b)
 		if err != nil {
 			return err
 		}
-		next = &adminServer{bind: b, server: admin.NewServer(s.source(), s.log), listener: l, done: make(chan struct{})}
-		go func() {
-			defer close(next.done)
-			if err := next.server.Serve(l); err != nil {
-				s.log.Error("the admin API ended", "error", err)
-			}
-		}()
+		next = &adminServer{bind: b, server: admin.NewServer(s.source(), s.log), listener: l}
+		if !first {
+			next.start(s.log)
+		}
 	}
 	go s.admin.close() // it may be answering the request that asked for this
 	s.admin = next
 	return nil
+}
+
+func (s *Server) listenAdmin(b admin.Bind) (net.Listener, error) {
+	if socket := s.before.claimAdmin(b); socket != nil {
+		l, err := admin.Inherit(b, socket)
+		_ = socket.Close()
+		if err == nil {
+			return l, nil
+		}
+		s.log.Warn("a socket of the process before is of no use", "error", err)
+	}
+	return admin.Listen(b)
+}
+
+// start answers those who connect, until close.
+func (a *adminServer) start(log *slog.Logger) {
+	a.done = make(chan struct{})
+	go func() {
+		defer close(a.done)
+		if err := a.server.Serve(a.listener); err != nil {
+			log.Error("the admin API ended", "error", err)
+		}
+	}()
+}
+
+// leave is close after another process has the socket: whoever came to this one is answered.
+func (a *adminServer) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = a.server.Leave(ctx, a.listener)
+	<-a.done
 }
 
 func (a *adminServer) close() {
@@ -61,7 +91,9 @@ func (a *adminServer) close() {
 	defer cancel()
 	_ = a.server.Shutdown(ctx)
 	_ = a.listener.Close()
-	<-a.done
+	if a.done != nil {
+		<-a.done
+	}
 }
 
 // source is the gateway as the admin API sees it.
@@ -82,6 +114,7 @@ func (s *Server) source() admin.Source {
 		ResetLimit:   s.resetKey,
 		SetEndpoints: s.setEndpoints,
 		Reload:       s.askReload,
+		Upgrade:      s.askUpgrade,
 	}
 }
 
@@ -111,7 +144,8 @@ func (s *Server) ready() error {
 func (s *Server) status() admin.Status {
 	st := admin.Status{
 		State: "serving", Version: s.options.Version, Commit: s.options.Commit, Go: runtime.Version(), PID: os.Getpid(),
-		Started: s.started, ConfigFile: s.options.ConfigFile, Reload: s.lastReload.Load(),
+		Started: s.life.Started, ConfigFile: s.options.ConfigFile, Reload: s.lastReload.Load(),
+		ProcessStarted: s.began, Upgrades: s.life.Upgrades, Upgrade: s.lastUpgrade.Load(), Older: s.before.status(),
 	}
 	now := s.state.Load()
 	if now == nil {

@@ -47,7 +47,7 @@ func newGate(t testing.TB, text string) *gate {
 		t.Fatal(problems)
 	}
 	log := &journal{}
-	s := &Server{options: Options{Version: "test", Stderr: log}, started: time.Now()}
+	s := &Server{options: Options{Version: "test", Stderr: log}}
 	t.Cleanup(func() {
 		s.close()
 		if strings.Contains(log.String(), "panic") {

@@ -43,11 +43,11 @@ func (s *Server) openListeners(c *compile.Compiled, first bool) (*opened, error)
 		var binds []bound
 		for j, b := range spec.Binds {
 			want := bindOf(b)
-			want.Exclusive = first
+			want.Exclusive, want.Deferred = first && s.before == nil, first && s.before != nil
 			next := bound{bind: want}
 			if have == nil || have.sockets(want) == nil {
 				var err error
-				if next, err = s.openBind(bindKey{spec.Name, j}, want); err != nil {
+				if next, err = s.openBind(bindKey{spec.Name, j}, want, first); err != nil {
 					o.abandon()
 					return nil, err
 				}
@@ -58,6 +58,16 @@ func (s *Server) openListeners(c *compile.Compiled, first bool) (*opened, error)
 		o.binds = append(o.binds, binds)
 	}
 	return o, nil
+}
+
+// listen makes what was opened deaf listen: nothing can fail any more but that.
+func (o *opened) listen() error {
+	for _, s := range o.fresh {
+		if err := s.Listen(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func bindOf(b config.Bind) listen.Bind { return listen.Bind{Addr: b.Addr, Path: b.Path} }
@@ -165,6 +175,28 @@ func (l *listener) with(s *Server, settings listen.Settings, binds []bound) *lis
 // drain makes the listener accept no more, and close its connections as they become idle.
 func (l *listener) drain(loops []*loop.Loop) {
 	onEach(loops, func(i int) { l.ports[i].Drain() })
+}
+
+// handOver is drain while another process accepts from the sockets, those apart whose names it has left.
+func (l *listener) handOver(s *Server, idle time.Duration, left map[string]bool) {
+	taken := map[*listen.Sockets]bool{}
+	for _, b := range l.binds {
+		if taken[b.sockets] = !b.left(l.name, left); taken[b.sockets] {
+			b.sockets.Disown()
+		}
+	}
+	onEach(s.loops, func(i int) { l.ports[i].HandOver(idle, taken) })
+	l.closeSockets()
+}
+
+// left says whether the process that has taken over does not use the sockets.
+func (b bound) left(listener string, names map[string]bool) bool {
+	for shard := range b.sockets.Shards() {
+		if names[socketName(listener, b, shard)] {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *listener) closeSockets() {

@@ -3,6 +3,7 @@ package server
 import (
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/listen"
+	"github.com/sluice-gateway/sluice/core/server/handover"
 	"github.com/sluice-gateway/sluice/systemd"
 )
 
@@ -73,8 +74,26 @@ func (s *Server) assignPassed(c *config.Config) {
 	}
 }
 
-// openBind opens the sockets of a listener's bind, or takes those that systemd passed for it.
-func (s *Server) openBind(key bindKey, b listen.Bind) (next bound, err error) {
+// openBind opens the sockets of a listener's bind. At the start those of the process before come first, then those that systemd
+// passed: after an upgrade it has passed none.
+func (s *Server) openBind(key bindKey, b listen.Bind, first bool) (next bound, err error) {
+	if first {
+		for _, next := range []bound{{bind: b}, {bind: b, passed: true}} {
+			fds := s.before.claim(key.listener, next)
+			if len(fds) == 0 {
+				continue
+			}
+			if next.passed { // of any address, and not always opened to be shared
+				next.sockets, err = listen.Adopt(b, fds, len(s.loops))
+			} else {
+				next.sockets, err = listen.Inherit(b, len(s.loops), fds)
+			}
+			if err == nil {
+				return next, nil
+			}
+			s.log.Warn("a socket of the process before is of no use", "listener", key.listener, "error", err)
+		}
+	}
 	next.bind = b
 	passed := s.service.passed[key]
 	if len(passed) == 0 {
@@ -99,7 +118,7 @@ func (s *Server) openBind(key bindKey, b listen.Bind) (next bound, err error) {
 // listened on no longer it closes: they would go on to take connections. These go first, since a listener that got another
 // name has its address still.
 func (s *Server) store(o *opened) {
-	if !s.service.Notified() {
+	if !s.service.Notified() || s.before != nil && s.state.Load() == nil { // systemd does not hear this process yet
 		return
 	}
 	stays := map[string]bool{}
@@ -124,6 +143,51 @@ func (s *Server) store(o *opened) {
 			}
 		}
 	}
+}
+
+// storeAgain stores everything that this process listens on, once it is the service's main one. What the process before has
+// stored is there already, and is not stored twice.
+func (s *Server) storeAgain() {
+	if !s.service.Notified() {
+		return
+	}
+	copies, err := s.copySockets(s.listeners, func(_ string, b bound, _ int) string {
+		if b.passed || !storable(b.bind) {
+			return ""
+		}
+		return storeName(b.bind)
+	})
+	if err != nil {
+		s.complain(err)
+		return
+	}
+	defer handover.CloseAll(copies)
+	fds := map[string][]int{}
+	for _, c := range copies {
+		if c.Name != "" {
+			fds[c.Name] = append(fds[c.Name], c.FD)
+		}
+	}
+	for name, some := range fds {
+		s.complain(s.service.Store(name, some))
+	}
+}
+
+// resign tells systemd that another process is the service's main one, and nothing after that: the other tells its own. What it
+// does not listen on goes from the store before, as systemd would not hear of it later.
+func (s *Server) resign(to *successor) {
+	s.endService()
+	if !s.service.Notified() {
+		return
+	}
+	for _, l := range s.listeners {
+		for _, b := range l.binds {
+			if storable(b.bind) && b.left(l.name, to.left) {
+				s.complain(s.service.Forget(storeName(b.bind)))
+			}
+		}
+	}
+	s.complain(s.service.MainPID(to.pid))
 }
 
 // storable says whether the next start could use a bind's sockets: not those of a unix socket, whose file goes when this

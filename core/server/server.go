@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -30,6 +31,7 @@ type Options struct {
 	ConfigFile      string
 	Version, Commit string
 	Stderr          io.Writer
+	Upgrade         *Upgrade            // nil: the process can be ended, but not replaced
 	Systemd         systemd.Environment // zero: the process's
 }
 
@@ -52,8 +54,9 @@ type Server struct {
 	gateway  *core.Gateway
 	registry *compile.Registry
 	watchdog *loop.Watchdog
-	started  time.Time
 	service  service
+	life     life
+	began    time.Time // this process
 
 	listeners []*listener
 	accessLog config.AccessLog
@@ -63,6 +66,14 @@ type Server struct {
 	lastReload atomic.Pointer[admin.ReloadStatus]
 	draining   atomic.Bool
 	reloads    chan chan error // asked for by the admin API
+
+	before      *predecessor // nil: there was none
+	following   sync.WaitGroup
+	upgrades    chan upgradeRequest // asked for by the admin API
+	upgrading   *attempt
+	upgraded    chan upgradeEnd
+	lastUpgrade atomic.Pointer[admin.UpgradeStatus]
+	handed      observe.Totals // when a process that is to take over was last given everything
 }
 
 // state is what is in force, for those who look from other goroutines. Immutable.
@@ -71,50 +82,101 @@ type state struct {
 	listeners []*listener
 }
 
-// Run serves the configuration file until SIGTERM or SIGINT, and returns when all is drained. SIGHUP reloads, SIGUSR1
-// reopens the access log.
+// Run serves the configuration file until SIGTERM or SIGINT, or another process takes over, and returns when all is drained.
+// SIGHUP reloads, SIGUSR1 reopens the access log, SIGUSR2 has the binary that stands in the own one's place take over.
 func Run(o Options) error {
+	before, err := takeOver(&o)
+	if err == nil {
+		err = serve(o, before)
+	}
+	return err
+}
+
+// serve is Run after the process before, if there is one, has handed over.
+func serve(o Options, before *predecessor) error {
 	cfg, problems := config.Load(o.ConfigFile)
 	if len(problems) > 0 {
 		_, _ = problems.WriteTo(o.Stderr)
 	}
 	if cfg == nil {
+		before.failed(fmt.Errorf("%w: %s", ErrRefused, problems))
 		return ErrRefused
 	}
-	s := &Server{options: o, started: time.Now(), reloads: make(chan chan error)}
+	began := time.Now()
+	s := &Server{options: o, before: before, began: began, life: life{Started: began}, reloads: make(chan chan error),
+		upgrades: make(chan upgradeRequest), upgraded: make(chan upgradeEnd, 1)}
 	defer s.close()
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	if err := s.openService(); err != nil {
+	if err := s.begin(cfg); err != nil {
+		before.failed(err)
 		return err
 	}
-	if err := s.start(cfg); err != nil {
-		return errors.Join(err, s.service.Status("cannot start: "+err.Error()))
+	if s.admin != nil {
+		s.admin.start(s.log)
 	}
 	s.log.Info("serving", "config", o.ConfigFile, "loops", len(s.loops), "version", o.Version, "pid", os.Getpid())
 	s.serve(signals)
 	return nil
 }
 
+// begin starts all, until this process is the one that serves.
+func (s *Server) begin(cfg *config.Config) error {
+	if err := s.openService(); err != nil {
+		return err
+	}
+	err := s.start(cfg)
+	if err == nil {
+		err = s.succeed()
+	}
+	if err != nil && s.before == nil {
+		err = errors.Join(err, s.service.Status("cannot start: "+err.Error()))
+	}
+	return err
+}
+
 // serve answers signals and the admin API until the gateway is to stop, and drains it.
 func (s *Server) serve(signals <-chan os.Signal) {
+	replaced := s.before.replaced()
 	for {
 		select {
+		case <-replaced:
+			replaced = nil
+			s.storeAgain()
+			s.tend()
 		case sig := <-signals:
 			switch sig {
 			case syscall.SIGHUP:
+				if s.upgrading != nil {
+					s.upgrading.reload = true // afterwards, by whoever serves then
+					continue
+				}
 				_ = s.reload()
+			case syscall.SIGUSR2:
+				s.beginUpgrade("", nil)
 			case syscall.SIGUSR1:
 				if err := s.observer.ReopenAccessLog(); err != nil {
 					s.log.Error("cannot reopen the access log", "error", err)
 				}
 			default:
-				s.drain(signals)
+				s.before.stop()
+				s.drain(signals, s.stopUpgrade())
 				return
 			}
 		case done := <-s.reloads:
+			if s.upgrading != nil {
+				done <- errUpgrading
+				continue
+			}
 			done <- s.reload()
+		case r := <-s.upgrades:
+			s.beginUpgrade(r.binary, r.done)
+		case end := <-s.upgraded:
+			if s.endUpgrade(end) {
+				s.drain(signals, end.to)
+				return
+			}
 		}
 	}
 }
@@ -135,11 +197,22 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	if err := s.setAccessLog(cfg.AccessLog); err != nil {
 		return err
 	}
+	if s.before != nil {
+		if s.before.problem != nil {
+			s.log.Warn("state of the process before is incomplete", "error", s.before.problem)
+		}
+		s.restoreState(compiled, s.before.parts)
+		s.before.parts = nil
+	}
 	next, err := s.openListeners(compiled, true)
 	if err != nil {
 		return err
 	}
-	if err := s.setAdmin(cfg.Admin.Bind); err != nil {
+	if err := s.setAdmin(cfg.Admin.Bind, true); err != nil {
+		next.abandon()
+		return err
+	}
+	if err := next.listen(); err != nil {
 		next.abandon()
 		return err
 	}
@@ -148,7 +221,9 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	}
 	s.watchdog = loop.Watch(s.loops, watchdogInterval, s.log)
 	s.apply(compiled, next)
-	s.tend()
+	if s.before == nil {
+		s.tend()
+	}
 	return nil
 }
 
@@ -224,6 +299,10 @@ func (s *Server) close() {
 		}
 	}
 	s.admin.close()
+	if s.before != nil {
+		s.before.taker.Close()
+		s.following.Wait()
+	}
 	if s.errorLog != nil {
 		_ = s.errorLog.Close()
 	}
@@ -267,7 +346,7 @@ func (s *Server) tryReload() error {
 	if err != nil {
 		return err
 	}
-	if err := s.setAdmin(cfg.Admin.Bind); err != nil {
+	if err := s.setAdmin(cfg.Admin.Bind, false); err != nil {
 		next.abandon()
 		return err
 	}

@@ -86,6 +86,7 @@ func (s *Server) endService() {
 	if s.service.stop != nil {
 		close(s.service.stop)
 		s.service.done.Wait()
+		s.service.stop = nil
 	}
 	for _, sockets := range s.service.passed { // of a start that failed
 		for _, socket := range sockets {

@@ -277,7 +277,7 @@ func started(t *testing.T, m *manager, listeners string) *Server {
 	if cfg == nil {
 		t.Fatal(problems)
 	}
-	s := &Server{options: Options{Version: "test", Stderr: &journal{}, Systemd: m.environment()}, started: time.Now()}
+	s := &Server{options: Options{Version: "test", Stderr: &journal{}, Systemd: m.environment()}, life: life{Started: time.Now()}}
 	t.Cleanup(s.close)
 	if err := s.openService(); err != nil {
 		t.Fatal(err)

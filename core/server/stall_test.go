@@ -29,7 +29,7 @@ admin: "`+socket+`"
 		t.Fatal(problems)
 	}
 	log := &journal{}
-	s := &Server{options: Options{Version: "test", Stderr: log}, started: time.Now()}
+	s := &Server{options: Options{Version: "test", Stderr: log}}
 	defer s.close()
 	if err := s.start(cfg); err != nil {
 		t.Fatal(err)
