@@ -34,6 +34,7 @@ admin: "`+socket+`"
 	if err := s.start(cfg); err != nil {
 		t.Fatal(err)
 	}
+	s.admin.start(s.log)
 	client := admin.Client{Address: socket}
 	eventually := func(what string, ok func(err error) bool) {
 		t.Helper()
