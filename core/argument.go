@@ -10,7 +10,7 @@ func (m *Message) Argument(name string) (value []byte, n int) {
 		var arg []byte
 		arg, rest, _ = bytes.Cut(rest, []byte{'&'})
 		k, v, _ := bytes.Cut(arg, []byte{'='})
-		if !decodesTo(k, name) {
+		if !FormDecodesTo(k, name) {
 			continue
 		}
 		if n++; n == 1 {
@@ -30,7 +30,7 @@ func (m *Message) RemoveArgument(name string) {
 	for rest := m.Query; len(rest) > 0; {
 		var arg []byte
 		arg, rest, _ = bytes.Cut(rest, []byte{'&'})
-		if k, _, _ := bytes.Cut(arg, []byte{'='}); decodesTo(k, name) {
+		if k, _, _ := bytes.Cut(arg, []byte{'='}); FormDecodesTo(k, name) {
 			continue
 		}
 		if len(m.pathBuf) > start {
@@ -49,19 +49,26 @@ func (m *Message) decode(b []byte) []byte {
 		return b
 	}
 	start := len(m.pathBuf)
-	for len(b) > 0 {
-		c, n := decodeByte(b)
-		m.pathBuf = append(m.pathBuf, c)
-		b = b[n:]
-	}
+	m.pathBuf = AppendForm(m.pathBuf, b)
 	return m.pathBuf[start:]
 }
 
-// decodesTo compares what is written in a query with what it stands for.
-func decodesTo(b []byte, want string) bool {
+// AppendForm appends what a name or value of a query stands for, which is written as forms are: "+" is a space, and a percent sign
+// that begins no triplet stands for itself.
+func AppendForm(dst, b []byte) []byte {
+	for len(b) > 0 {
+		c, n := formByte(b)
+		dst = append(dst, c)
+		b = b[n:]
+	}
+	return dst
+}
+
+// FormDecodesTo compares what is written in a query, as forms are, with what it stands for.
+func FormDecodesTo(b []byte, want string) bool {
 	i := 0
 	for len(b) > 0 {
-		c, n := decodeByte(b)
+		c, n := formByte(b)
 		if i == len(want) || want[i] != c {
 			return false
 		}
@@ -71,9 +78,9 @@ func decodesTo(b []byte, want string) bool {
 	return i == len(want)
 }
 
-// decodeByte gives the first byte that b stands for, and how many bytes of b it takes. A percent sign that begins no triplet
+// formByte gives the first byte that b stands for, and how many bytes of b it takes. A percent sign that begins no triplet
 // stands for itself.
-func decodeByte(b []byte) (c byte, n int) {
+func formByte(b []byte) (c byte, n int) {
 	if b[0] == '+' {
 		return ' ', 1
 	}

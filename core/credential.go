@@ -92,31 +92,6 @@ func (h *Header) RemoveLike(name string) {
 	}
 }
 
-// cookie finds a cookie in all Cookie lines (RFC 6265, 4.2.1). Quotes around the value are not part of it.
-func (m *Message) cookie(name string) (value []byte, n int) {
-	for i := range m.fields {
-		f := &m.fields[i]
-		if f.removed || f.ID != FieldCookie {
-			continue
-		}
-		for line := m.value(f); len(line) > 0; {
-			var pair []byte
-			pair, line, _ = bytes.Cut(line, []byte{';'})
-			k, v, is := bytes.Cut(pair, []byte{'='})
-			if !is || string(bytes.Trim(k, " \t")) != name {
-				continue
-			}
-			if n++; n == 1 {
-				value = bytes.Trim(v, " \t")
-				if l := len(value); l >= 2 && value[0] == '"' && value[l-1] == '"' {
-					value = value[1 : l-1]
-				}
-			}
-		}
-	}
-	return value, n
-}
-
 // removeCookie writes the Cookie lines that have the cookie anew, without it.
 func (m *Message) removeCookie(name string) {
 	for i, all := 0, len(m.fields); i < all; i++ {

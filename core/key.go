@@ -194,7 +194,8 @@ func (p *keyPart) value(x *Exchange, ipv6Bits int) (v []byte, ok bool) {
 	case KeyHeader:
 		return p.header(m)
 	case KeyCookie:
-		return p.cookie(m)
+		v, n := m.cookie(p.Name)
+		return v, n == 1
 	case KeyQuery:
 		return p.argument(x)
 	}
@@ -232,32 +233,6 @@ func (p *keyPart) header(m *Message) (v []byte, ok bool) {
 	return v, ok
 }
 
-// cookie looks through all Cookie lines (RFC 6265, 4.2.1). Quotes around a value are not part of it.
-func (p *keyPart) cookie(m *Message) (v []byte, ok bool) {
-	for i := range m.fields {
-		f := &m.fields[i]
-		if f.removed || f.ID != FieldCookie {
-			continue
-		}
-		for line := m.value(f); len(line) > 0; {
-			var pair []byte
-			pair, line, _ = bytes.Cut(line, []byte{';'})
-			name, value, is := bytes.Cut(pair, []byte{'='})
-			if !is || string(bytes.Trim(name, " \t")) != p.Name {
-				continue
-			}
-			if ok {
-				return nil, false
-			}
-			v, ok = bytes.Trim(value, " \t"), true
-			if n := len(v); n >= 2 && v[0] == '"' && v[n-1] == '"' {
-				v = v[1 : n-1]
-			}
-		}
-	}
-	return v, ok
-}
-
 // argument looks through the query, of which names and values are decoded as forms are: there are many ways to write one value, and
 // all are one key.
 func (p *keyPart) argument(x *Exchange) (v []byte, ok bool) {
@@ -265,7 +240,7 @@ func (p *keyPart) argument(x *Exchange) (v []byte, ok bool) {
 		var arg []byte
 		arg, query, _ = bytes.Cut(query, []byte{'&'})
 		name, value, _ := bytes.Cut(arg, []byte{'='})
-		if string(x.Worker.scratch(appendDecoded(x.Worker.memory[:0], name))) != p.Name {
+		if string(x.Worker.scratch(AppendForm(x.Worker.memory[:0], name))) != p.Name {
 			continue
 		}
 		if ok {
@@ -276,37 +251,8 @@ func (p *keyPart) argument(x *Exchange) (v []byte, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	return x.Worker.scratch(appendDecoded(x.Worker.memory[:0], v)), true
+	return x.Worker.scratch(AppendForm(x.Worker.memory[:0], v)), true
 }
-
-// appendDecoded takes the encoding of forms off: "+" is a space, and a percent sign that begins no triplet stands for itself.
-func appendDecoded(dst, b []byte) []byte {
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case c == '+':
-			dst = append(dst, ' ')
-		case c == '%' && i+2 < len(b) && unhex[b[i+1]] < 16 && unhex[b[i+2]] < 16:
-			dst = append(dst, unhex[b[i+1]]<<4|unhex[b[i+2]])
-			i += 2
-		default:
-			dst = append(dst, c)
-		}
-	}
-	return dst
-}
-
-var unhex = func() (t [256]byte) {
-	for i := range t {
-		t[i] = 0xff
-	}
-	for i, c := range "0123456789abcdef" {
-		t[c] = byte(i)
-		if c >= 'a' {
-			t[c-'a'+'A'] = byte(i)
-		}
-	}
-	return t
-}()
 
 // scratch keeps the memory that a key's value was written to for the next one, within a bound.
 func (w *Worker) scratch(b []byte) []byte {

@@ -13,19 +13,19 @@ func (f *Field) inQuery(query []byte) bool {
 		var arg []byte
 		arg, query, _ = bytes.Cut(query, []byte{'&'})
 		name, value, _ := bytes.Cut(arg, []byte{'='})
-		if !decodesTo(name, f.Name) {
+		if !core.FormDecodesTo(name, f.Name) {
 			continue
 		}
 		switch {
 		case f.Op == FieldPresent || f.Op == FieldAbsent:
 			return f.Op == FieldPresent
 		case f.Op == FieldExact:
-			if decodesTo(value, f.Value) {
+			if core.FormDecodesTo(value, f.Value) {
 				return true
 			}
 		default:
 			if bytes.IndexByte(value, '%') >= 0 || bytes.IndexByte(value, '+') >= 0 {
-				value = decoded(value)
+				value = core.AppendForm(nil, value)
 			}
 			if f.Regex.Match(value) {
 				return true
@@ -33,41 +33,6 @@ func (f *Field) inQuery(query []byte) bool {
 		}
 	}
 	return f.Op == FieldAbsent
-}
-
-// decodesTo compares a name or value of the query with what it stands for, byte by byte.
-func decodesTo(b []byte, want string) bool {
-	i := 0
-	for len(b) > 0 {
-		c, n := decodeByte(b)
-		if i == len(want) || want[i] != c {
-			return false
-		}
-		i++
-		b = b[n:]
-	}
-	return i == len(want)
-}
-
-func decoded(b []byte) []byte {
-	out := make([]byte, 0, len(b))
-	for len(b) > 0 {
-		c, n := decodeByte(b)
-		out = append(out, c)
-		b = b[n:]
-	}
-	return out
-}
-
-// decodeByte gives the first byte that b stands for, and how many bytes of b it takes.
-func decodeByte(b []byte) (c byte, n int) {
-	switch {
-	case b[0] == '+':
-		return ' ', 1
-	case isTriplet(b):
-		return hexDigit(b[1])<<4 | hexDigit(b[2]), 3
-	}
-	return b[0], 1
 }
 
 // inCookies checks the cookies of all Cookie lines.
@@ -105,10 +70,3 @@ func (f *Field) inCookieLine(line []byte) bool {
 func isTriplet(b []byte) bool { return len(b) >= 3 && b[0] == '%' && isHex(b[1]) && isHex(b[2]) }
 
 func isHex(c byte) bool { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'f' }
-
-func hexDigit(c byte) byte {
-	if isDigit(c) {
-		return c - '0'
-	}
-	return c | 0x20 - 'a' + 10
-}
