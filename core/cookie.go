@@ -2,34 +2,46 @@ package core
 
 import "bytes"
 
-// Cookie is the value of the first cookie of a name in a request, without quotes around it; ok is false when there is none. What
-// has no "=" is no cookie (RFC 6265, 4.2.1). The value is valid until the message is edited.
+// Cookie is the value of the first cookie of a name in a request, without quotes around it; ok is false when there is none. The
+// value is valid until the message is edited.
 func (m *Message) Cookie(name string) (value []byte, ok bool) {
 	value, n := m.cookie(name)
 	return value, n > 0
 }
 
-// cookie finds a cookie in all Cookie lines: the value of the first, and how many there are of that name.
+// cookie is the value of the first cookie of a name, and how many there are of it.
 func (m *Message) cookie(name string) (value []byte, n int) {
+	m.Cookies(name, func(v []byte) bool {
+		if n++; n == 1 {
+			value = v
+		}
+		return true
+	})
+	return value, n
+}
+
+// Cookies gives the values of a name in all Cookie lines, without quotes around them, until f returns false. What has no "=" is no
+// cookie (RFC 6265, 4.2.1). Values are valid until the message is edited.
+func (m *Message) Cookies(name string, f func(value []byte) bool) {
 	for i := range m.fields {
-		f := &m.fields[i]
-		if f.removed || f.ID != FieldCookie {
+		line := &m.fields[i]
+		if line.removed || line.ID != FieldCookie {
 			continue
 		}
-		for line := m.value(f); len(line) > 0; {
+		for rest := m.value(line); len(rest) > 0; {
 			var pair []byte
-			pair, line, _ = bytes.Cut(line, []byte{';'})
+			pair, rest, _ = bytes.Cut(rest, []byte{';'})
 			k, v, is := bytes.Cut(pair, []byte{'='})
-			if !is || string(bytes.Trim(k, " \t")) != name {
-				continue
-			}
-			if n++; n == 1 {
-				value = bytes.Trim(v, " \t")
-				if l := len(value); l >= 2 && value[0] == '"' && value[l-1] == '"' {
-					value = value[1 : l-1]
-				}
+			if is && string(bytes.Trim(k, " \t")) == name && !f(unquoted(bytes.Trim(v, " \t"))) {
+				return
 			}
 		}
 	}
-	return value, n
+}
+
+func unquoted(v []byte) []byte {
+	if n := len(v); n >= 2 && v[0] == '"' && v[n-1] == '"' {
+		return v[1 : n-1]
+	}
+	return v
 }

@@ -38,32 +38,11 @@ func (f *Field) inQuery(query []byte) bool {
 // inCookies checks the cookies of all Cookie lines.
 func (f *Field) inCookies(m *core.Message) bool {
 	found := false
-	m.All(func(id core.FieldID, _, line []byte) bool {
-		found = id == core.FieldCookie && f.inCookieLine(line)
+	m.Cookies(f.Name, func(value []byte) bool {
+		found = f.Op == FieldPresent || f.Op == FieldAbsent || f.equals(value)
 		return !found
 	})
 	return found != (f.Op == FieldAbsent)
-}
-
-// inCookieLine says whether a line has the cookie, with a value that is asked for (RFC 6265, 4.2.1). What has no "=" is no
-// cookie; quotes around a value are not part of it.
-func (f *Field) inCookieLine(line []byte) bool {
-	for len(line) > 0 {
-		var pair []byte
-		pair, line, _ = bytes.Cut(line, []byte{';'})
-		name, value, is := bytes.Cut(pair, []byte{'='})
-		if !is || string(bytes.Trim(name, " \t")) != f.Name {
-			continue
-		}
-		value = bytes.Trim(value, " \t")
-		if n := len(value); n >= 2 && value[0] == '"' && value[n-1] == '"' {
-			value = value[1 : n-1]
-		}
-		if f.Op == FieldPresent || f.Op == FieldAbsent || f.equals(value) {
-			return true
-		}
-	}
-	return false
 }
 
 // isTriplet says whether b begins with a percent triplet (RFC 3986, 2.1).
