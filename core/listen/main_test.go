@@ -119,6 +119,16 @@ func (h *host) do(i int, f func(p *Port)) {
 	}
 }
 
+// queued is how many connections wait in the kernel. The loops must be held.
+func (h *host) queued() (n int) {
+	for _, p := range h.ports {
+		for _, a := range p.accepts {
+			n += a.acceptor.Queued()
+		}
+	}
+	return n
+}
+
 // counters are the sum over the loops, and each loop's.
 func (h *host) counters() (sum Counters, each []Counters) {
 	for i := range h.ports {
