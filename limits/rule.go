@@ -263,7 +263,7 @@ func (r *rule) left(state uint64, now int64) int64 {
 	switch r.Algorithm {
 	case TokenBucket, LeakyBucket:
 		ahead, _ := gcraAhead(state, r, now)
-		return ahead / ticksPerNano
+		return nanosUp(ahead)
 	case FixedWindow:
 		if fixedUsed(state, r.period, now) == 0 {
 			return 0
