@@ -45,6 +45,7 @@ type Listener struct {
 	HeaderBytes, Headers          int
 	BodyBytes                     int64
 	Connections, ConnectionsPerIP int
+	MinRate                       MinRate
 
 	HalfClose    bool
 	MergeSlashes bool

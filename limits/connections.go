@@ -1,7 +1,6 @@
 package limits
 
 import (
-	"encoding/binary"
 	"hash/maphash"
 	"net/netip"
 	"sync/atomic"
@@ -140,18 +139,22 @@ func (t *Connections) Count(key netip.Addr) int {
 // Untracked is how many connections were admitted without being counted since the start.
 func (t *Connections) Untracked() uint64 { return t.untracked.Load() }
 
+// clientBytes name a client: an address of IPv4, or the /64 of one of IPv6.
+func clientBytes(a netip.Addr) (b [8]byte) {
+	a = a.Unmap()
+	if a.Is4() {
+		// ff.. is multicast in IPv6: no client's /64 looks like this.
+		v4 := a.As4()
+		return [8]byte{0xff, 0xff, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]}
+	}
+	v6 := a.As16()
+	copy(b[:], v6[:])
+	return b
+}
+
 // place gives the window of a key and the tag that marks its words, which is never zero.
 func (t *Connections) place(key netip.Addr) ([]atomic.Uint64, uint64) {
-	var b [8]byte
-	key = key.Unmap()
-	if key.Is4() {
-		// ff.. is multicast in IPv6: no client's /64 looks like this.
-		v4 := key.As4()
-		b = [8]byte{0xff, 0xff, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]}
-	} else {
-		v6 := key.As16()
-		binary.NativeEndian.PutUint64(b[:], binary.NativeEndian.Uint64(v6[:]))
-	}
+	b := clientBytes(key)
 	h := maphash.Bytes(t.seed, b[:])
 	at := (h & (t.windows - 1)) * windowWords
 	tag := h >> countBits

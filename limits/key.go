@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"net/netip"
 
 	"github.com/dchest/siphash"
 )
@@ -52,4 +53,10 @@ func (s Seed) Key(b []byte) Key {
 func (s Seed) With(k Key, b []byte) Key {
 	hi, lo := siphash.Hash128(s.k0^k.Hi, s.k1^k.Lo, b)
 	return Key{hi, lo}
+}
+
+// Client is the key of a client's address, an IPv6 client being its /64.
+func (s Seed) Client(a netip.Addr) Key {
+	b := clientBytes(a)
+	return s.Key(b[:])
 }

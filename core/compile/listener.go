@@ -24,12 +24,14 @@ func (r *Registry) listener(c *Compiled, spec *config.Listener) (listen.Settings
 		BodyBytes:        spec.Limits.BodyBytes,
 		Connections:      spec.Limits.Connections,
 		ConnectionsPerIP: spec.Limits.ConnectionsPerIP,
+		MinRate:          core.MinRate(spec.Limits.MinRate),
 		HalfClose:        spec.HalfClose,
 		MergeSlashes:     spec.MergeSlashes,
 		Forward:          core.Forward(spec.Forward),
 		HTTP2:            core.HTTP2(spec.HTTP2),
 	}
-	s := listen.Settings{Listener: l, H1: spec.Protocols.H1, H2C: spec.Protocols.H2C}
+	s := listen.Settings{Listener: l, H1: spec.Protocols.H1, H2C: spec.Protocols.H2C,
+		Rate: listen.Rate{Most: spec.Limits.ConnectionRatePerIP.Limit, Period: spec.Limits.ConnectionRatePerIP.Period}}
 	if spec.TLS != nil {
 		l.Scheme = "https"
 	}

@@ -107,6 +107,9 @@ type ListenerLimits struct {
 	BodyBytes        int64 // 0: no limit
 	Connections      int   // open at once on this listener; 0: no limit
 	ConnectionsPerIP int   // 0: no limit
+	// ConnectionRatePerIP is how many connections a client may make; its zero: as many as it likes.
+	ConnectionRatePerIP Rate
+	MinRate             MinRate
 }
 
 // RealIP says whom to believe about the client's address.

@@ -105,8 +105,8 @@ func (w *dumper) listener(l *Listener) {
 	t, m, f := &l.Timeouts, &l.Limits, &l.Forward
 	w.line("timeouts: { header: %s, idle: %s, body: %s, write: %s }",
 		formatDuration(t.Header), formatDuration(t.Idle), formatDuration(t.Body), formatDuration(t.Write))
-	w.line("limits: { header_bytes: %s, headers: %d, body_bytes: %s, connections: %d, connections_per_ip: %d }",
-		formatSize(int64(m.HeaderBytes)), m.Headers, formatSize(m.BodyBytes), m.Connections, m.ConnectionsPerIP)
+	w.line("limits: { header_bytes: %s, headers: %d, body_bytes: %s, connections: %d, connections_per_ip: %d%s }",
+		formatSize(int64(m.HeaderBytes)), m.Headers, formatSize(m.BodyBytes), m.Connections, m.ConnectionsPerIP, rates(m))
 	if r := l.RealIP; r != nil {
 		w.line("real_ip: { header: %s, trusted: %s, depth: %d }", r.Header, prefixList(r.Trusted), r.Depth)
 	}

@@ -178,7 +178,7 @@ func (d *decoder) listenerTimeouts(key string, n ast.Node, t *ListenerTimeouts) 
 }
 
 func (d *decoder) listenerLimits(key string, n ast.Node, l *ListenerLimits) {
-	const valid = "header_bytes headers body_bytes connections connections_per_ip"
+	const valid = "header_bytes headers body_bytes connections connections_per_ip connection_rate_per_ip min_rate"
 	d.mapping(key, n, valid, func(key string, _, v ast.Node) bool {
 		switch key {
 		case "header_bytes":
@@ -191,6 +191,10 @@ func (d *decoder) listenerLimits(key string, n ast.Node, l *ListenerLimits) {
 			d.integer(key, v, 0, maxCount, &l.Connections)
 		case "connections_per_ip":
 			d.integer(key, v, 0, maxCount, &l.ConnectionsPerIP)
+		case "connection_rate_per_ip":
+			d.limitRate(key, v, &l.ConnectionRatePerIP)
+		case "min_rate":
+			d.minRate(key, v, &l.MinRate)
 		default:
 			return false
 		}

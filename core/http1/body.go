@@ -15,6 +15,7 @@ type requestBody struct {
 	left       int64  // bytes to come with Content-Length
 	chunked    bool
 	decoder    ChunkDecoder
+	pace       core.Pace
 	done       bool // the body has been taken to its end
 }
 
@@ -29,6 +30,8 @@ func (b *requestBody) begin(e *exchange, buf []byte, start, end int) {
 	}
 	if !b.done {
 		m.Body = b
+		r := &e.x.Listener.MinRate
+		b.pace = r.NewPace(r.Receive)
 		return
 	}
 	m.Body = nil
@@ -87,8 +90,10 @@ func (b *requestBody) Ready() bool { return b.start < b.end }
 // fill waits for bytes and reads them.
 func (b *requestBody) fill() error {
 	c := b.e.conn.conn
+	since := c.Loop().Now()
 	if !c.Readable() || b.long() {
 		b.release()
+		c.ReadTimeout = b.pace.Timeout(int64(b.e.x.Listener.BodyTimeout))
 		if err := c.WaitRead(); err != nil {
 			return b.failure(err)
 		}
@@ -101,6 +106,7 @@ func (b *requestBody) fill() error {
 		return b.failure(err)
 	}
 	b.start, b.end = headRoom, headRoom+n
+	b.pace.Moved(int64(n), c.Loop().Now()-since)
 	return nil
 }
 

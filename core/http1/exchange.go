@@ -10,6 +10,7 @@ type exchange struct {
 	conn     *serverConn
 	x        *core.Exchange
 	body     requestBody
+	pace     core.Pace   // of the answer
 	err      *core.Error // the request could not be read
 	keep     bool        // the connection goes on after the answer
 	answered bool        // the head of the answer has been sent
@@ -21,6 +22,8 @@ func (e *exchange) begin(buf []byte, start, end int, err *core.Error) {
 	s, x := e.conn, e.x
 	l := s.server.worker.Loop
 	e.err, e.answered, e.failed, e.keep = err, false, false, false
+	r := &x.Listener.MinRate
+	e.pace = r.NewPace(r.Send)
 	x.Times.Start = l.Turned()
 	s.origin.Identify(x)
 	m := &x.Request

@@ -171,12 +171,17 @@ func (e *exchange) sendPiece(f framing, p core.Piece, start, end int) *core.Erro
 	return nil
 }
 
+// send writes p. All that it waits, it waits for the client.
 func (e *exchange) send(p []byte) *core.Error {
-	if _, err := e.conn.conn.Write(p); err != nil {
+	c := e.conn.conn
+	since := c.Loop().Now()
+	c.WriteTimeout = e.pace.Timeout(int64(e.x.Listener.WriteTimeout))
+	if _, err := c.Write(p); err != nil {
 		e.failed = true
-		e.conn.conn.Reset()
+		c.Reset()
 		return clientError(err)
 	}
+	e.pace.Moved(int64(len(p)), c.Loop().Now()-since)
 	return nil
 }
 

@@ -78,6 +78,7 @@ func (s *serverConn) Serve(c *loop.Conn) {
 func (s *serverConn) receive() *exchange {
 	c, l, settings := s.conn, s.server.worker.Loop, s.port.Settings()
 	buf, deadline := s.borrow(), int64(0)
+	var pace core.Pace
 	end := headRoom + copy(buf[headRoom:], s.held)
 	for tried := headRoom; ; {
 		if hasNewline(buf[tried:end]) || end-headRoom >= settings.HeaderBytes {
@@ -90,12 +91,16 @@ func (s *serverConn) receive() *exchange {
 		if err == loop.ErrAgain && end > headRoom {
 			if deadline == 0 {
 				deadline = l.Turned() + int64(settings.HeaderTimeout)
+				pace = settings.MinRate.NewPace(settings.MinRate.Receive)
 			}
-			buf, err = s.more(buf, end, deadline)
+			since := l.Now()
+			buf, err = s.more(buf, end, pace.Timeout(0), deadline)
+			pace.Moved(0, l.Now()-since)
 		}
 		switch {
 		case err == nil:
 			end += n
+			pace.Moved(int64(n), 0)
 		case err == loop.ErrTimeout:
 			e := s.server.take(s, settings)
 			e.begin(buf, end, end, core.ErrRequestTimeout)
@@ -122,12 +127,12 @@ func (s *serverConn) parse(settings *core.Listener, buf []byte, end int) *exchan
 	return e
 }
 
-// more waits for the rest of a head. Meanwhile the bytes are held without a buffer.
-func (s *serverConn) more(buf []byte, end int, deadline int64) ([]byte, error) {
+// more waits for the rest of a head, each time as long as timeout says. Meanwhile the bytes are held without a buffer.
+func (s *serverConn) more(buf []byte, end int, timeout, deadline int64) ([]byte, error) {
 	c, l := s.conn, s.server.worker.Loop
 	s.held = append(s.held[:0], buf[headRoom:end]...)
 	l.Return(buf)
-	c.ReadTimeout, c.Deadline = 0, deadline
+	c.ReadTimeout, c.Deadline = timeout, deadline
 	err := c.WaitRead()
 	c.Deadline = 0
 	buf = s.borrow()

@@ -66,17 +66,23 @@ func (t *stream) next() (core.Piece, error) {
 	if t.drawn {
 		return core.Piece{}, io.EOF
 	}
-	for since := t.conn.res.loop.Now(); !t.Ready(); since = t.x.Moved {
+	l := t.conn.res.loop
+	since := l.Now()
+	for !t.Ready() {
 		t.intake.waited = true
-		err := t.await(earlier(0, t.receiveTimeout, since))
-		if err != nil && (err != t.conn.blame.slowSender || t.x.Moved <= since) { // else the other way is alive
+		err := t.await(earlier(0, t.receivePace.Timeout(t.receiveTimeout), since))
+		switch {
+		case err != nil && (err != t.conn.blame.slowSender || t.x.Moved <= since):
 			return core.Piece{}, err
+		case !t.Ready(): // the other way is alive
+			since = t.x.Moved
 		}
 	}
 	t.out = t.in.take(t.conn.res)
 	t.drawn = t.ended && t.in.bytes == 0
 	end := len(t.out)
 	t.lent = int64(end - room)
+	t.receivePace.Moved(t.lent, l.Now()-since)
 	return core.Piece{Buf: t.out[:cap(t.out)], Start: room, End: end, Last: t.drawn}, nil
 }
 

@@ -82,9 +82,28 @@ func (t *stream) sendFrame(p []byte, end bool) (rest []byte) {
 		t.window -= int64(n)
 		c.window -= int64(n)
 		c.calm.sent(n)
-		t.stalled = 0
+		t.moved(n)
 	}
 	return p[n:]
+}
+
+// moved counts n bytes of the body as sent.
+func (t *stream) moved(n int) {
+	waited := int64(0)
+	if t.stalled != 0 {
+		waited = t.conn.res.loop.Now() - t.since()
+	}
+	t.sendPace.Moved(int64(n), waited)
+	t.stalled = 0
+}
+
+// since is when the wait of a stream that is stalled began, as far as it is the peer's: if it waits for the peer's window for it,
+// nothing that goes on beside it counts, else what the connection has sent does.
+func (t *stream) since() int64 {
+	if t.starved {
+		return t.stalled
+	}
+	return max(t.stalled, t.conn.sent)
 }
 
 // passes says whether the windows let bytes of the body pass.
@@ -131,8 +150,7 @@ func (t *stream) roomy() *core.Error {
 	}
 }
 
-// wait waits in line until something has changed. Its patience is with what holds the stream up: if that is the peer's
-// window for it, nothing that goes on beside it counts, else what the connection has sent does.
+// wait waits in line until something has changed.
 func (t *stream) wait() *core.Error {
 	c := t.conn
 	l := c.res.loop
@@ -141,13 +159,12 @@ func (t *stream) wait() *core.Error {
 		if t.stalled == 0 {
 			t.stalled = l.Now()
 		}
-		if since = t.stalled; t.window > 0 {
-			since = max(since, c.sent)
-		}
+		t.starved = t.window <= 0
+		since = t.since()
 	}
 	t.sender = l.Self()
 	c.line(t)
-	err := l.Park(earlier(t.until, t.sendTimeout, since))
+	err := l.Park(earlier(t.until, t.sendPace.Timeout(t.sendTimeout), since))
 	c.unblock(t)
 	switch {
 	case err == nil:

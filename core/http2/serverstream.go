@@ -47,6 +47,9 @@ func (t *serverStream) beginBody(m *core.Message) *core.Error {
 	if m.Protocol != nil { // what comes is the tunnel's
 		return nil
 	}
+	if !m.GRPC { // whose streams may be silent for long, and be read as slowly as an application likes
+		t.receivePace, t.sendPace = l.MinRate.NewPace(l.MinRate.Receive), l.MinRate.NewPace(l.MinRate.Send)
+	}
 	t.declared = m.ContentLength
 	if p, ok := m.Lookup("priority"); ok {
 		t.urgency = urgencyOf(p, t.urgency)

@@ -24,8 +24,9 @@ type stream struct {
 	received       int64
 	declared       int64 // Content-Length; -1: none
 	receiveTimeout int64 // nanoseconds for each wait; 0: none
-	ended          bool  // the peer has sent all
-	drawn          bool  // to the last piece
+	receivePace    core.Pace
+	ended          bool // the peer has sent all
+	drawn          bool // to the last piece
 	trailer        []byte
 	reader         loop.Task // waits for more
 	reading        bool
@@ -33,10 +34,12 @@ type stream struct {
 
 	// What is sent.
 	window      int64
-	sendTimeout int64     // nanoseconds without progress; 0: none
+	sendTimeout int64 // nanoseconds without progress; 0: none
+	sendPace    core.Pace
 	sender      loop.Task // waits for the window, or for room
 	waiting     bool
 	stalled     int64 // since when it waits without having sent anything; 0: it does not
+	starved     bool  // it waits for the peer's window for it
 	finished    bool  // END_STREAM has been sent
 	urgency     uint8
 }

@@ -13,6 +13,7 @@ import (
 // OpenTunnel prepares for bytes both ways. A wait ends after idle.
 func (t *stream) OpenTunnel(idle time.Duration) {
 	t.receiveTimeout, t.sendTimeout, t.until = int64(idle), int64(idle), 0
+	t.receivePace, t.sendPace = core.Pace{}, core.Pace{}
 }
 
 // Receive gives what the peer has sent, and waits for it: loop.ErrTimeout when nothing comes, io.EOF after its end. The bytes are

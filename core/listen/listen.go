@@ -9,12 +9,10 @@ package listen
 import (
 	cryptotls "crypto/tls"
 	"net/netip"
-	"sync/atomic"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
-	"github.com/sluice-gateway/sluice/limits"
 	"github.com/sluice-gateway/sluice/tls"
 )
 
@@ -37,6 +35,7 @@ type Settings struct {
 	Proxies  *Networks // peers that must send a PROXY header, while all others are refused; nil: no PROXY protocol
 	TLS      *TLS      // nil: not encrypted
 	H1, H2C  bool      // without TLS: HTTP/1.1, HTTP/2 by prior knowledge, or either
+	Rate     Rate      // of connections of one client
 }
 
 // TLS is how connections of a listener are encrypted.
@@ -55,6 +54,7 @@ type Reason uint8
 const (
 	OverConnections      Reason = iota // the listener has as many open as it may
 	OverConnectionsPerIP               // the client has
+	OverConnectionRate                 // the client has made as many in this time as it may
 	UnknownProxy                       // the peer may not send a PROXY header
 	BadProxyHeader                     // it is malformed
 	LateProxyHeader                    // it was not whole in time
@@ -68,7 +68,7 @@ const (
 )
 
 func (r Reason) String() string {
-	return [...]string{"connections", "connections_per_ip", "proxy_unknown", "proxy_malformed", "proxy_timeout", "tls_handshakes", "tls_handshake_rate", "tls_failed", "tls_timeout", "tls_unknown_name", "not_adopted"}[r]
+	return [...]string{"connections", "connections_per_ip", "connection_rate_per_ip", "proxy_unknown", "proxy_malformed", "proxy_timeout", "tls_handshakes", "tls_handshake_rate", "tls_failed", "tls_timeout", "tls_unknown_name", "not_adopted"}[r]
 }
 
 // Reasons are all the reasons, for those who name their counters.
@@ -91,37 +91,3 @@ type Counters struct {
 	Passed              uint64 // connections whose TLS was passed through
 	Failures            uint64 // accepts that failed for want of descriptors or memory
 }
-
-// clientWords is the capacity of the table of clients: windows stay clear of overflow up to some 80,000 clients at once.
-const clientWords = 1 << 18
-
-// Caps counts the open connections of a listener over all its loops, without locks. It lives as long as the listener's
-// name, over reloads.
-type Caps struct {
-	open    atomic.Int64
-	clients *limits.Connections
-}
-
-// NewCaps gives caps with nothing open.
-func NewCaps() *Caps { return &Caps{clients: limits.NewConnections(clientWords)} }
-
-// Open is the number of open connections on all loops. It may be called from anywhere.
-func (c *Caps) Open() int { return int(c.open.Load()) }
-
-// Untracked is how many connections were admitted without a count per client: see limits.Connections.
-func (c *Caps) Untracked() uint64 { return c.clients.Untracked() }
-
-// enter counts a connection unless most are open; most <= 0: no limit. Exact: no instant sees more than most.
-func (c *Caps) enter(most int) bool {
-	for {
-		n := c.open.Load()
-		if most > 0 && n >= int64(most) {
-			return false
-		}
-		if c.open.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-func (c *Caps) leave() { c.open.Add(-1) }

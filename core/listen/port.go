@@ -199,10 +199,12 @@ func (p *Port) accepted(fd int, peer netip.AddrPort) {
 		return
 	}
 	// With a PROXY header the client is not known yet, and its count waits for the header.
-	if s.Proxies == nil && !p.caps.clients.Take(peer.Addr(), s.Listener.ConnectionsPerIP) {
-		p.caps.leave()
-		p.refuse(fd, OverConnectionsPerIP)
-		return
+	if s.Proxies == nil {
+		if reason, ok := p.caps.admit(peer.Addr(), s.Listener.ConnectionsPerIP, p.loop.Wall()); !ok {
+			p.caps.leave()
+			p.refuse(fd, reason)
+			return
+		}
 	}
 	c, err := p.loop.Adopt(fd, nil)
 	if err != nil {

@@ -172,6 +172,37 @@ func TestConnectionsPerIPCap(t *testing.T) {
 	}
 }
 
+// The rate per client counts each address by itself, over all loops. Another rate goes on with what was used.
+func TestConnectionRate(t *testing.T) {
+	h := newHost(t, 4, settings(nil))
+	s := h.listen(bindTo("127.0.0.1:0"))
+	configure := func(most int) {
+		t.Helper()
+		l := h.loops[0]
+		if err := h.caps.Configure(Rate{most, time.Hour}, l.WallAt(l.Clock())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(local string, n, served int) {
+		t.Helper()
+		for i := range n {
+			if got := servedFrom(t, s, local) != nil; got != (i < served) {
+				t.Errorf("connection %d from %s served: %v", i, local, got)
+			}
+		}
+	}
+	configure(5)
+	want("127.0.0.1", 8, 5)
+	want("127.0.0.2", 8, 5)
+	configure(7)
+	want("127.0.0.1", 4, 2)
+	configure(0)
+	want("127.0.0.1", 4, 4)
+	if sum, _ := h.counters(); sum.Refused[OverConnectionRate] != 3+3+2 || sum.Open != 16 || h.caps.Open() != 16 {
+		t.Errorf("%+v, open on all %d", sum, h.caps.Open())
+	}
+}
+
 // A reload's settings hold for the next connection; open ones stay.
 func TestConfigure(t *testing.T) {
 	h := newHost(t, 1, settings(nil))

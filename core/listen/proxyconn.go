@@ -80,8 +80,8 @@ func (h *proxyConn) handOver(c *loop.Conn, source netip.AddrPort, early []byte) 
 	if source.IsValid() {
 		client = source
 	}
-	if !p.caps.clients.Take(client.Addr(), p.settings.Listener.ConnectionsPerIP) {
-		h.refuse(c, OverConnectionsPerIP)
+	if reason, ok := p.caps.admit(client.Addr(), p.settings.Listener.ConnectionsPerIP, p.loop.Wall()); !ok {
+		h.refuse(c, reason)
 		return nil
 	}
 	c.Deadline = 0

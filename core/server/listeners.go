@@ -121,6 +121,7 @@ func (l *listener) sockets(b listen.Bind) *listen.Sockets {
 
 func (s *Server) newListener(settings listen.Settings) *listener {
 	l := &listener{name: settings.Listener.Name, caps: listen.NewCaps()}
+	l.setRate(s, settings.Rate)
 	for i := range s.loops {
 		worker, server, server2 := s.workers[i], s.http1[i], s.http2[i]
 		speak := func(c *loop.Conn, p *listen.Port, a listen.Accepted) loop.Handler {
@@ -137,9 +138,17 @@ func (s *Server) newListener(settings listen.Settings) *listener {
 	return l
 }
 
+// setRate puts the rate of a client's connections in force. The grammar lets nothing through that cannot be one.
+func (l *listener) setRate(s *Server, r listen.Rate) {
+	if err := l.caps.Configure(r, s.loops[0].WallAt(s.loops[0].Clock())); err != nil {
+		s.log.Error("cannot limit the rate of connections", "listener", l.name, "error", err)
+	}
+}
+
 // with is l with other settings and binds. l itself stays as it is, for those who look at it.
 func (l *listener) with(s *Server, settings listen.Settings, binds []bound) *listener {
 	next := &listener{name: l.name, caps: l.caps, ports: l.ports}
+	next.setRate(s, settings.Rate)
 	var fresh, gone []*listen.Sockets
 	for _, b := range binds {
 		if b.sockets == nil {
