@@ -92,6 +92,15 @@ func (g *gate) upstreams() int {
 }
 
 // active is the number of exchanges under way.
+func (g *gate) tunnels() (n int) {
+	onEach(g.loops, func(i int) {
+		for _, u := range g.state.Load().compiled.Upstreams {
+			n += u.Tunnels(i)
+		}
+	})
+	return n
+}
+
 func (g *gate) active() (n int) {
 	onEach(g.loops, func(i int) { n += g.workers[i].Active() })
 	return n

@@ -282,6 +282,9 @@ func TestPassthroughIdles(t *testing.T) {
 	if n := g.inFlight(); n != 1 {
 		t.Errorf("%d are in flight while it is open", n)
 	}
+	if n := g.metric(`sluice_upstream_tunnels{upstream="db"}`); n != "1" {
+		t.Errorf("%q passages are counted", n)
+	}
 	begun := time.Now()
 	if n, err := c.Read(got); n != 0 || err == nil {
 		t.Errorf("got %d bytes", n)

@@ -227,6 +227,9 @@ func TestWebSocketTimeouts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if n := g.tunnels(); n != 1 {
+			t.Errorf("%d tunnels are counted", n)
+		}
 		for err == nil {
 			if err = busy.Write(ctx, websocket.MessageText, []byte("x")); err == nil {
 				_, _, err = busy.Read(ctx)
@@ -240,6 +243,6 @@ func TestWebSocketTimeouts(t *testing.T) {
 		_ = quiet.CloseNow()
 		_ = busy.CloseNow()
 		c.client.CloseIdleConnections()
-		eventually(t, "nothing is under way", func() bool { return g.active() == 0 && g.counters().Streams == 0 })
+		eventually(t, "nothing is under way", func() bool { return g.active() == 0 && g.counters().Streams == 0 && g.tunnels() == 0 })
 	}
 }

@@ -200,6 +200,7 @@ func (p *passage) connect() bool {
 		return false
 	}
 	p.end = l.NewTimer(p.expire)
+	p.upstream.share.tunnels++
 	p.lookAt(l.Now() + p.idle)
 	raw.Idle(0)
 	return true
@@ -322,6 +323,7 @@ func (p *passage) close() {
 	p.upstream.raw.Close()
 	if p.end != nil {
 		p.end.Stop()
+		p.upstream.share.tunnels--
 	}
 	for _, g := range [...]*direction{&p.up, &p.down} {
 		if g.waits {

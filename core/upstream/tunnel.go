@@ -49,6 +49,8 @@ func (r *ride) Tunnel(x *core.Exchange) {
 func (s *share) tunnel(x *core.Exchange, upstream end) {
 	l, set := s.worker.Loop, s.upstream.Settings()
 	l.Watch(nil)
+	s.tunnels++
+	defer func() { s.tunnels-- }()
 	t := &tunnel{loop: l, upstream: upstream, owner: l.Self(), open: true, idle: int64(set.Tunnel), moved: l.Now()}
 	if stream, ok := x.Downstream.(core.Stream); ok {
 		t.client = newStreamEnd(stream, t.idle)

@@ -81,6 +81,7 @@ type share struct {
 	look     lb.Attempt     // scratch of find
 	queue    queue
 	rides    rides
+	tunnels  int // open ones, and passages
 }
 
 // Endpoint is one address of an upstream. Of its lb.Endpoint the weight, priority, zone and labels may change while its
@@ -157,6 +158,9 @@ func (e *Endpoint) Idle(index int) int {
 	}
 	return n
 }
+
+// Tunnels is the number of tunnels and passages to u that are open on the loop of that index; called on that loop.
+func (u *Upstream) Tunnels(index int) int { return u.shares[index].tunnels }
 
 // Assign makes members the endpoints of u. Those whose address stays, and how they are spoken to, keep their
 // connections; those that go finish what is under way. An address that stays keeps its Load; what was changed of it at run time
