@@ -68,7 +68,7 @@ func TestPickKeepsItsPromise(t *testing.T) {
 					t.Fatalf("%s picked a second time", e.Address)
 				case weightOf(e) == 0:
 					t.Fatalf("%s picked, of weight 0", e.Address)
-				case e.Load.Flags()&(Draining|Disabled) != 0:
+				case e.Load.Flags()&(Draining|Disabled|Unchecked) != 0:
 					t.Fatalf("%s picked, with flags %b", e.Address, e.Load.Flags())
 				case !e.Load.Available() && !s.Panic():
 					t.Fatalf("%s picked, with flags %b and without panic", e.Address, e.Load.Flags())
