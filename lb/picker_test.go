@@ -17,7 +17,7 @@ func randomPool(r *rand.Rand) []*Endpoint {
 		e.Priority = r.IntN(3) * r.IntN(2)
 		e.Zone = []string{"a", "b", "c"}[r.IntN(3)]
 		if r.IntN(3) == 0 {
-			e.Load.Raise(1 << r.IntN(4))
+			e.Load.Raise(1 << r.IntN(5))
 		}
 		if r.IntN(8) == 0 {
 			e.Load.SetWeight(r.IntN(3))
