@@ -160,6 +160,19 @@ func TestHTTP(t *testing.T) {
 		})
 	}
 	h := &HTTP{Method: "GET", Path: "/ok", Statuses: ok()}
+	resumed := trusting(secure)
+	resumed.ClientSessionCache = cryptotls.NewLRUClientSessionCache(1)
+	verified := 0
+	resumed.VerifyPeerCertificate = func([][]byte, [][]*x509.Certificate) error { // which a resumed session does without
+		verified++
+		return nil
+	}
+	for range 2 {
+		asks(t, &Question{HTTP: h, TLS: resumed}, addressOf(secure), "")
+	}
+	if verified != 2 {
+		t.Errorf("the certificate was verified %d times by 2 probes", verified)
+	}
 	asks(t, &Question{HTTP: h, TLS: &cryptotls.Config{RootCAs: x509.NewCertPool()}}, addressOf(secure), "network_failure: tls: .*(certificate|up.example).*")
 	asks(t, &Question{HTTP: h, TLS: trusting(secure)}, addressOf(plain), "network_failure: tls: .*")
 	asks(t, &Question{HTTP: h}, addressOf(secure), "failure: status 400")
