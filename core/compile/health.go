@@ -34,10 +34,10 @@ func (r *Registry) checking(u *config.Upstream, t, before *upstreamTLS) (*checki
 	}
 	q := &probe.Question{HTTP2: u.Protocol != "h1", Port: uint16(h.Port)}
 	out := &checking{}
-	switch h.TLS {
-	case "off":
+	switch {
+	case h.TLS == "off":
 		t = nil
-	case "own":
+	case h.TLS == "own", h.TLS == "on" && t == nil:
 		var err error
 		if t, err = secure(&config.Upstream{Name: u.Name, Protocol: u.Protocol, TLS: h.OwnTLS}, before, r.log); err != nil {
 			return nil, err

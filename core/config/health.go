@@ -25,8 +25,8 @@ type Health struct {
 	Unhealthy         int           // failures in a row that take it out, 1..100; 3
 	Initial           string        // healthy, or unhealthy: an endpoint gets nothing before its first pass; healthy
 	Port              int           // instead of the endpoint's; 0: that
-	TLS               string        // inherit (as the upstream's requests), off, or own; inherit
-	OwnTLS            *UpstreamTLS  // nil unless TLS is own
+	TLS               string        // inherit (as the upstream's requests), off, on (likewise, but not without), or own; inherit
+	OwnTLS            *UpstreamTLS  // if TLS is own, or on, for an upstream without; else nil
 	AtOnce            int           // probes of the upstream under way, 1..10000; 100
 }
 
@@ -327,7 +327,10 @@ func (d *decoder) checkTLS(key string, n ast.Node, h *Health) {
 	}
 	var own Upstream
 	d.upstreamTLS(key, n, &own)
-	if h.TLS, h.OwnTLS = "own", own.TLS; own.TLS == nil {
+	h.TLS, h.OwnTLS = "own", own.TLS
+	if _, word := n.(*ast.BoolNode); word && own.TLS != nil {
+		h.TLS = "on"
+	} else if own.TLS == nil {
 		h.TLS = "off"
 	}
 }
@@ -373,13 +376,13 @@ func (w *dumper) health(h *Health) {
 	if h.Port != 0 {
 		w.line("port: %d", h.Port)
 	}
-	switch {
-	case h.OwnTLS != nil:
+	switch h.TLS {
+	case "own":
 		w.block("tls:", func() { w.upstreamTLS(h.OwnTLS) })
-	case h.TLS == "off":
-		w.line("tls: false")
-	default:
+	case "inherit":
 		w.line("tls: inherit")
+	default:
+		w.line("tls: %t", h.TLS == "on")
 	}
 	w.line("at_once: %d", h.AtOnce)
 }

@@ -403,6 +403,7 @@ func TestHealthKinds(t *testing.T) {
 		fmt.Sprintf(`tcp: { endpoints: [%q], health: { tcp: { send: "PING\r\n", expect: "hex:2b504f4e47" }, TIMES } }`, redis),
 		fmt.Sprintf(`tls: { endpoints: [%q], %s, health: { path: /, TIMES } }`, at, tls),
 		fmt.Sprintf(`h2: { endpoints: [%q], %s, protocol: h2, health: { path: /, TIMES } }`, at, tls),
+		fmt.Sprintf(`on: { endpoints: [%q], %s, health: { path: /, tls: true, TIMES } }`, at, tls),
 		fmt.Sprintf(`own: { endpoints: [%q], health: { path: /, %s, TIMES } }`, at, tls),
 		fmt.Sprintf(`off: { endpoints: [%q], tls: true, health: { path: /, tls: false, TIMES } }`, plain.addr),
 		fmt.Sprintf(`untrusted: { endpoints: [%q], tls: true, health: { tcp: {}, TIMES } }`, at),
@@ -448,7 +449,7 @@ func TestHealthKinds(t *testing.T) {
 	silent.Store(true)
 	secure.Close()
 	for name, want := range map[string]string{"http": "status 418", "h2c": "status 418", "port": "status 418", "off": "status 418", "grpc": "NOT_SERVING",
-		"tcp": "the answer has not what is expected", "tls": "connect: refused", "h2": "connect: refused", "own": "connect: refused"} {
+		"tcp": "the answer has not what is expected", "tls": "connect: refused", "h2": "connect: refused", "on": "connect: refused", "own": "connect: refused"} {
 		await(name, "unhealthy "+want)
 	}
 }
