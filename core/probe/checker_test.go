@@ -147,7 +147,7 @@ func TestCheckerThresholds(t *testing.T) {
 		w := newWard(t, settings(nil), "a")
 		defer w.stop()
 		pass(time.Second)
-		if n := w.times("a"); n != 1 {
+		if n := w.times("a"); n < 1 || n > 2 { // the phase of 10 s may come after that of 1 s
 			t.Errorf("%d probes in the first second", n)
 		}
 		pass(100 * time.Second)
