@@ -25,7 +25,7 @@ const (
 var mechanisms = []string{"lb", "limits", "health", "tls", "tuning", "systemd"}
 
 // stages import core, core/loop and mechanisms, never one another.
-var stages = []string{"core/listen", "core/http1", "core/http2", "core/route", "core/policy", "core/upstream", "core/observe", "core/admin"}
+var stages = []string{"core/listen", "core/http1", "core/http2", "core/route", "core/policy", "core/upstream", "core/probe", "core/observe", "core/admin"}
 
 // above is what the packages at the top may import, besides core, core/loop and mechanisms.
 var above = map[string][]string{

@@ -14,9 +14,11 @@ const (
 	Ejected                      // it failed too many requests
 	Draining                     // it leaves: what it has may end, nothing new comes
 	Disabled                     // an operator took it out
+	Unchecked                    // nobody knows how it is: it waits for its first check
 )
 
-// unhealthy are the flags that panic disregards. Who drains or is disabled is so on purpose.
+// unhealthy are the flags that panic disregards. Who drains or is disabled is so on purpose, and who is unchecked does not count
+// as unhealthy, so that many new endpoints beside old ones do not bring panic about.
 const unhealthy = FailedCheck | Ejected
 
 // Load is what all loops share of one endpoint, under its address: it outlives sets, pickers and configurations. Its

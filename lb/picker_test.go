@@ -17,7 +17,7 @@ func randomPool(r *rand.Rand) []*Endpoint {
 		e.Priority = r.IntN(3) * r.IntN(2)
 		e.Zone = []string{"a", "b", "c"}[r.IntN(3)]
 		if r.IntN(3) == 0 {
-			e.Load.Raise(1 << r.IntN(4))
+			e.Load.Raise(1 << r.IntN(5))
 		}
 		if r.IntN(8) == 0 {
 			e.Load.SetWeight(r.IntN(3))
@@ -68,7 +68,7 @@ func TestPickKeepsItsPromise(t *testing.T) {
 					t.Fatalf("%s picked a second time", e.Address)
 				case weightOf(e) == 0:
 					t.Fatalf("%s picked, of weight 0", e.Address)
-				case e.Load.Flags()&(Draining|Disabled) != 0:
+				case e.Load.Flags()&(Draining|Disabled|Unchecked) != 0:
 					t.Fatalf("%s picked, with flags %b", e.Address, e.Load.Flags())
 				case !e.Load.Available() && !s.Panic():
 					t.Fatalf("%s picked, with flags %b and without panic", e.Address, e.Load.Flags())

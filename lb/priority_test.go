@@ -78,11 +78,14 @@ func TestPrioritiesAndPanic(t *testing.T) {
 	f("70", "1", "100.0!")
 }
 
-// Panic does not reach for those that are out on purpose, and they do not count as unhealthy.
+// Panic does not reach for those that are out on purpose or wait for their first check, and they do not count as unhealthy.
 func TestPanicRespectsOperators(t *testing.T) {
 	spec, es := Defaults(RoundRobin), alike(10)
-	for _, e := range es[:6] {
+	for _, e := range es[:3] {
 		e.Load.Raise(Draining)
+	}
+	for _, e := range es[3:6] {
+		e.Load.Raise(Unchecked)
 	}
 	es[6].Load.Raise(Disabled)
 	es[7].Load.SetWeight(0)

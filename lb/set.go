@@ -45,9 +45,9 @@ type candidate struct {
 }
 
 // NewSet compiles endpoints, 65,535 at most, at the instant now in nanoseconds. Each must have a Load, which from then on keeps
-// the latency if the algorithm needs it, and the spec must pass Check. Endpoints that drain, are disabled, or have weight 0 are
-// not in the set; nor are unhealthy ones, but for panic. It keeps the endpoints, not the slice. An address should be there
-// once: hashing does not tell two of the same apart.
+// the latency if the algorithm needs it, and the spec must pass Check. Endpoints that drain, are disabled or unchecked, or have
+// weight 0 are not in the set; nor are unhealthy ones, but for panic. It keeps the endpoints, not the slice. An address should be
+// there once: hashing does not tell two of the same apart.
 func NewSet(spec *Spec, endpoints []*Endpoint, now int64) *Set {
 	if err := spec.Check(); err != nil {
 		panic("BUG: lb: " + err.Error())

@@ -45,6 +45,7 @@ func TestUpgrade(t *testing.T) {
 	}{
 		{"load", testUpgradeLoad},
 		{"sessions", testUpgradeKeepsSessions},
+		{"health", testUpgradeKeepsHealth},
 		{"fails", testUpgradeFails},
 		{"drain", testUpgradeDuringDrain},
 		{"hangs", testUpgradeHangs},

@@ -171,12 +171,23 @@ type EndpointStatus struct {
 	Priority   int      `json:"priority,omitempty"`
 	Zone       string   `json:"zone,omitempty"`
 	Share      float64  `json:"share"`               // of the requests that it is meant to get, 0..1
-	Flags      []string `json:"flags,omitempty"`     // why it is not used: check, ejected, draining or disabled
+	Flags      []string `json:"flags,omitempty"`     // why it is not used: check, ejected, draining, disabled or unchecked
 	Overrides  []string `json:"overrides,omitempty"` // what was changed at run time: weight, draining, disabled or added
 	InFlight   int      `json:"in_flight"`           // requests
 	Latency    float64  `json:"latency,omitempty"`   // seconds, averaged; where the balance goes by it
 	Open       int      `json:"open"`                // connections
 	Idle       int      `json:"idle"`                // of those, connections that no exchange uses
+
+	Health *HealthStatus `json:"health,omitempty"` // nil: it is not checked
+}
+
+// HealthStatus is what active checks make of an endpoint.
+type HealthStatus struct {
+	State   string    `json:"state"`   // healthy, unhealthy, unchecked (it gets nothing before its first check) or off: nobody asks
+	Settled bool      `json:"settled"` // it rests on results, rather than on what is assumed at the start
+	Since   time.Time `json:"since"`
+	Asked   time.Time `json:"asked,omitzero"`   // when the last probe ended
+	Reason  string    `json:"reason,omitempty"` // why the last probe failed
 }
 
 // SetEndpoints changes endpoints of an upstream, all or none. It holds over reloads until the configuration changes the endpoint.

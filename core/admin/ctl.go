@@ -302,19 +302,31 @@ func printRoutes(w io.Writer, routes []RouteStatus) {
 }
 
 func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {
-	_, _ = fmt.Fprintln(w, "UPSTREAM\tENDPOINT\tNAME\tWEIGHT\tSHARE\tIN FLIGHT\tOPEN\tIDLE\tPENDING\tFLAGS\tOVERRIDES")
+	_, _ = fmt.Fprintln(w, "UPSTREAM\tENDPOINT\tNAME\tWEIGHT\tSHARE\tIN FLIGHT\tOPEN\tIDLE\tPENDING\tFLAGS\tOVERRIDES\tHEALTH")
 	for _, u := range upstreams {
 		if len(u.Endpoints) == 0 {
-			_, _ = fmt.Fprintf(w, "%s\tnone\t-\t-\t-\t-\t-\t-\t%d\t-\t-\n", cell(u.Name), u.Pending)
+			_, _ = fmt.Fprintf(w, "%s\tnone\t-\t-\t-\t-\t-\t-\t%d\t-\t-\t-\n", cell(u.Name), u.Pending)
 		}
 		for _, e := range u.Endpoints {
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%.1f%%\t%d\t%d\t%d\t%d\t%s\t%s\n", cell(u.Name), cell(e.Address), cell(e.Name), e.Weight,
-				100*e.Share, e.InFlight, e.Open, e.Idle, u.Pending, dash(e.Flags), dash(e.Overrides))
+			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%.1f%%\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", cell(u.Name), cell(e.Address), cell(e.Name), e.Weight,
+				100*e.Share, e.InFlight, e.Open, e.Idle, u.Pending, dash(e.Flags), dash(e.Overrides), e.Health.text(time.Now()))
 		}
 		for _, address := range u.Removed {
-			_, _ = fmt.Fprintf(w, "%s\t-\t%s\t-\t-\t-\t-\t-\t-\t-\tremoved\n", cell(u.Name), cell(address))
+			_, _ = fmt.Fprintf(w, "%s\t-\t%s\t-\t-\t-\t-\t-\t-\t-\tremoved\t-\n", cell(u.Name), cell(address))
 		}
 	}
+}
+
+// text is a state, for how long, and why.
+func (h *HealthStatus) text(now time.Time) string {
+	if h == nil {
+		return "-"
+	}
+	text := fmt.Sprintf("%s %s", cell(h.State), now.Sub(h.Since).Round(time.Second))
+	if h.Reason != "" {
+		text += ": " + cell(h.Reason)
+	}
+	return text
 }
 
 // dash is a list of short words, or a dash for none.

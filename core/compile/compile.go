@@ -67,6 +67,7 @@ type Compiled struct {
 	consumers   *consumers
 	keys        map[string]*KeySource // by place
 	secured     map[string]*upstreamTLS
+	checking    map[string]*checking   // by upstream; of those that are checked
 	found       map[string]*discovered // all upstreams, new ones and those in force
 }
 
@@ -74,7 +75,8 @@ type Compiled struct {
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
-		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}}
+		checking: map[string]*checking{},
+		issuers:  map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -86,6 +88,9 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		}
 		var err error
 		if c.secured[u.Name], err = secure(u, before, r.log); err != nil {
+			return nil, err
+		}
+		if c.checking[u.Name], err = r.checking(u, c.secured[u.Name], d.checks.tls); err != nil {
 			return nil, err
 		}
 		c.found[u.Name] = d
@@ -179,11 +184,11 @@ func (r *Registry) Apply(c *Compiled) {
 	r.generation = c.Snapshot.Generation
 	for i := range c.Config.Upstreams {
 		u := &c.Config.Upstreams[i]
-		c.found[u.Name].configure(u, c.secured[u.Name])
+		c.found[u.Name].configure(u, c.secured[u.Name], c.checking[u.Name])
 	}
 	for name, d := range r.upstreams {
 		if c.found[name] == nil {
-			d.stop()
+			d.end()
 			d.upstream.Retire(onLoop)
 		}
 	}
@@ -228,7 +233,7 @@ func (r *Registry) Keep(c *Compiled) {
 // Close ends what runs in the background.
 func (r *Registry) Close() {
 	for _, d := range r.upstreams {
-		d.stop()
+		d.end()
 	}
 	for _, e := range r.encrypted {
 		e.stop()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/core/probe"
 	"github.com/sluice-gateway/sluice/core/upstream"
 )
 
@@ -34,19 +35,21 @@ type discovered struct {
 	tls    *upstreamTLS            // in force; nil: not encrypted
 	known  map[string][]netip.Addr // by host name, as last resolved
 	roster roster                  // endpoints of run time
-	quit   context.CancelFunc      // ends the background; nil: there is none
+	checks checks
+	quit   context.CancelFunc // ends the background; nil: there is none
 	done   sync.WaitGroup
 }
 
 // discover makes a new upstream, with the names of u resolved once.
 func (r *Registry) discover(u *config.Upstream) *discovered {
 	d := &discovered{registry: r, known: map[string][]netip.Addr{}, moved: make(chan struct{}, 1)}
+	d.checks.checker = probe.NewChecker(d.checked)
 	d.upstream = upstream.New(u.Name, r.metrics.Pool(u.Name), r.settings(u, nil), r.workers)
 	return d
 }
 
-// configure puts u in force: settings, endpoints, and the pace of resolving.
-func (d *discovered) configure(u *config.Upstream, t *upstreamTLS) {
+// configure puts u in force: settings, endpoints, how they are checked, and the pace of resolving.
+func (d *discovered) configure(u *config.Upstream, t *upstreamTLS, check *checking) {
 	d.stop()
 	ctx, quit := context.WithCancel(context.Background())
 	hosts := hostsOf(u)
@@ -59,11 +62,20 @@ func (d *discovered) configure(u *config.Upstream, t *upstreamTLS) {
 	d.spec, d.tls = u, t
 	d.upstream.Configure(d.registry.settings(u, t))
 	maps.Copy(d.known, found)
-	d.upstream.Assign(d.members(), onLoop)
+	d.setChecks(ctx, check)
+	d.assign(d.members())
 	d.quit = quit
 	d.done.Go(func() { d.run(ctx, hosts, u.Resolve) })
 	if t != nil && t.store != nil {
 		d.done.Go(func() { t.store.Watch(ctx, watchEvery, d.renewed) })
+	}
+}
+
+// assign makes members the endpoints.
+func (d *discovered) assign(members []upstream.Member) {
+	d.upstream.Assign(members, onLoop)
+	if d.heedChecks() {
+		d.upstream.Rebalance(onLoop)
 	}
 }
 
@@ -118,7 +130,7 @@ func (d *discovered) renew(ctx context.Context, hosts []string) {
 	maps.Copy(d.known, found)
 	if now := d.members(); ctx.Err() == nil && !slices.Equal(before, now) {
 		d.registry.log.Info("upstream resolves to other addresses", "upstream", d.upstream.Name, "endpoints", len(now))
-		d.upstream.Assign(now, onLoop)
+		d.assign(now)
 	}
 }
 
@@ -130,6 +142,7 @@ func (d *discovered) change(ctx context.Context, f func()) {
 		return
 	}
 	f()
+	d.heedChecks()
 	d.upstream.Rebalance(onLoop)
 	select {
 	case d.moved <- struct{}{}:
@@ -182,7 +195,8 @@ func (d *discovered) resolve(ctx context.Context, hosts []string) map[string][]n
 func (d *discovered) members() (out []upstream.Member) {
 	add := func(e *config.Endpoint, a loop.Address) {
 		metric := d.registry.metrics.Endpoint(d.upstream.Name, a.String())
-		out = append(out, upstream.Member{Name: e.Address, Address: a, Weight: e.Weight, Metric: metric, Priority: e.Priority, Zone: e.Zone})
+		out = append(out, upstream.Member{Name: e.Address, Address: a, Weight: e.Weight, Metric: metric, Priority: e.Priority, Zone: e.Zone,
+			Flags: initialFlags(d.spec.Health)})
 	}
 	endpoints := d.roster.endpoints(d.spec)
 	for i := range endpoints {

@@ -53,7 +53,9 @@ func (l *loader) checkUpstreams(partial bool) {
 		}
 	}
 	for i := range l.cfg.Upstreams {
-		if u := &l.cfg.Upstreams[i]; !used[i] && !partial {
+		u := &l.cfg.Upstreams[i]
+		l.checkHealth(u)
+		if !used[i] && !partial {
 			l.warnAt(u.Pos, "", "no route uses upstream %q", u.Name)
 		}
 	}

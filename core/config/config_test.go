@@ -60,6 +60,12 @@ func bare(cfg *Config) *Config {
 				clear(&t.Certificate.Pos)
 			}
 		}
+		if h := u.Health; h != nil {
+			clear(&h.Pos)
+			if h.OwnTLS != nil {
+				clear(&h.OwnTLS.Pos)
+			}
+		}
 		for j := range u.Endpoints {
 			clear(&u.Endpoints[j].Pos)
 		}

@@ -255,6 +255,9 @@ func (w *dumper) upstream(u *Upstream) {
 	if u.TLS != nil {
 		w.block("tls:", func() { w.upstreamTLS(u.TLS) })
 	}
+	if u.Health != nil {
+		w.block("health:", func() { w.health(u.Health) })
+	}
 	if u.Protocol != "h1" {
 		h := &u.HTTP2
 		w.line("protocol: %s", u.Protocol)

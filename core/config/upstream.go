@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol health"
 	maxEndpoints   = 10_000 // of one upstream
 	maxReplayBytes = 64 << 10
 	maxTier        = 127 // priority of an endpoint
@@ -56,6 +56,8 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 		case "endpoints":
 			hasEndpoints = true
 			d.endpoints(key, v, u)
+		case "health":
+			d.health(key, v, u)
 		case "proxy_protocol":
 			d.word(key, v, "v1 v2", &u.Proxy)
 		case "balance":

@@ -137,6 +137,11 @@ func (s *Server) ready() error {
 		return errDraining
 	case s.watchdog.Stalled() > 0:
 		return fmt.Errorf("%d event loops are held up", s.watchdog.Stalled())
+	case !s.checked.Load():
+		if name := s.state.Load().compiled.Unchecked(); name != "" {
+			return fmt.Errorf("endpoints of upstream %q wait for their first check", name)
+		}
+		s.checked.Store(true)
 	}
 	return nil
 }

@@ -65,6 +65,7 @@ type Server struct {
 	state      atomic.Pointer[state]
 	lastReload atomic.Pointer[admin.ReloadStatus]
 	draining   atomic.Bool
+	checked    atomic.Bool     // no endpoint waits for its first check, or none did once: what a reload adds does not count
 	reloads    chan chan error // asked for by the admin API
 
 	before      *predecessor // nil: there was none

@@ -27,6 +27,7 @@ func stateParts() []statePart {
 		{"service", 1, (*Server).exportService, (*Server).restoreService},
 		{"ticket-keys", 1, (*Server).exportTicketKeys, (*Server).restoreTicketKeys},
 		{countersPart, 1, (*Server).exportCounters, (*Server).restoreCounters},
+		{"health-checks", 1, (*Server).exportChecks, (*Server).restoreChecks},
 	}
 }
 

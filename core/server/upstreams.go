@@ -21,8 +21,10 @@ func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
 		shares := u.Shares()
 		added, removed := now.compiled.Roster(u.Name)
 		one.Removed = removed
+		checker := now.compiled.Checker(u.Name)
 		for _, e := range u.Endpoints() {
 			status := s.endpointStatus(u, e, shares[e])
+			status.Health = healthStatus(checker, e)
 			if slices.Contains(added, e.Name) {
 				status.Overrides = append(status.Overrides, "added")
 			}
@@ -69,8 +71,8 @@ type flagName struct {
 }
 
 // flagNames are the flags of endpoints as the admin API and the metrics call them.
-func flagNames() [4]flagName {
-	return [...]flagName{{lb.FailedCheck, "check"}, {lb.Ejected, "ejected"}, {lb.Draining, "draining"}, {lb.Disabled, "disabled"}}
+func flagNames() [5]flagName {
+	return [...]flagName{{lb.FailedCheck, "check"}, {lb.Ejected, "ejected"}, {lb.Draining, "draining"}, {lb.Disabled, "disabled"}, {lb.Unchecked, "unchecked"}}
 }
 
 // setEndpoints changes endpoints at run time, and returns when every loop knows.

@@ -104,6 +104,15 @@ func (u *Upstream) Override(e *Endpoint, o Override) {
 	}
 }
 
+// Flag makes those of mask that are in flags the flags of e, and says whether that changed any, which a Rebalance must follow. It may
+// be called from any goroutine; each flag has one owner.
+func (u *Upstream) Flag(e *Endpoint, mask, flags lb.Flag) bool {
+	has := e.Load.Flags() & mask
+	e.Load.Raise(flags) // first, so that it is not available in between
+	e.Load.Clear(has&^flags, u.clock())
+	return has != flags
+}
+
 // Panic says that health is disregarded, because too few endpoints are healthy.
 func (u *Upstream) Panic() bool {
 	set := u.set.Load()

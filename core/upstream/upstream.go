@@ -135,6 +135,9 @@ func (u *Upstream) Pending() int { return int(u.pending.Load()) }
 // Open is the number of connections to e, on all loops.
 func (e *Endpoint) Open() int { return int(e.open.Load()) }
 
+// Host is the endpoint's name as a Host field; name is what its certificate must be for, where the upstream's TLS does not say.
+func (e *Endpoint) Host() (host, name string) { return string(e.host), e.name }
+
 // Described is the endpoint as the configuration has it now. It may be called from anywhere.
 func (e *Endpoint) Described() *lb.Endpoint { return e.described.Load() }
 
@@ -146,6 +149,7 @@ type Member struct {
 	Metric   int
 	Priority int // 0 is used first
 	Zone     string
+	Flags    lb.Flag // that an address begins with which was not there before
 }
 
 // Idle is the number of connections to e that no exchange uses, on the loop of that index; called on that loop.
@@ -179,6 +183,7 @@ func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())
 		switch {
 		case e == nil || loads[e.Load]:
 			e = u.newEndpoint(m, lb.NewLoad(u.clock()))
+			e.Load.Raise(m.Flags)
 		case e.Name != m.Name || !e.speaksAs(u.Settings()):
 			before := e.Described()
 			e = u.newEndpoint(m, e.Load)
