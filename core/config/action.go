@@ -45,7 +45,7 @@ func (d *decoder) targets(key string, n ast.Node, r *Route) {
 			d.addTarget(v, t, r)
 		}
 	}
-	switch n.(type) {
+	switch list := n.(type) {
 	case nil:
 		return
 	case *ast.MappingNode, *ast.MappingValueNode:
@@ -55,7 +55,7 @@ func (d *decoder) targets(key string, n ast.Node, r *Route) {
 			d.weights(key, n, r)
 		}
 	case *ast.SequenceNode:
-		refused = len(n.(*ast.SequenceNode).Values) == 0
+		refused = len(list.Values) == 0
 		d.list(key, n, one)
 	default:
 		var name string
