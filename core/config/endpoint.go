@@ -183,6 +183,9 @@ func (d *decoder) endpointsFile(n ast.Node, path string, defaults Endpoint, seen
 	}
 	f := EndpointsFile{Path: path, Defaults: defaults}
 	u.Files = append(u.Files, f)
+	if d.env.ReadFile == nil {
+		return // whoever asks has no files
+	}
 	text, err := d.env.readFile(path)
 	if err != nil {
 		d.warnAt(defaults.Pos, "", "cannot read %q: %s; until it is there upstream %q has none of its endpoints", clip(path), cause(err), u.Name)
