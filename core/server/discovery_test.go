@@ -185,11 +185,13 @@ routes: [{ match: "/*", to: u }]
 	if asked, failed, first := stop(); failed > 0 || asked < 100 {
 		t.Errorf("%d of %d requests failed: %v", failed, asked, first)
 	}
-	u, err := g.admin.Upstreams()
-	if err != nil || len(u[0].Sources) != 1 {
-		t.Fatalf("%+v, %v", u, err)
-	}
-	if s := u[0].Sources[0]; s.Kind != "dns" || s.Name != "srv:_web._tcp.shop.example" || s.Endpoints != 1 || s.Failures == 0 || s.Problem != "" || !s.Next.After(s.Found) {
+	var u []admin.UpstreamStatus
+	waitFor(t, func() (ok bool) { // each host is asked for again at its own time
+		var err error
+		u, err = g.admin.Upstreams()
+		return err == nil && len(u[0].Sources) == 1 && u[0].Sources[0].Problem == ""
+	})
+	if s := u[0].Sources[0]; s.Kind != "dns" || s.Name != "srv:_web._tcp.shop.example" || s.Endpoints != 1 || s.Failures == 0 || !s.Next.After(s.Found) {
 		t.Errorf("shown as %+v", s)
 	}
 	text, err := g.admin.Metrics()
