@@ -29,7 +29,7 @@ var stages = []string{"core/listen", "core/http1", "core/http2", "core/route", "
 
 // above is what the packages at the top may import, besides core, core/loop and mechanisms.
 var above = map[string][]string{
-	"core/compile": append([]string{"core/config"}, stages...),
+	"core/compile": append([]string{"core/config", "core/discovery"}, stages...),
 	"core/server":  append([]string{"core/config", "core/compile"}, stages...),
 	"cmd":          {"core/config", "core/compile", "core/admin", "core/server"},
 }

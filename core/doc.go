@@ -69,8 +69,10 @@
 // core/config reads the file into plain data or tells every problem in it; core/compile makes a Snapshot of that, while the
 // old one serves; Gateway.Switch puts it in force by one atomic pointer. Upstreams, their connections, the buckets of limits and
 // all counters live in a registry beside the snapshots, under their names. What endpoints are to get, an lb.Set, is compiled beside
-// the loops whenever weights, flags or addresses change, or slow start has its next step; each loop then gets a Picker over it. Endpoints
-// are asked how they are beside the loops, too: each upstream has a probe.Checker, whose results reach the loops as such a change.
+// the loops whenever weights, flags or addresses change, or slow start has its next step; each loop then gets a Picker over it, and one
+// over each upstream.Subset that routes name. Addresses change by themselves where endpoints are names, which core/discovery asks for when
+// their TTL has passed, or stand in a file that core/compile watches. Endpoints are asked how they are beside the loops, too: each upstream
+// has a probe.Checker, whose results reach the loops as such a change.
 //
 // Another binary takes over by an upgrade. core/server asks it for its version and its check of the configuration, and starts it;
 // core/server/handover brings it every listening socket under its name (server.socketName) and the parts of the state in

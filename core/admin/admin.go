@@ -160,6 +160,18 @@ type UpstreamStatus struct {
 	Pending   int              `json:"pending"`         // requests that wait for a connection
 	Endpoints []EndpointStatus `json:"endpoints"`
 	Removed   []string         `json:"removed,omitempty"` // endpoints of the configuration that were removed at run time
+	Sources   []SourceStatus   `json:"sources,omitempty"` // where endpoints come from that do not stand in the configuration
+}
+
+// SourceStatus is a name that is resolved again and again, or a file that is watched.
+type SourceStatus struct {
+	Name      string    `json:"name"`      // host, srv:name, or the path of a file
+	Kind      string    `json:"kind"`      // dns or file
+	Endpoints int       `json:"endpoints"` // that are known
+	Found     time.Time `json:"found,omitzero"`
+	Next      time.Time `json:"next,omitzero"` // when a name is asked for again
+	Failures  uint64    `json:"failures,omitempty"`
+	Problem   string    `json:"problem,omitempty"` // why what is known is not new
 }
 
 // EndpointStatus is one address of an upstream.
@@ -170,6 +182,7 @@ type EndpointStatus struct {
 	Configured int      `json:"configured_weight"`
 	Priority   int      `json:"priority,omitempty"`
 	Zone       string   `json:"zone,omitempty"`
+	Labels     Labels   `json:"labels,omitempty"`
 	Share      float64  `json:"share"`               // of the requests that it is meant to get, 0..1
 	Flags      []string `json:"flags,omitempty"`     // why it is not used: check, ejected, draining, disabled or unchecked
 	Overrides  []string `json:"overrides,omitempty"` // what was changed at run time: weight, draining, disabled or added
@@ -189,6 +202,9 @@ type HealthStatus struct {
 	Asked   time.Time `json:"asked,omitzero"`   // when the last probe ended
 	Reason  string    `json:"reason,omitempty"` // why the last probe failed
 }
+
+// Labels are those of an endpoint.
+type Labels map[string]string
 
 // SetEndpoints changes endpoints of an upstream, all or none. It holds over reloads until the configuration changes the endpoint.
 type SetEndpoints struct {

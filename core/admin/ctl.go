@@ -315,6 +315,17 @@ func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {
 			_, _ = fmt.Fprintf(w, "%s\t-\t%s\t-\t-\t-\t-\t-\t-\t-\tremoved\t-\n", cell(u.Name), cell(address))
 		}
 	}
+	printSources(w, upstreams)
+}
+
+func printSources(w io.Writer, upstreams []UpstreamStatus) {
+	head := "\nUPSTREAM\tSOURCE\tENDPOINTS\tFOUND\tNEXT\tFAILURES\tPROBLEM\n"
+	for _, u := range upstreams {
+		for _, s := range u.Sources {
+			_, _ = fmt.Fprintf(w, "%s%s\t%s\t%d\t%s\t%s\t%d\t%s\n", head, cell(u.Name), cell(s.Name), s.Endpoints, instant(s.Found), instant(s.Next), s.Failures, cell(s.Problem))
+			head = ""
+		}
+	}
 }
 
 // text is a state, for how long, and why.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/discovery"
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/observe"
 	"github.com/sluice-gateway/sluice/core/route"
@@ -28,6 +29,7 @@ type Registry struct {
 	metrics    *observe.Registry
 	workers    []*core.Worker
 	protocols  protocols
+	system     *discovery.System // what this host says of names
 	upstreams  map[string]*discovered
 	encrypted  map[string]*Encryption // by listener
 	issuers    map[issuerKey]*issuing
@@ -41,11 +43,12 @@ type Registry struct {
 	keys       map[string]*KeySource // by place
 	passwords  *gate
 	generation int
+	kept       keeper
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
 func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
-	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{},
+	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{}, system: discovery.NewSystem(),
 		counters: map[string]*acme.Counters{}, staples: tls.NewStaples(),
 		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate()}
 }
@@ -67,16 +70,17 @@ type Compiled struct {
 	consumers   *consumers
 	keys        map[string]*KeySource // by place
 	secured     map[string]*upstreamTLS
-	checking    map[string]*checking   // by upstream; of those that are checked
-	found       map[string]*discovered // all upstreams, new ones and those in force
+	checking    map[string]*checking                   // by upstream; of those that are checked
+	found       map[string]*discovered                 // all upstreams, new ones and those in force
+	subsets     map[string]map[string]*upstream.Subset // by upstream and labels
 }
 
-// Compile builds cfg. Names of endpoints are resolved; one that does not resolve is logged and asked for again later.
+// Compile builds cfg. No name is resolved and no file of endpoints is read yet.
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
-		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
-		checking: map[string]*checking{},
-		issuers:  map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}}
+		found: map[string]*discovered{}, subsets: map[string]map[string]*upstream.Subset{}, checking: map[string]*checking{},
+		Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
+		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -179,12 +183,13 @@ func ruleError(cfg *config.Config, err error) error {
 	return fmt.Errorf("cannot compile routes: %w", err)
 }
 
-// Apply puts the upstreams of c in force, and takes the others out of it. The snapshot is the caller's to switch to.
+// Apply puts the upstreams of c in force, and takes the others out of it. It waits for names of endpoints that were not known before, up to
+// their timeout; one that does not resolve is logged and asked for again later. The snapshot is the caller's to switch to.
 func (r *Registry) Apply(c *Compiled) {
 	r.generation = c.Snapshot.Generation
 	for i := range c.Config.Upstreams {
 		u := &c.Config.Upstreams[i]
-		c.found[u.Name].configure(u, c.secured[u.Name], c.checking[u.Name])
+		c.found[u.Name].configure(c, u)
 	}
 	for name, d := range r.upstreams {
 		if c.found[name] == nil {
@@ -206,32 +211,12 @@ func (r *Registry) Apply(c *Compiled) {
 	r.consumers.stop()
 	r.consumers = c.consumers
 	r.consumers.start(r.log)
-	r.Keep(c)
-}
-
-// Keep tells the metrics which names are in force.
-func (r *Registry) Keep(c *Compiled) {
-	var routes, listeners, pools, endpoints []int
-	for _, x := range c.Snapshot.Routes {
-		routes = append(routes, x.Metric)
-	}
-	for _, l := range c.Snapshot.Listeners {
-		listeners = append(listeners, l.Metric)
-	}
-	for _, u := range c.Upstreams {
-		pools = append(pools, u.Metric)
-		for _, e := range u.Endpoints() {
-			endpoints = append(endpoints, e.Metric)
-		}
-	}
-	r.metrics.Keep(observe.Routes, routes)
-	r.metrics.Keep(observe.Listeners, listeners)
-	r.metrics.Keep(observe.Pools, pools)
-	r.metrics.Keep(observe.Endpoints, endpoints)
+	r.kept.keep(r.metrics, c)
 }
 
 // Close ends what runs in the background.
 func (r *Registry) Close() {
+	r.kept.keep(nil, nil)
 	for _, d := range r.upstreams {
 		d.end()
 	}

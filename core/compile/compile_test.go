@@ -117,22 +117,6 @@ routes: [{ match: "/*", to: { known: 1, unknown: 1, socket: 1 } }]
 	}
 }
 
-// While a name does not resolve, its last addresses stay.
-func TestLastAddressesStay(t *testing.T) {
-	b := newBench(t)
-	const named = "upstreams: { a: [\"localhost:1\"] }\nroutes: [{ match: \"/*\", to: a }]\n"
-	c := b.apply(named)
-	before := endpointsOf(c, "a")
-	d := b.registry.upstreams["a"]
-	d.mu.Lock()
-	d.known["gone.invalid"] = d.known["localhost"] // as if it had resolved until now
-	d.mu.Unlock()
-	c = b.apply(strings.Replace(named, "localhost", "gone.invalid", 1))
-	if got := endpointsOf(c, "a"); got == "" || got != before {
-		t.Errorf("endpoints are %q, were %q", got, before)
-	}
-}
-
 // What cannot be compiled is refused with its place, be it by the grammar or by what it is compiled to.
 func TestRefusedWithItsPlace(t *testing.T) {
 	b := newBench(t)

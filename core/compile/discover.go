@@ -2,81 +2,100 @@ package compile
 
 import (
 	"context"
-	"maps"
 	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/discovery"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/core/probe"
 	"github.com/sluice-gateway/sluice/core/upstream"
 )
 
-// resolveTimeout bounds the wait for a name's addresses.
-const resolveTimeout = 3 * time.Second
+// maxMembers bounds the addresses of one upstream: more a set does not take.
+const maxMembers = 1<<16 - 1
 
-// maxAddresses bounds the endpoints that one name can stand for.
-const maxAddresses = 256
-
-// discovered is an upstream whose endpoints, and their shares, are kept up to date: names are resolved again and again, and slow
-// start has its steps. While a name does not resolve its last addresses stay.
+// discovered is an upstream whose endpoints, and their shares, are kept up to date: names are resolved again and again, files are read
+// when they change, and slow start has its steps. While a name does not resolve, or a file is wrong, what was known last stays.
 type discovered struct {
 	registry *Registry
 	upstream *upstream.Upstream
 	moved    chan struct{} // the upstream's Due is another: the background looks at it
 
-	mu     sync.Mutex // configure, change and the background
-	spec   *config.Upstream
-	tls    *upstreamTLS            // in force; nil: not encrypted
-	known  map[string][]netip.Addr // by host name, as last resolved
-	roster roster                  // endpoints of run time
-	checks checks
-	quit   context.CancelFunc // ends the background; nil: there is none
-	done   sync.WaitGroup
+	mu       sync.Mutex // configure, change and the background
+	spec     *config.Upstream
+	all      *config.Upstream // spec with the endpoints of its files
+	tls      *upstreamTLS     // in force; nil: not encrypted
+	resolver *discovery.Resolver
+	names    map[string]*watchedName // of endpoints of all, by what nameOf gives
+	files    []*watchedFile
+	subsets  map[string]*upstream.Subset // of the configuration in force
+	roster   roster                      // endpoints of run time
+	checks   checks
+	quit     context.CancelFunc // ends the background; nil: there is none
+	done     sync.WaitGroup
 }
 
-// discover makes a new upstream, with the names of u resolved once.
+// discover makes a new upstream.
 func (r *Registry) discover(u *config.Upstream) *discovered {
-	d := &discovered{registry: r, known: map[string][]netip.Addr{}, moved: make(chan struct{}, 1)}
+	d := &discovered{registry: r, names: map[string]*watchedName{}, moved: make(chan struct{}, 1)}
 	d.checks.checker = probe.NewChecker(d.checked)
 	d.upstream = upstream.New(u.Name, r.metrics.Pool(u.Name), r.settings(u, nil), r.workers)
 	return d
 }
 
-// configure puts u in force: settings, endpoints, how they are checked, and the pace of resolving.
-func (d *discovered) configure(u *config.Upstream, t *upstreamTLS, check *checking) {
+// configure puts u of c in force: settings, endpoints, how they are checked, and how they are found. It waits for names of which nothing is
+// known yet.
+func (d *discovered) configure(c *Compiled, u *config.Upstream) {
 	d.stop()
 	ctx, quit := context.WithCancel(context.Background())
-	hosts := hostsOf(u)
-	found := d.resolve(ctx, hosts)
+	d.resolver = discovery.New(resolverSettings(c.Config, u), d.registry.system)
+	files := d.open(u)
+	all := combine(u, files)
+	names := d.find(ctx, namesOf(all), u, d.names, true)
+	t := c.secured[u.Name]
+
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.spec != nil {
-		d.roster = d.roster.after(d.spec, u)
+	if d.all != nil {
+		d.roster = d.roster.after(d.all, all)
 	}
-	d.spec, d.tls = u, t
+	d.spec, d.all, d.tls, d.files, d.names = u, all, t, files, names
 	d.upstream.Configure(d.registry.settings(u, t))
-	maps.Copy(d.known, found)
-	d.setChecks(ctx, check)
-	d.assign(d.members())
+	d.selectSubsets(c.subsets[u.Name])
+	d.setChecks(ctx, c.checking[u.Name])
+	d.assign()
 	d.quit = quit
-	d.done.Go(func() { d.run(ctx, hosts, u.Resolve) })
+	d.done.Go(func() { d.run(ctx) })
+	for _, w := range names {
+		d.follow(ctx, w)
+	}
+	if len(files) > 0 {
+		d.done.Go(func() { d.watchFiles(ctx, files) })
+	}
 	if t != nil && t.store != nil {
 		d.done.Go(func() { t.store.Watch(ctx, watchEvery, d.renewed) })
 	}
 }
 
-// assign makes members the endpoints.
-func (d *discovered) assign(members []upstream.Member) {
-	d.upstream.Assign(members, onLoop)
-	if d.heedChecks() {
-		d.upstream.Rebalance(onLoop)
+// selectSubsets puts the subsets of a configuration in force. Those of the one before are kept up to date for the exchanges that still
+// go by it. The caller holds d.mu.
+func (d *discovered) selectSubsets(now map[string]*upstream.Subset) {
+	var list []*upstream.Subset
+	for _, s := range now {
+		list = append(list, s)
 	}
+	for key, s := range d.subsets {
+		if now[key] != s {
+			list = append(list, s)
+		}
+	}
+	d.upstream.Select(list)
+	d.subsets = now
 }
 
 // renewed tells of the certificate that is shown to the upstream.
@@ -95,14 +114,8 @@ func (d *discovered) stop() {
 	}
 }
 
-// run is the background of one configuration.
-func (d *discovered) run(ctx context.Context, hosts []string, every time.Duration) {
-	var again <-chan time.Time
-	if len(hosts) > 0 {
-		t := time.NewTicker(every)
-		defer t.Stop()
-		again = t.C
-	}
+// run is the background of one configuration, besides that of names and files.
+func (d *discovered) run(ctx context.Context) {
 	step := time.NewTimer(time.Hour)
 	defer step.Stop()
 	for {
@@ -112,25 +125,10 @@ func (d *discovered) run(ctx context.Context, hosts []string, every time.Duratio
 		select {
 		case <-ctx.Done():
 			return
-		case <-again:
-			d.renew(ctx, hosts)
 		case <-step.C:
 			d.change(ctx, func() {})
 		case <-d.moved:
 		}
-	}
-}
-
-// renew resolves the names anew.
-func (d *discovered) renew(ctx context.Context, hosts []string) {
-	found := d.resolve(ctx, hosts)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	before := d.members()
-	maps.Copy(d.known, found)
-	if now := d.members(); ctx.Err() == nil && !slices.Equal(before, now) {
-		d.registry.log.Info("upstream resolves to other addresses", "upstream", d.upstream.Name, "endpoints", len(now))
-		d.assign(now)
 	}
 }
 
@@ -144,89 +142,104 @@ func (d *discovered) change(ctx context.Context, f func()) {
 	f()
 	d.heedChecks()
 	d.upstream.Rebalance(onLoop)
+	d.wake()
+}
+
+// wake has the background look at the upstream's Due.
+func (d *discovered) wake() {
 	select {
 	case d.moved <- struct{}{}:
 	default: // it will look
 	}
 }
 
-// hostsOf are the names to be resolved.
-func hostsOf(u *config.Upstream) (hosts []string) {
-	for i := range u.Endpoints {
-		if host, _, ok := hostPort(u.Endpoints[i].Address); ok {
-			if _, err := netip.ParseAddr(host); err != nil {
-				hosts = append(hosts, host)
-			}
+// assign puts the endpoints in force that are known now. The caller holds d.mu.
+func (d *discovered) assign() {
+	d.upstream.Assign(d.members(), onLoop)
+	if d.heedChecks() {
+		d.upstream.Rebalance(onLoop)
+	}
+	d.wake()
+	d.registry.keepSoon()
+}
+
+// members are the endpoints as far as they are known. The caller holds d.mu.
+func (d *discovered) members() (out []upstream.Member) {
+	endpoints, over := d.roster.endpoints(d.all), 0
+	learned := map[string]bool{}
+	for _, w := range d.files {
+		for i := range w.endpoints {
+			learned[w.endpoints[i].Address] = true
 		}
 	}
-	slices.Sort(hosts)
-	return slices.Compact(hosts)
-}
-
-// resolve looks the names up, all at once. What does not resolve is missing.
-func (d *discovered) resolve(ctx context.Context, hosts []string) map[string][]netip.Addr {
-	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
-	defer cancel()
-	all := map[string][]netip.Addr{}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	for _, host := range hosts {
-		wg.Go(func() {
-			found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-			if err != nil || len(found) == 0 {
-				d.registry.log.Warn("cannot resolve endpoint: its last addresses stay", "upstream", d.upstream.Name, "host", host, "error", err)
-				return
-			}
-			for i := range found {
-				found[i] = found[i].Unmap()
-			}
-			slices.SortFunc(found, netip.Addr.Compare)
-			found = slices.Compact(found)
-			mu.Lock()
-			all[host] = found[:min(len(found), maxAddresses)]
-			mu.Unlock()
-		})
-	}
-	wg.Wait()
-	return all
-}
-
-// members are the endpoints as far as they are known.
-func (d *discovered) members() (out []upstream.Member) {
-	add := func(e *config.Endpoint, a loop.Address) {
-		metric := d.registry.metrics.Endpoint(d.upstream.Name, a.String())
-		out = append(out, upstream.Member{Name: e.Address, Address: a, Weight: e.Weight, Metric: metric, Priority: e.Priority, Zone: e.Zone,
-			Flags: initialFlags(d.spec.Health)})
-	}
-	endpoints := d.roster.endpoints(d.spec)
 	for i := range endpoints {
 		e := &endpoints[i]
+		m := upstream.Member{Name: e.Address, Weight: e.Weight, Priority: e.Priority, Zone: e.Zone, Labels: e.Labels,
+			Learned: learned[e.Address], Flags: initialFlags(d.spec.Health)}
+		add := func(a loop.Address) {
+			if len(out) == maxMembers {
+				over++
+				return
+			}
+			m.Address, m.Metric = a, d.registry.metrics.Endpoint(d.upstream.Name, a.String())
+			out = append(out, m)
+		}
 		if path, ok := strings.CutPrefix(e.Address, "unix:"); ok {
-			add(e, loop.Address{Path: path})
+			add(loop.Address{Path: path})
 			continue
 		}
-		host, port, ok := hostPort(e.Address)
+		name, port, ok := nameOf(e.Address)
 		if !ok {
-			continue // the configuration has been checked
-		}
-		if a, err := netip.ParseAddr(host); err == nil {
-			add(e, loop.Address{AddrPort: netip.AddrPortFrom(a.Unmap(), port)})
+			add(loop.Address{AddrPort: port})
 			continue
 		}
-		for _, a := range d.known[host] {
-			add(e, loop.Address{AddrPort: netip.AddrPortFrom(a, port)})
+		w := d.names[name]
+		if w == nil {
+			continue // it was added at run time
 		}
+		for _, t := range w.targets {
+			if t.Port > 0 {
+				m.Name = net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port)))
+				m.Weight, m.Priority, m.Learned = t.Weight, min(e.Priority+t.Priority, maxPriority), true
+				add(loop.Address{AddrPort: netip.AddrPortFrom(t.Addr, t.Port)})
+				continue
+			}
+			add(loop.Address{AddrPort: netip.AddrPortFrom(t.Addr, port.Port())})
+		}
+	}
+	if over > 0 {
+		d.registry.log.Warn("upstream has more addresses than are used", "upstream", d.upstream.Name, "unused", over)
 	}
 	return out
 }
 
-func hostPort(address string) (host string, port uint16, ok bool) {
-	h, p, err := net.SplitHostPort(address)
-	if err != nil || strings.HasPrefix(address, "unix:") {
-		return "", 0, false
+// maxPriority is the last that an endpoint can be configured with.
+const maxPriority = 127
+
+// nameOf gives the name that an endpoint's address has to be resolved from, a host or srv:name, and the port that stands beside a host.
+// An address that needs none is given as it is.
+func nameOf(address string) (name string, at netip.AddrPort, ok bool) {
+	if _, is := discovery.CutService(address); is {
+		return address, at, true
 	}
-	n, err := strconv.ParseUint(p, 10, 16)
-	return h, uint16(n), err == nil
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || strings.HasPrefix(address, "unix:") {
+		return "", at, false
+	}
+	n, _ := strconv.ParseUint(port, 10, 16) // the configuration has been checked
+	a, err := netip.ParseAddr(host)
+	return host, netip.AddrPortFrom(a.Unmap(), uint16(n)), err != nil
+}
+
+// namesOf are the names of an upstream's endpoints.
+func namesOf(u *config.Upstream) map[string]bool {
+	names := map[string]bool{}
+	for i := range u.Endpoints {
+		if name, _, ok := nameOf(u.Endpoints[i].Address); ok {
+			names[name] = true
+		}
+	}
+	return names
 }
 
 func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settings {

@@ -1,9 +1,8 @@
 package compile
 
 import (
-	"context"
+	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -12,45 +11,52 @@ import (
 	"github.com/miekg/dns"
 )
 
-// nameServer answers for one name, over UDP on the loopback address, and is the process's resolver.
+// nameServer answers over UDP on the loopback address.
 type nameServer struct {
-	mu        sync.Mutex
-	addresses []netip.Addr // nil: there is no such name
-	asked     int
+	at    string
+	mu    sync.Mutex
+	zone  map[string][]dns.RR // by name and type
+	names map[string]bool
+	asked int
+	away  bool // nothing is answered
 }
 
-const servedName = "moves.example."
-
-func newNameServer(t *testing.T, addresses ...string) *nameServer {
+// newNameServer gives one that has these records.
+func newNameServer(t *testing.T, records ...string) *nameServer {
 	t.Helper()
 	n := &nameServer{}
-	n.set(addresses...)
+	n.set(records...)
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.at = conn.LocalAddr().String()
 	server := &dns.Server{PacketConn: conn, Handler: n}
 	ended := make(chan error, 1)
 	go func() { ended <- server.ActivateAndServe() }()
-	before := net.DefaultResolver
-	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "udp", conn.LocalAddr().String())
-	}}
 	t.Cleanup(func() { // after that of what resolves, which is started later
-		net.DefaultResolver = before
 		_ = conn.Close()
 		<-ended
 	})
 	return n
 }
 
-func (n *nameServer) set(addresses ...string) {
+// set makes these the only records, such as "a.example. 60 IN A 192.0.2.1".
+func (n *nameServer) set(records ...string) {
+	zone, names := map[string][]dns.RR{}, map[string]bool{}
+	for _, text := range records {
+		rr, err := dns.NewRR(text)
+		if err != nil {
+			panic(err)
+		}
+		h := rr.Header()
+		names[h.Name] = true
+		key := dns.TypeToString[h.Rrtype] + " " + h.Name
+		zone[key] = append(zone[key], rr)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.addresses = nil
-	for _, a := range addresses {
-		n.addresses = append(n.addresses, netip.MustParseAddr(a))
-	}
+	n.zone, n.names = zone, names
 }
 
 func (n *nameServer) count() int {
@@ -59,65 +65,123 @@ func (n *nameServer) count() int {
 	return n.asked
 }
 
+// silence makes it answer nothing, or answer again.
+func (n *nameServer) silence(away bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.away = away
+}
+
 // ServeDNS implements dns.Handler.
 func (n *nameServer) ServeDNS(w dns.ResponseWriter, question *dns.Msg) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	answer := new(dns.Msg)
-	answer.SetReply(question)
+	n.asked++
+	if n.away {
+		return
+	}
+	answer := new(dns.Msg).SetReply(question)
+	answer.RecursionAvailable = true
 	q := question.Question[0]
-	if !strings.EqualFold(q.Name, servedName) || n.addresses == nil {
+	answer.Answer = n.zone[dns.TypeToString[q.Qtype]+" "+q.Name]
+	if !n.names[q.Name] {
 		answer.Rcode = dns.RcodeNameError
-	} else {
-		n.asked++
-		for _, a := range n.addresses {
-			head := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET}
-			switch {
-			case a.Is4() && q.Qtype == dns.TypeA:
-				answer.Answer = append(answer.Answer, &dns.A{Hdr: head, A: a.AsSlice()})
-			case a.Is6() && q.Qtype == dns.TypeAAAA:
-				answer.Answer = append(answer.Answer, &dns.AAAA{Hdr: head, AAAA: a.AsSlice()})
-			}
-		}
 	}
 	_ = w.WriteMsg(answer)
 }
 
-// A name is asked for again and again while the configuration stays: endpoints come and go with its addresses, those that stay
-// keep their connections, and while the name does not resolve the last ones stay.
+func addressRecords(name string, ttl int, list ...string) (records []string) {
+	for _, a := range list {
+		kind := "A"
+		if strings.Contains(a, ":") {
+			kind = "AAAA"
+		}
+		records = append(records, fmt.Sprintf("%s %d IN %s %s", name, ttl, kind, a))
+	}
+	return records
+}
+
+// become waits until the endpoints of upstream a are those.
+func become(t *testing.T, c *Compiled, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); endpointsOf(c, "a") != want; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("endpoints are %q, want %q", endpointsOf(c, "a"), want)
+		}
+	}
+}
+
+// said waits until the log has the words so often.
+func (b *bench) said(words string, times int) {
+	b.t.Helper()
+	for deadline := time.Now().Add(patience); strings.Count(b.log.String(), words) < times; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("nobody says %q %d times:\n%s", words, times, b.log.String())
+		}
+	}
+}
+
+// A name is asked for again and again while the configuration stays, at an interval or when its TTL has passed: endpoints come and go with
+// its addresses, those that stay keep their connections, and while the name does not resolve the last ones stay.
 func TestNamesResolveToOtherAddresses(t *testing.T) {
-	n := newNameServer(t, "192.0.2.1", "192.0.2.2", "2001:db8::1")
-	b := newBench(t)
-	c := b.apply("upstreams: { a: { endpoints: [\"moves.example:80\"], resolve: 1s } }\nroutes: [{ match: \"/*\", to: a }]\n")
-	eventually := func(want string) {
-		t.Helper()
-		for deadline := time.Now().Add(patience); endpointsOf(c, "a") != want; time.Sleep(5 * time.Millisecond) {
+	for _, resolve := range []string{"every: 1s", "min: 1s"} {
+		n := newNameServer(t, addressRecords("moves.example.", 0, "192.0.2.1", "192.0.2.2", "2001:db8::1")...)
+		b := newBench(t)
+		c := b.apply(fmt.Sprintf("upstreams: { a: { endpoints: [\"moves.example:80\"], resolve: { %s, servers: [%q] } } }\nroutes: [{ match: \"/*\", to: a }]\n", resolve, n.at))
+		become(t, c, "192.0.2.1:80 192.0.2.2:80 [2001:db8::1]:80") // both families
+		stays := c.Upstreams[0].Endpoints()[1]
+		n.set(addressRecords("moves.example.", 0, "192.0.2.3", "192.0.2.2")...)
+		become(t, c, "192.0.2.2:80 192.0.2.3:80")
+		if c.Upstreams[0].Endpoints()[0] != stays {
+			t.Error("the endpoint that stays is another one")
+		}
+		n.set() // no such name
+		b.said("its last addresses stay", 1)
+		asked := n.count()
+		become(t, c, "192.0.2.2:80 192.0.2.3:80")
+		if s := c.Sources("a"); len(s) != 1 || s[0].Name != "moves.example" || s[0].Problem == "" || s[0].Failures == 0 || s[0].Endpoints != 2 || s[0].Found.IsZero() {
+			t.Errorf("sources: %+v", s)
+		}
+		for deadline := time.Now().Add(patience); n.count() < asked+2; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("endpoints are %q, want %q", endpointsOf(c, "a"), want)
+				t.Fatal("the name is not asked for again")
 			}
 		}
-	}
-	eventually("192.0.2.1:80 192.0.2.2:80 [2001:db8::1]:80") // both families
-	stays := c.Upstreams[0].Endpoints()[1]
-	n.set("192.0.2.3", "192.0.2.2")
-	eventually("192.0.2.2:80 192.0.2.3:80")
-	if c.Upstreams[0].Endpoints()[0] != stays {
-		t.Error("the endpoint that stays is another one")
-	}
-	n.set() // no such name
-	asked := n.count()
-	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		if strings.Contains(b.log.String(), "its last addresses stay") {
-			break
+		n.set(addressRecords("moves.example.", 60, "192.0.2.9")...)
+		become(t, c, "192.0.2.9:80")
+		b.said("endpoint resolves again", 1)
+		if strings.Count(b.log.String(), "its last addresses stay") != 1 {
+			t.Errorf("it is told again and again:\n%s", b.log.String())
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("nobody says that the name does not resolve")
+		s := c.Sources("a")[0]
+		if wait := s.Next.Sub(s.Found); s.Problem != "" || strings.HasPrefix(resolve, "min") != (wait == time.Minute) {
+			t.Errorf("%s: %+v", resolve, s)
 		}
 	}
-	eventually("192.0.2.2:80 192.0.2.3:80")
-	n.set("192.0.2.9")
-	eventually("192.0.2.9:80")
-	if n.count() == asked {
-		t.Error("the name was not asked for")
+}
+
+// A reload asks for the name anew, and does not wait for it: what was known stays meanwhile. resolvers is for all upstreams.
+func TestLastAddressesStay(t *testing.T) {
+	n := newNameServer(t, addressRecords("a.example.", 300, "192.0.2.1")...)
+	b := newBench(t)
+	named := fmt.Sprintf("resolvers: %q\nupstreams: { a: { endpoints: [\"a.example:80\", \"srv:_s._tcp.example\"], resolve: { timeout: 1m } } }\nroutes: [{ match: \"/*\", to: a }]\n", n.at)
+	become(t, b.apply(named), "192.0.2.1:80")
+	n.set(append(addressRecords("n.example.", 300, "192.0.2.5", "192.0.2.6"), append(addressRecords("a.example.", 300, "192.0.2.2"),
+		"_s._tcp.example. 300 IN SRV 5 7 81 n.example.", "_s._tcp.example. 300 IN SRV 9 2000 82 n.example.")...)...)
+	c := b.apply(named)
+	become(t, c, "192.0.2.2:80 192.0.2.5:81 192.0.2.6:81 192.0.2.5:82 192.0.2.6:82")
+	if d := c.Upstreams[0].Endpoints()[1].Described(); d.Weight != 7 || d.Priority != 0 || d.Name != "n.example:81" {
+		t.Errorf("%+v", d)
 	}
+	if d := c.Upstreams[0].Endpoints()[4].Described(); d.Weight != 1000 || d.Priority != 1 {
+		t.Errorf("%+v", d)
+	}
+	n.silence(true)
+	began := time.Now()
+	c = b.apply(named)
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the reload took %s", took)
+	}
+	become(t, c, "192.0.2.2:80 192.0.2.5:81 192.0.2.6:81 192.0.2.5:82 192.0.2.6:82")
+	n.silence(false)
 }

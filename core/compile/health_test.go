@@ -33,9 +33,9 @@ func TestChecksOfResolvedAddresses(t *testing.T) {
 	server.Start()
 	t.Cleanup(server.Close)
 	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
-	n := newNameServer(t, "127.0.0.1")
+	n := newNameServer(t, addressRecords("moves.example.", 1, "127.0.0.1")...)
 	b := newBench(t)
-	c := b.apply("upstreams: { a: { endpoints: [\"moves.example:" + port + "\"], resolve: 1s, health: { path: /, interval: 100ms, initial: unhealthy, unhealthy: 1 } } }\n" +
+	c := b.apply("upstreams: { a: { endpoints: [\"moves.example:" + port + "\"], resolve: { every: 1s, servers: [\"" + n.at + "\"] }, health: { path: /, interval: 100ms, initial: unhealthy, unhealthy: 1 } } }\n" +
 		"routes: [{ match: \"/*\", to: a }]\n")
 	u := c.Upstreams[0]
 	if flags := u.Endpoints()[0].Load.Flags(); flags != lb.Unchecked {
@@ -51,7 +51,7 @@ func TestChecksOfResolvedAddresses(t *testing.T) {
 		}
 	}
 	await("the first", func() bool { return u.Endpoints()[0].Load.Available() })
-	n.set("127.0.0.2", "127.0.0.3")
+	n.set(addressRecords("moves.example.", 1, "127.0.0.2", "127.0.0.3")...)
 	await("others", func() bool {
 		all := u.Endpoints()
 		return len(all) == 2 && all[0].Load.Available() && all[1].Load.Available()

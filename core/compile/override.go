@@ -71,7 +71,7 @@ func (d *discovered) override(endpoints []string, what string, weight *int) (fun
 		return each(func(e *upstream.Endpoint) { e.Load.SetWeight(w) })
 	case "add", "remove", "set":
 		return func() error {
-			next, err := d.roster.change(d.spec, what, endpoints)
+			next, err := d.roster.change(d.all, what, endpoints)
 			if err == nil {
 				d.roster = next
 				d.upstream.Assign(d.members(), onLoop)

@@ -9,10 +9,10 @@ import (
 	"github.com/sluice-gateway/sluice/core/config"
 )
 
-// roster is how the endpoints of an upstream differ, at run time, from those of its configuration. It is a value: a change makes
+// roster is how the endpoints of an upstream differ, at run time, from those of its configuration and its files. It is a value: a change makes
 // another.
 type roster struct {
-	added   []config.Endpoint // which the configuration does not have
+	added   []config.Endpoint // which these do not have
 	removed []string          // addresses as configured
 }
 
@@ -25,12 +25,22 @@ func (r *roster) endpoints(spec *config.Upstream) []config.Endpoint {
 		return spec.Endpoints
 	}
 	var list []config.Endpoint
+	removed, there := map[string]bool{}, map[string]bool{}
+	for _, a := range r.removed {
+		removed[a] = true
+	}
 	for i := range spec.Endpoints {
-		if !slices.Contains(r.removed, spec.Endpoints[i].Address) {
+		if a := spec.Endpoints[i].Address; !removed[a] {
+			there[a] = true
 			list = append(list, spec.Endpoints[i])
 		}
 	}
-	return append(list, r.added...)
+	for i := range r.added {
+		if !there[r.added[i].Address] { // a file may have come to have it since
+			list = append(list, r.added[i])
+		}
+	}
+	return list
 }
 
 // change gives what r becomes when addresses are added, removed, or set as the only ones.
@@ -104,9 +114,7 @@ func (r *roster) after(before, spec *config.Upstream) (next roster) {
 		if i < 0 || j < 0 {
 			continue
 		}
-		was, is := before.Endpoints[i], spec.Endpoints[j]
-		was.Pos, is.Pos = config.Pos{}, config.Pos{}
-		if was == is {
+		if before.Endpoints[i].Equal(&spec.Endpoints[j]) {
 			next.removed = append(next.removed, a)
 		}
 	}

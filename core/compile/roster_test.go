@@ -87,3 +87,15 @@ func TestRosterAfterReload(t *testing.T) {
 	f("a:1** b:1 c:1", "a:1 c:1 10.0.0.1:80 10.0.0.2:80")
 	f("b:1 10.0.0.2:80*", "10.0.0.2:80 10.0.0.1:80")
 }
+
+// What was added counts once when a file comes to have it.
+func TestRosterAndFiles(t *testing.T) {
+	r, err := (&roster{}).change(specOf("a:1"), "add", []string{"10.0.0.1:80", "10.0.0.2:80"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := specOf("a:1 10.0.0.2:80***")
+	if got := listed(&r, spec); got != "a:1 10.0.0.2:80 10.0.0.1:80" || r.endpoints(spec)[1].Weight != 2 {
+		t.Errorf("got %q", got)
+	}
+}

@@ -63,17 +63,39 @@ func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) 
 		return route.NewRedirect(spec.Redirect.To, spec.Redirect.Status, commonParams(spec.Matches))
 	}
 	var targets []upstream.Target
-	for _, t := range spec.To {
+	for i := range spec.To {
+		t := &spec.To[i]
 		d := c.found[t.Upstream]
 		if d == nil {
 			return nil, fmt.Errorf("there is no upstream %q", t.Upstream)
 		}
-		targets = append(targets, upstream.Target{Upstream: d.upstream, Weight: t.Weight})
+		targets = append(targets, upstream.Target{Upstream: d.upstream, Weight: t.Weight, Subset: c.subset(d, t)})
 	}
 	if spec.Passthrough {
 		return upstream.NewPassthrough(targets, len(r.workers)), nil
 	}
 	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)), nil
+}
+
+// subset is that of a target: the one in force, if there is one of these labels; nil: all endpoints are meant.
+func (c *Compiled) subset(d *discovered, t *config.Target) *upstream.Subset {
+	if t.Subset == nil {
+		return nil
+	}
+	all, key := c.subsets[t.Upstream], t.Key()
+	if all == nil {
+		all = map[string]*upstream.Subset{}
+		c.subsets[t.Upstream] = all
+	}
+	if all[key] == nil {
+		d.mu.Lock()
+		all[key] = d.subsets[key]
+		d.mu.Unlock()
+	}
+	if all[key] == nil {
+		all[key] = d.upstream.Subset(t.Subset, t.Otherwise == "any")
+	}
+	return all[key]
 }
 
 // edits are the changes to the request, as the last policies before the action.

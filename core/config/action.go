@@ -35,16 +35,28 @@ func (d *decoder) action(key string, k, v ast.Node, r *Route, parts *routeParts)
 	return true
 }
 
-// targets reads an upstream's name, or a map of names to weights.
+// targets reads an upstream's name, a map of names to weights, or a map that says more of one upstream, or a list of such.
 func (d *decoder) targets(key string, n ast.Node, r *Route) {
 	n = d.resolve(n)
-	switch n.(type) {
+	refused := false
+	one := func(v ast.Node) {
+		t, ok := d.target(key, v, "")
+		if refused = refused || !ok; ok {
+			d.addTarget(v, t, r)
+		}
+	}
+	switch list := n.(type) {
 	case nil:
 		return
 	case *ast.MappingNode, *ast.MappingValueNode:
+		if d.isTarget(n) {
+			one(n)
+		} else {
+			d.weights(key, n, r)
+		}
 	case *ast.SequenceNode:
-		d.wrongType(key, n, "the name of an upstream or a map of names to weights")
-		return
+		refused = len(list.Values) == 0
+		d.list(key, n, one)
 	default:
 		var name string
 		if d.text(key, n, &name) {
@@ -53,20 +65,29 @@ func (d *decoder) targets(key string, n ast.Node, r *Route) {
 		return
 	}
 	sum := 0
-	d.mapping(key, n, "", func(name string, k, v ast.Node) bool {
-		t := Target{Upstream: name, Weight: 1, Pos: d.at(k)}
-		d.integer(name, v, 0, 1000, &t.Weight)
-		sum += t.Weight
-		if len(r.To) == maxTargets {
-			d.problem(k, "", "a route has at most %d upstreams", maxTargets)
-			return true
-		}
-		r.To = append(r.To, t)
-		return true
-	})
-	if sum == 0 {
+	for i := range r.To {
+		sum += r.To[i].Weight
+	}
+	if sum == 0 && !refused {
 		d.problem(n, "", "%q gives no upstream a weight above 0", key)
 	}
+}
+
+// weights reads a map of names to weights, or to more than that.
+func (d *decoder) weights(key string, n ast.Node, r *Route) {
+	d.mapping(key, n, "", func(name string, k, v ast.Node) bool {
+		t := Target{Upstream: name, Weight: 1}
+		switch v := d.resolve(v).(type) {
+		case nil:
+		case *ast.MappingNode, *ast.MappingValueNode:
+			t, _ = d.target(name, v, name)
+		default:
+			d.integer(name, v, 0, 1000, &t.Weight)
+		}
+		t.Pos = d.at(k)
+		d.addTarget(k, t, r)
+		return true
+	})
 }
 
 func (d *decoder) respond(key string, n ast.Node, r *Route) {

@@ -71,7 +71,7 @@ func (d *decoder) socketPath(n ast.Node, file string) bool {
 	return false
 }
 
-// endpointAddress reads host:port, [v6]:port or unix:/path.
+// endpointAddress reads host:port, [v6]:port, unix:/path or srv:name.
 func (d *decoder) endpointAddress(key string, n ast.Node, to *string) bool {
 	var s string
 	n = d.resolve(n)
@@ -81,6 +81,9 @@ func (d *decoder) endpointAddress(key string, n ast.Node, to *string) bool {
 	if file, ok := strings.CutPrefix(s, "unix:"); ok {
 		*to = s
 		return d.socketPath(n, file)
+	}
+	if name, ok := strings.CutPrefix(s, servicePrefix); ok {
+		return d.serviceAddress(n, name, to)
 	}
 	host, port, hasPort := cutPort(s)
 	hint := `write "host:port", "[v6]:port" or "unix:/path"`

@@ -31,7 +31,7 @@ func (l *loader) checkWeights(u *Upstream) {
 			return
 		}
 	}
-	if len(u.Endpoints) > 0 {
+	if len(u.Endpoints) > 0 && len(u.Files) == 0 {
 		l.problemAt(u.Endpoints[0].Pos, "", "upstream %q has no endpoint with a weight above 0", u.Name)
 	}
 }
@@ -47,7 +47,7 @@ func (l *loader) checkZones(u *Upstream) {
 			return
 		}
 	}
-	if u.Balance.Zone != "" && !own && len(u.Endpoints) > 0 {
+	if u.Balance.Zone != "" && !own && len(u.Endpoints) > 0 && len(u.Files) == 0 {
 		l.warnAt(u.Pos, "", "no endpoint of upstream %q is in zone %q", u.Name, clip(u.Balance.Zone))
 	}
 }

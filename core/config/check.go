@@ -25,6 +25,7 @@ func (l *loader) check() {
 	}
 	l.checkConsumersFile()
 	l.checkUpstreams(partial)
+	l.checkSubsets()
 	l.checkPolicies(partial)
 	l.checkBalance(partial)
 	l.checkIdentity()

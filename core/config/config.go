@@ -30,6 +30,7 @@ type Config struct {
 	Routes    []Route
 
 	ConsumersFile ConsumersFile
+	Resolvers     []netip.AddrPort // name servers for the endpoints of all upstreams; none: those of resolv.conf
 }
 
 // Log is the error log.
@@ -138,13 +139,14 @@ type Upstream struct {
 	Name        string
 	Pos         Pos
 	Endpoints   []Endpoint
+	Files       []EndpointsFile // that hold more of them
 	Balance     Balance
 	Pool        Pool
 	Timeouts    UpstreamTimeouts
-	Resolve     time.Duration // between resolutions of names; 10s, at least 1s
-	ReplayBytes int           // a request body up to this size can be sent again to a second connection; 16KiB, at most 64KiB
-	TLS         *UpstreamTLS  // nil: not encrypted
-	Protocol    string        // h1, h2 (with TLS) or h2c (without); h1
+	Resolve     Resolve
+	ReplayBytes int          // a request body up to this size can be sent again to a second connection; 16KiB, at most 64KiB
+	TLS         *UpstreamTLS // nil: not encrypted
+	Protocol    string       // h1, h2 (with TLS) or h2c (without); h1
 	HTTP2       UpstreamHTTP2
 	Proxy       string  // version of the PROXY header that each connection begins with: v1, v2; "": none
 	Health      *Health // nil: endpoints are not checked
@@ -159,10 +161,11 @@ type UpstreamHTTP2 struct {
 
 // Endpoint is one address of an upstream; a name may stand for several.
 type Endpoint struct {
-	Address  string // host:port, [v6]:port or unix:/path
-	Weight   int    // 0..1000; 1. With 0 it gets nothing
-	Priority int    // 0..127, 0 is used first; 0
-	Zone     string // where it stands; ""
+	Address  string            // host:port, [v6]:port, unix:/path, or srv:name, whose SRV records have ports and weights
+	Weight   int               // 0..1000; 1. With 0 it gets nothing
+	Priority int               // 0..127, 0 is used first; 0. SRV records have theirs from there on
+	Zone     string            // where it stands; ""
+	Labels   map[string]string // what the subsets of routes go by; at most 16. Never changed
 	Pos      Pos
 }
 
@@ -273,9 +276,11 @@ type FieldMatch struct {
 
 // Target is one upstream of a route's `to:`.
 type Target struct {
-	Upstream string
-	Weight   int // 0..1000; 1
-	Pos      Pos
+	Upstream  string
+	Weight    int               // 0..1000; 1
+	Subset    map[string]string // labels that its endpoints must have; nil: all endpoints
+	Otherwise string            // what takes the place of a subset none of whose endpoints may be used: any endpoint, or none; none
+	Pos       Pos
 }
 
 // Respond answers without an upstream.

@@ -69,6 +69,9 @@ func bare(cfg *Config) *Config {
 		for j := range u.Endpoints {
 			clear(&u.Endpoints[j].Pos)
 		}
+		for j := range u.Files {
+			clear(&u.Files[j].Defaults.Pos)
+		}
 		for j := range u.Balance.Keys {
 			clear(&u.Balance.Keys[j].Pos)
 		}
@@ -144,13 +147,13 @@ func TestDefaults(t *testing.T) {
 			Balance:     defaultBalance(),
 			Pool:        Pool{MaxPending: 1024, QueueTimeout: time.Second, IdlePerLoop: 256, IdleTimeout: time.Minute},
 			Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute, Tunnel: 5 * time.Minute},
-			Resolve:     10 * time.Second,
+			Resolve:     Resolve{Min: time.Second, Max: 5 * time.Minute, Timeout: 3 * time.Second, Family: "any"},
 			ReplayBytes: 16384,
 			Protocol:    "h1",
 			HTTP2:       UpstreamHTTP2{Streams: 100, KeepAlive: 30 * time.Second, KeepAliveTimeout: 10 * time.Second},
 		}},
 		Routes: []Route{
-			{Name: "*", Pos: at(4, 5), Matches: []Match{{Pos: at(4, 14), Text: "*"}}, To: []Target{{"a", 1, at(4, 23)}}, Host: "preserve"},
+			{Name: "*", Pos: at(4, 5), Matches: []Match{{Pos: at(4, 14), Text: "*"}}, To: []Target{{Upstream: "a", Weight: 1, Pos: at(4, 23)}}, Host: "preserve"},
 			{Name: "/x", Pos: at(5, 5), Matches: []Match{{Pos: at(5, 14), Text: "/x", Path: Path{Kind: PathExact, Value: "/x"}}},
 				Respond: &Respond{Status: 200}, Host: "preserve"},
 			{Name: "/y", Pos: at(6, 5), Matches: []Match{{Pos: at(6, 14), Text: "/y", Path: Path{Kind: PathExact, Value: "/y"}}},

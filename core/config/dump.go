@@ -18,6 +18,9 @@ func (c *Config) Dump() []byte {
 	w.line("log: { level: %s, format: %s }", c.Log.Level, c.Log.Format)
 	w.line("access_log: { to: %s, sample: %s, queue: %d }", quote(orOff(c.AccessLog.To)), formatShare(c.AccessLog.Sample), c.AccessLog.Queue)
 	w.line("admin: %s", quote(orOff(c.Admin.Bind.String())))
+	if len(c.Resolvers) > 0 {
+		w.line("resolvers: %s", serverList(c.Resolvers))
+	}
 	w.block("listeners:", func() {
 		for i := range c.Listeners {
 			w.block(quote(c.Listeners[i].Name)+":", func() { w.listener(&c.Listeners[i]) })
@@ -232,22 +235,14 @@ func (w *dumper) clientAuth(a *ClientAuth) {
 }
 
 func (w *dumper) upstream(u *Upstream) {
-	w.block("endpoints:", func() {
-		for _, e := range u.Endpoints {
-			zone := ""
-			if e.Zone != "" {
-				zone = ", zone: " + quote(e.Zone)
-			}
-			w.line("- { address: %s, weight: %d, priority: %d%s }", quote(e.Address), e.Weight, e.Priority, zone)
-		}
-	})
+	w.block("endpoints:", func() { w.endpoints(u) })
 	p, t := &u.Pool, &u.Timeouts
 	w.block("balance:", func() { w.balance(&u.Balance) })
 	w.line("pool: { max_connections: %d, max_pending: %d, queue_timeout: %s, idle_per_loop: %d, idle_timeout: %s, requests_per_connection: %d }",
 		p.MaxConnections, p.MaxPending, formatDuration(p.QueueTimeout), p.IdlePerLoop, formatDuration(p.IdleTimeout), p.RequestsPerConnection)
 	w.line("timeouts: { connect: %s, header: %s, idle: %s, total: %s, tunnel: %s, tunnel_life: %s }", formatDuration(t.Connect),
 		formatDuration(t.Header), formatDuration(t.Idle), formatDuration(t.Total), formatDuration(t.Tunnel), formatDuration(t.TunnelLife))
-	w.line("resolve: %s", formatDuration(u.Resolve))
+	w.resolving(&u.Resolve)
 	w.line("replay_bytes: %s", formatSize(int64(u.ReplayBytes)))
 	if u.Proxy != "" {
 		w.line("proxy_protocol: %s", u.Proxy)
@@ -280,11 +275,7 @@ func (w *dumper) route(r *Route) {
 		if r.Passthrough {
 			key = "passthrough:"
 		}
-		w.block(key, func() {
-			for _, t := range r.To {
-				w.line("%s: %d", quote(t.Upstream), t.Weight)
-			}
-		})
+		w.block(key, func() { w.targets(r) })
 	}
 	if a := r.Respond; a != nil {
 		w.block("respond:", func() { w.respond(a) })

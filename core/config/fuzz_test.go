@@ -45,8 +45,9 @@ func FuzzParse(f *testing.F) {
 	}
 	env := filesEnv(map[string]string{
 		"a.yaml": "upstreams: { inc: [h:80] }\n", "b.yaml": "include: a.yaml\nroutes: [{ match: /inc, to: inc }]\n",
-		"env": "WORD=s3cret\n", "/word": "s3cret\n",
+		"env": "WORD=s3cret\n", "/word": "s3cret\n", "ends.yaml": "- h:80\n- { address: srv:s, weight: 2 }\n",
 	})
+	f.Add([]byte("upstreams: { a: { file: ends.yaml, labels: { a: b } }, b: [srv:x.y, { file: /no }] }\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		start := time.Now()
 		cfg, problems := Parse("sluice.yaml", text, env)
@@ -124,7 +125,7 @@ func check(c *Config) error {
 	}
 	for i := range c.Upstreams {
 		u := &c.Upstreams[i]
-		if upstreams[u.Name] != nil || u.Name == "" || len(u.Endpoints) == 0 || u.Resolve < time.Second || u.ReplayBytes > maxReplayBytes || u.Balance.Algorithm == "" {
+		if upstreams[u.Name] != nil || u.Name == "" || len(u.Endpoints)+len(u.Files) == 0 || u.Resolve.Min < time.Second || u.Resolve.Max < u.Resolve.Min || u.Resolve.Every > 0 && u.Resolve.Every < time.Second || u.ReplayBytes > maxReplayBytes || u.Balance.Algorithm == "" {
 			return fmt.Errorf("upstream: %+v", u)
 		}
 		upstreams[u.Name] = u

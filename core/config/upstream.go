@@ -8,7 +8,7 @@ import (
 
 const (
 	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol health"
-	maxEndpoints   = 10_000 // of one upstream
+	maxEndpoints   = 10_000 // of one upstream, and of each file
 	maxReplayBytes = 64 << 10
 	maxTier        = 127 // priority of an endpoint
 )
@@ -20,7 +20,7 @@ func defaultUpstream(name string, pos Pos) Upstream {
 		Balance:     defaultBalance(),
 		Pool:        Pool{MaxPending: 1024, QueueTimeout: time.Second, IdlePerLoop: 256, IdleTimeout: time.Minute},
 		Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute, Tunnel: 5 * time.Minute},
-		Resolve:     10 * time.Second,
+		Resolve:     defaultResolve(),
 		ReplayBytes: 16 << 10,
 		Protocol:    "h1",
 		HTTP2:       UpstreamHTTP2{Streams: 100, KeepAlive: 30 * time.Second, KeepAliveTimeout: 10 * time.Second},
@@ -67,7 +67,7 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 		case "timeouts":
 			d.upstreamTimeouts(key, v, &u.Timeouts)
 		case "resolve":
-			d.duration(key, v, time.Second, &u.Resolve)
+			d.resolving(key, v, &u.Resolve)
 		case "replay_bytes":
 			d.sizeInt(key, v, 0, maxReplayBytes, &u.ReplayBytes)
 		case "tls":
@@ -112,61 +112,6 @@ func (d *decoder) upstreamHTTP2(key string, n ast.Node, h *UpstreamHTTP2) {
 		}
 		return true
 	})
-}
-
-func (d *decoder) endpoints(key string, n ast.Node, u *Upstream) {
-	seen := map[string]Pos{}
-	d.list(key, n, func(v ast.Node) {
-		e := Endpoint{Weight: 1}
-		n := d.resolve(v)
-		if n == nil {
-			return
-		}
-		e.Pos = d.at(n)
-		if !d.endpoint(key, n, &e) {
-			return
-		}
-		if first, twice := seen[e.Address]; twice {
-			d.problem(n, "give it a weight instead", "endpoint %q is given twice; first at %s", e.Address, first)
-			return
-		}
-		seen[e.Address] = e.Pos
-		if len(u.Endpoints) == maxEndpoints {
-			d.problem(n, "", "an upstream has at most %d endpoints", maxEndpoints)
-		}
-		if len(u.Endpoints) <= maxEndpoints {
-			u.Endpoints = append(u.Endpoints, e)
-		}
-	})
-}
-
-func (d *decoder) endpoint(key string, n ast.Node, e *Endpoint) bool {
-	switch n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
-		return d.endpointAddress(key, n, &e.Address)
-	}
-	hasAddress, ok := false, false
-	known := d.mapping(key, n, "address weight priority zone", func(key string, _, v ast.Node) bool {
-		switch key {
-		case "address":
-			hasAddress = true
-			ok = d.endpointAddress(key, v, &e.Address)
-		case "weight":
-			d.integer(key, v, 0, 1000, &e.Weight)
-		case "priority":
-			d.integer(key, v, 0, maxTier, &e.Priority)
-		case "zone":
-			d.zoneName(key, v, &e.Zone)
-		default:
-			return false
-		}
-		return true
-	})
-	if known && !hasAddress {
-		d.problem(n, "", "an endpoint has no %q", "address")
-	}
-	return ok
 }
 
 func (d *decoder) pool(key string, n ast.Node, p *Pool) {

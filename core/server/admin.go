@@ -213,6 +213,9 @@ func actionText(r *config.Route) string {
 	var names []string
 	for _, t := range r.To {
 		name := t.Upstream
+		if t.Subset != nil {
+			name += " " + t.Key()
+		}
 		if len(r.To) > 1 {
 			name += ": " + strconv.Itoa(t.Weight)
 		}

@@ -38,6 +38,7 @@ func (s *Server) collect() {
 			collectUpstream(u, sink)
 			collectChecks(u, now.compiled.Checker(u.Name), sink)
 		}
+		collectSources(now.compiled, sink)
 		s.collectCertificates(now.compiled, sink)
 		collectTables(now.compiled.Limiters, sink)
 		collectKeys(now.compiled, sink)

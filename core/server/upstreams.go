@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/admin"
+	"github.com/sluice-gateway/sluice/core/compile"
 	"github.com/sluice-gateway/sluice/core/observe"
 	"github.com/sluice-gateway/sluice/core/upstream"
 	"github.com/sluice-gateway/sluice/lb"
@@ -22,6 +23,10 @@ func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
 		added, removed := now.compiled.Roster(u.Name)
 		one.Removed = removed
 		checker := now.compiled.Checker(u.Name)
+		for _, s := range now.compiled.Sources(u.Name) {
+			one.Sources = append(one.Sources, admin.SourceStatus{Name: s.Name, Kind: kindOf(s), Endpoints: s.Endpoints, Found: s.Found, Next: s.Next,
+				Failures: s.Failures, Problem: s.Problem})
+		}
 		for _, e := range u.Endpoints() {
 			status := s.endpointStatus(u, e, shares[e])
 			status.Health = healthStatus(checker, e)
@@ -38,7 +43,7 @@ func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
 func (s *Server) endpointStatus(u *upstream.Upstream, e *upstream.Endpoint, share float64) admin.EndpointStatus {
 	d := e.Described()
 	one := admin.EndpointStatus{
-		Address: e.Address, Name: e.Name, Weight: d.Weight, Configured: d.Weight, Priority: d.Priority, Zone: d.Zone, Share: share,
+		Address: e.Address, Name: e.Name, Weight: d.Weight, Configured: d.Weight, Priority: d.Priority, Zone: d.Zone, Labels: d.Labels, Share: share,
 		InFlight: e.Load.InFlight(), Latency: u.Latency(e).Seconds(), Open: e.Open(),
 	}
 	flags := e.Load.Flags()
@@ -106,6 +111,28 @@ func collectUpstream(u *upstream.Upstream, sink *observe.Sink) {
 		flags := e.Load.Flags()
 		for _, f := range flagNames() {
 			sink.Gauge("sluice_upstream_flag", "1 while there is this reason not to use an endpoint.", oneIf(flags&f.flag != 0), append(labels, "flag", f.name)...)
+		}
+	}
+}
+
+func kindOf(s compile.Source) string {
+	if s.File {
+		return "file"
+	}
+	return "dns"
+}
+
+// collectSources tells of names and files that endpoints come from.
+func collectSources(c *compile.Compiled, sink *observe.Sink) {
+	for _, u := range c.Upstreams {
+		for _, s := range c.Sources(u.Name) {
+			labels := []string{"upstream", u.Name, "source", s.Name, "kind", kindOf(s)}
+			sink.Gauge("sluice_discovery_endpoints", "Endpoints that a name or a file stands for, as last known.", float64(s.Endpoints), labels...)
+			sink.Gauge("sluice_discovery_failing", "1 while a name does not resolve, or a file is wrong or missing: what was known last stays.", oneIf(s.Problem != ""), labels...)
+			sink.Counter("sluice_discovery_failures_total", "Times that a name did not resolve, or a file was found wrong or missing.", float64(s.Failures), labels...)
+			if !s.Found.IsZero() {
+				sink.Gauge("sluice_discovery_found_seconds", "When endpoints were last known anew, as a Unix time.", float64(s.Found.UnixMilli())/1000, labels...)
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -18,17 +19,25 @@ const maxTurned = 5
 
 // Proxy answers exchanges from upstreams: a route's `to:`.
 type Proxy struct {
-	targets []*Upstream
+	targets []*Subset
 	pickers []lb.Picker   // over targets, by loop; nil: there is but one
 	timeout time.Duration // whole exchange, instead of the upstream's; 0: the upstream's
 	ownHost bool          // the endpoint's name goes into Host
 	untried lb.Attempt    // never changed
 }
 
-// Target is one upstream of a Proxy. A weight of 0 gets nothing.
+// Target is one upstream of a Proxy, or a subset of it. A weight of 0 gets nothing.
 type Target struct {
 	Upstream *Upstream
 	Weight   int
+	Subset   *Subset // of Upstream; nil: all of it
+}
+
+func (t *Target) subset() *Subset {
+	if t.Subset == nil {
+		return t.Upstream.whole
+	}
+	return t.Subset
 }
 
 // NewProxy gives an action that spreads exchanges over targets by weight. At least one weight must be above zero. With
@@ -38,8 +47,8 @@ func NewProxy(targets []Target, timeout time.Duration, ownHost bool, loops int) 
 	var choices []*lb.Endpoint
 	for _, t := range targets {
 		if t.Weight > 0 {
-			p.targets = append(p.targets, t.Upstream)
-			choices = append(choices, &lb.Endpoint{Name: t.Upstream.Name, Weight: t.Weight, State: t.Upstream})
+			p.targets = append(p.targets, t.subset())
+			choices = append(choices, &lb.Endpoint{Name: t.Upstream.Name, Weight: t.Weight, State: t.subset()})
 		}
 	}
 	for i := 0; i < loops && len(choices) > 1; i++ {
@@ -49,13 +58,20 @@ func NewProxy(targets []Target, timeout time.Duration, ownHost bool, loops int) 
 }
 
 // Targets are the upstreams that get exchanges.
-func (p *Proxy) Targets() []*Upstream { return p.targets }
+func (p *Proxy) Targets() (list []*Upstream) {
+	for _, t := range p.targets {
+		if !slices.Contains(list, t.upstream) {
+			list = append(list, t.upstream)
+		}
+	}
+	return list
+}
 
-func (p *Proxy) choose(index int) *Upstream {
+func (p *Proxy) choose(index int) *Subset {
 	if p.pickers == nil {
 		return p.targets[0]
 	}
-	return p.pickers[index].Pick(&p.untried).State.(*Upstream)
+	return p.pickers[index].Pick(&p.untried).State.(*Subset)
 }
 
 // Answer leaves an endpoint's answer in x, or fails x.

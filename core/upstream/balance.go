@@ -43,13 +43,19 @@ func (u *Upstream) rebalance(apply func(w *core.Worker, f func()), endpoints []*
 	for i, e := range endpoints {
 		list[i] = e.Described()
 	}
-	set := lb.NewSet(u.Settings().spec(), list, u.clock())
-	u.set.Store(set)
-	usable := set.Usable()
+	choices := make([]choice, 1, 1+len(u.subsets))
+	choices[0] = u.whole.choose(list)
+	for _, s := range u.subsets {
+		choices = append(choices, s.choose(list))
+	}
 	for i, s := range u.shares {
 		seed := rand.Uint64()
 		apply(s.worker, func() {
-			s.assign(set, usable, i, seed)
+			for j := range choices {
+				c := &choices[j]
+				c.subset.shares[i].assign(c, seed)
+			}
+			s.queue.wake()
 			if after != nil {
 				after(i)
 			}
@@ -59,7 +65,7 @@ func (u *Upstream) rebalance(apply func(w *core.Worker, f func()), endpoints []*
 
 // Due is in how many nanoseconds slow start needs the next Rebalance; 0: there is none, else at least 1.
 func (u *Upstream) Due() int64 {
-	set := u.set.Load()
+	set := u.whole.set.Load()
 	if set == nil || set.Due() == 0 {
 		return 0
 	}
@@ -69,7 +75,7 @@ func (u *Upstream) Due() int64 {
 // Shares is what part of the requests each endpoint is meant to get; one that is not in it gets none.
 func (u *Upstream) Shares() map[*Endpoint]float64 {
 	shares := map[*Endpoint]float64{}
-	if set := u.set.Load(); set != nil {
+	if set := u.whole.set.Load(); set != nil {
 		for i := range set.Len() {
 			e, share := set.Share(i)
 			shares[of(e)] = share
@@ -115,23 +121,8 @@ func (u *Upstream) Flag(e *Endpoint, mask, flags lb.Flag) bool {
 
 // Panic says that health is disregarded, because too few endpoints are healthy.
 func (u *Upstream) Panic() bool {
-	set := u.set.Load()
+	set := u.whole.set.Load()
 	return set != nil && set.Panic()
-}
-
-// assign gives the loop of that index a picker over set, of which usable are the endpoints that it may give.
-func (s *share) assign(set *lb.Set, usable []*lb.Endpoint, index int, seed uint64) {
-	for _, e := range s.usable {
-		of(e).shares[index].usable = false
-	}
-	for _, e := range usable {
-		of(e).shares[index].usable = true
-	}
-	s.usable, s.walked = usable, 0
-	s.picker = lb.NewPicker(set, seed, s.picker)
-	for _, w := range s.queue.waiting {
-		w.task.Wake() // to look again, in its place
-	}
 }
 
 // of is the endpoint that a picker's choice describes.

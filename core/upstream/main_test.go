@@ -115,7 +115,7 @@ func newHost(t *testing.T, loops int, set *Settings, members ...Member) *host {
 	}
 	h.upstream = New("u", 0, set, h.workers)
 	h.route = core.Route{Name: "r", BodyLimit: -1, LogSample: -1,
-		Action: NewProxy([]Target{{h.upstream, 1}}, 0, false, loops)}
+		Action: NewProxy([]Target{{Upstream: h.upstream, Weight: 1}}, 0, false, loops)}
 	for i, l := range h.loops {
 		l.Start()
 		h.listen(i)

@@ -67,10 +67,10 @@ func (m *Mux) room(set *Settings) int {
 }
 
 // Assumed is how many exchanges at once the endpoint takes, by what it has said on its other connections; 0: nothing was heard.
-func (m *Mux) Assumed() int { return m.onLoop().streams }
+func (m *Mux) Assumed() int { return m.local().streams }
 
-// onLoop is what m's loop has of its endpoint.
-func (m *Mux) onLoop() *endpointShare { return &m.endpoint.shares[m.share.worker.Loop.Index()] }
+// local is what m's loop has of its endpoint.
+func (m *Mux) local() *endpointShare { return &m.endpoint.shares[m.share.worker.Loop.Index()] }
 
 // board gives the exchange a place in m that was promised to it, once m is made.
 func (m *Mux) board(x *core.Exchange, set *Settings) (*ride, *core.Error) {
@@ -140,7 +140,7 @@ func (m *Mux) Changed() {
 	s := m.share
 	set := s.upstream.Settings()
 	if m.carrier != nil {
-		m.onLoop().streams = max(m.carrier.Streams(), 1)
+		m.local().streams = max(m.carrier.Streams(), 1)
 	}
 	for m.carrier != nil && s.queue.len() > 0 && m.room(set) > 0 {
 		w := s.first(m.endpoint)
@@ -160,7 +160,7 @@ func (m *Mux) Closed() {
 		return
 	}
 	m.gone = true
-	s, sh := m.share, m.onLoop()
+	s, sh := m.share, m.local()
 	for i := range sh.muxes {
 		if sh.muxes[i] == m {
 			sh.muxes = append(sh.muxes[:i], sh.muxes[i+1:]...)
@@ -189,7 +189,7 @@ func (m *Mux) retire() {
 	switch {
 	case m.carrier == nil:
 	case set.RequestsPerConnection > 0 && m.served >= set.RequestsPerConnection,
-		m.promised == 0 && (m.onLoop().retired || s.worker.Draining()):
+		m.promised == 0 && (m.local().retired || s.worker.Draining()):
 		m.carrier.Leave()
 	}
 }

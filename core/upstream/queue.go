@@ -15,6 +15,7 @@ type queue struct {
 // waiter is an exchange that waits. What it gets is its own before it is woken: nobody who comes later can have it. Who gives
 // it takes the waiter out of the queue.
 type waiter struct {
+	share *share // whose picker it waits for
 	task  loop.Task
 	x     *core.Exchange
 	fresh bool // a connection that was kept will not do
@@ -22,6 +23,13 @@ type waiter struct {
 }
 
 func (q *queue) len() int { return len(q.waiting) }
+
+// wake makes all look again, in their places.
+func (q *queue) wake() {
+	for _, w := range q.waiting {
+		w.task.Wake()
+	}
+}
 
 // wait waits until a connection, or a place for one, may be had, up to the queue's timeout.
 func (s *share) wait(x *core.Exchange, set *Settings, fresh bool) (seat, *core.Error) {
@@ -100,7 +108,7 @@ func (s *share) enter(x *core.Exchange, fresh bool) *waiter {
 	} else {
 		w = &waiter{}
 	}
-	w.task, w.x, w.fresh = s.worker.Loop.Self(), x, fresh
+	w.share, w.task, w.x, w.fresh = s, s.worker.Loop.Self(), x, fresh
 	q.waiting = append(q.waiting, w)
 	return w
 }
@@ -135,12 +143,8 @@ func (s *share) recycle(w *waiter) {
 // first is the oldest waiter that e is of use to: it has not tried e before. It stays in the queue. An endpoint that nobody would
 // be sent to now is of use to none.
 func (s *share) first(e *Endpoint) *waiter {
-	sh := &e.shares[s.worker.Loop.Index()]
-	if !sh.usable {
-		return nil
-	}
 	for _, w := range s.queue.waiting {
-		if !w.x.Attempt.Has(&e.Endpoint) {
+		if w.share.has[e] && !w.x.Attempt.Has(&e.Endpoint) {
 			return w
 		}
 	}
@@ -207,7 +211,7 @@ func (s *share) free(e *Endpoint) {
 		return
 	}
 	for _, other := range s.upstream.shares {
-		if other != s {
+		if other.worker != s.worker {
 			other.worker.Loop.Post(func() { other.offer(e) })
 		}
 	}
@@ -227,13 +231,14 @@ func (s *share) offer(e *Endpoint) {
 
 // recall makes other loops close a connection that they keep idle: it counts against the limit that an exchange here waits for.
 func (s *share) recall() {
+	has := s.has
 	for i, other := range s.upstream.shares {
-		if other == s {
+		if other.worker == s.worker {
 			continue
 		}
 		other.worker.Loop.Post(func() {
 			for _, e := range s.upstream.Endpoints() {
-				if sh := &e.shares[i]; len(sh.idle) > 0 {
+				if sh := &e.shares[i]; len(sh.idle) > 0 && has[e] {
 					sh.idle[0].raw.Close() // the one that was used longest ago
 					return
 				}

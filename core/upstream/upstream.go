@@ -7,6 +7,7 @@ package upstream
 
 import (
 	cryptotls "crypto/tls"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -66,19 +67,26 @@ type Upstream struct {
 	core.Pool
 	settings  atomic.Pointer[Settings]
 	endpoints atomic.Pointer[[]*Endpoint] // as last resolved; for those who look from outside
-	shares    []*share                    // by loop
+	shares    []*share                    // of the whole, by loop
 	pending   atomic.Int32                // requests that wait for a connection, on all loops
-	set       atomic.Pointer[lb.Set]      // what the pickers choose from; nil before the first Assign
+	whole     *Subset                     // all endpoints
+	subsets   []*Subset                   // others that are kept up to date; whoever calls Assign
 }
 
-// share is what one loop has of an upstream.
+// share is what one loop has of a subset of an upstream.
 type share struct {
+	*onLoop
+	picker lb.Picker
+	usable []*lb.Endpoint     // that the picker may give; shared with other loops
+	has    map[*Endpoint]bool // likewise
+	walked int                // where in usable the next walk begins
+	look   lb.Attempt         // scratch of find
+}
+
+// onLoop is what one loop has of an upstream, whichever subsets there are.
+type onLoop struct {
 	upstream *Upstream
 	worker   *core.Worker
-	picker   lb.Picker
-	usable   []*lb.Endpoint // that the picker may give; shared with other loops
-	walked   int            // where in usable the next walk begins
-	look     lb.Attempt     // scratch of find
 	queue    queue
 	rides    rides
 	tunnels  int // open ones, and passages
@@ -105,7 +113,6 @@ type endpointShare struct {
 	muxes   []*Mux  // that exchanges share, the oldest first
 	streams int     // exchanges that a connection takes at once, as the endpoint said last; 0: it has not
 	active  int
-	usable  bool // the picker may give it
 	retired bool // the endpoint is no longer in the configuration, or its name resolves to others
 }
 
@@ -115,10 +122,13 @@ func New(name string, metric int, s *Settings, workers []*core.Worker) *Upstream
 	u.settings.Store(s)
 	u.endpoints.Store(&[]*Endpoint{})
 	for _, w := range workers {
-		u.shares = append(u.shares, &share{upstream: u, worker: w, picker: lb.NewRoundRobin(nil, 0)})
+		u.shares = append(u.shares, newShare(&onLoop{upstream: u, worker: w}))
 	}
+	u.whole = &Subset{upstream: u, shares: u.shares}
 	return u
 }
+
+func newShare(l *onLoop) *share { return &share{onLoop: l, picker: lb.NewRoundRobin(nil, 0)} }
 
 // Configure puts s in force for the attempts that begin from now on.
 func (u *Upstream) Configure(s *Settings) { u.settings.Store(s) }
@@ -141,7 +151,7 @@ func (e *Endpoint) Host() (host, name string) { return string(e.host), e.name }
 // Described is the endpoint as the configuration has it now. It may be called from anywhere.
 func (e *Endpoint) Described() *lb.Endpoint { return e.described.Load() }
 
-// Member is one address to use. Members may be compared.
+// Member is one address to use.
 type Member struct {
 	Name     string // as configured
 	Address  loop.Address
@@ -149,7 +159,15 @@ type Member struct {
 	Metric   int
 	Priority int // 0 is used first
 	Zone     string
-	Flags    lb.Flag // that an address begins with which was not there before
+	Flags    lb.Flag           // that an address begins with which was not there before
+	Labels   map[string]string // what subsets go by; never changed
+	Learned  bool              // weight and the like are not of the configuration: their change is no reason to forget those of run time
+}
+
+// Equal says whether nothing differs.
+func (m *Member) Equal(o *Member) bool {
+	return m.Name == o.Name && m.Address == o.Address && m.Weight == o.Weight && m.Metric == o.Metric && m.Priority == o.Priority &&
+		m.Zone == o.Zone && m.Learned == o.Learned && m.Flags == o.Flags && maps.Equal(m.Labels, o.Labels)
 }
 
 // Idle is the number of connections to e that no exchange uses, on the loop of that index; called on that loop.
@@ -187,10 +205,10 @@ func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())
 		case e.Name != m.Name || !e.speaksAs(u.Settings()):
 			before := e.Described()
 			e = u.newEndpoint(m, e.Load)
-			e.forget(before, u.clock())
+			e.forget(before, m, u.clock())
 		default:
 			before := e.describe(m)
-			e.forget(before, u.clock())
+			e.forget(before, m, u.clock())
 		}
 		used[e], loads[e.Load] = true, true
 		next = append(next, e)
@@ -208,13 +226,14 @@ func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())
 // describe puts what may change of e in force, and gives what was.
 func (e *Endpoint) describe(m *Member) *lb.Endpoint {
 	d := e.Endpoint
-	d.Weight, d.Priority, d.Zone = m.Weight, m.Priority, m.Zone
+	d.Weight, d.Priority, d.Zone, d.Labels = m.Weight, m.Priority, m.Zone, m.Labels
 	return e.described.Swap(&d)
 }
 
 // forget takes back what was changed of e at run time, if the configuration has changed it from before.
-func (e *Endpoint) forget(before *lb.Endpoint, now int64) {
-	if d := e.Described(); d.Weight != before.Weight || d.Priority != before.Priority || d.Zone != before.Zone {
+func (e *Endpoint) forget(before *lb.Endpoint, m *Member, now int64) {
+	d := e.Described()
+	if same := d.Weight == before.Weight && d.Priority == before.Priority && d.Zone == before.Zone && maps.Equal(d.Labels, before.Labels); !same && !m.Learned {
 		e.Load.SetWeight(-1)
 		e.Load.Clear(lb.Draining|lb.Disabled, now)
 	}
