@@ -40,14 +40,20 @@ type Registry struct {
 	consumers  *consumers
 	keys       map[string]*KeySource // by place
 	passwords  *gate
+	canaries   *canaries
+	splits     *splits
+	mirrors    map[string]*upstream.Mirror // by route
 	generation int
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
 func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
-	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{},
+	r := &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{},
 		counters: map[string]*acme.Counters{}, staples: tls.NewStaples(),
-		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate()}
+		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate(),
+		splits: &splits{}}
+	r.canaries = newCanaries(r)
+	return r
 }
 
 // Compiled is a configuration that is ready to be put in force.
@@ -61,6 +67,7 @@ type Compiled struct {
 	Authorities []Authority
 	Staples     *tls.Staples
 	Limiters    []*Limiter
+	Mirrors     map[string]*upstream.Mirror // by route
 	issuers     map[issuerKey]*issuing
 	issuerOf    map[string]issuerKey // by listener
 	policies    map[string]core.Step
@@ -68,13 +75,19 @@ type Compiled struct {
 	keys        map[string]*KeySource // by place
 	secured     map[string]*upstreamTLS
 	found       map[string]*discovered // all upstreams, new ones and those in force
+	canaries    []*Canary
+	splits      []*split
+	judged      *canaries // the registry's
+	spread      *splits   // likewise
+	loops       int
 }
 
 // Compile builds cfg. Names of endpoints are resolved; one that does not resolve is logged and asked for again later.
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
-		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}}
+		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{},
+		Mirrors: map[string]*upstream.Mirror{}, judged: r.canaries, spread: r.splits, loops: len(r.workers)}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -105,7 +118,7 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	for i := range cfg.Routes {
 		target, err := r.route(c, &cfg.Routes[i])
 		if err != nil {
-			return nil, fmt.Errorf("%s: cannot compile route %q: %w", cfg.Routes[i].Pos, cfg.Routes[i].Name, err)
+			return nil, routeError(&cfg.Routes[i], err)
 		}
 		c.Snapshot.Routes = append(c.Snapshot.Routes, target)
 		if cfg.Routes[i].Passthrough {
@@ -155,6 +168,16 @@ func (r *Registry) listeners(c *Compiled) error {
 	return nil
 }
 
+// routeError says which route cannot be compiled, and where it is wrong.
+func routeError(r *config.Route, err error) error {
+	at := r.Pos
+	var placed *placedError
+	if errors.As(err, &placed) {
+		at = placed.at
+	}
+	return fmt.Errorf("%s: cannot compile route %q: %w", at, r.Name, err)
+}
+
 // ruleError says where the match stands whose rule was refused.
 func ruleError(cfg *config.Config, err error) error {
 	var refused *route.RuleError
@@ -191,6 +214,9 @@ func (r *Registry) Apply(c *Compiled) {
 	r.putIssuers(c)
 	r.putLimiters(c)
 	r.putKeys(c)
+	r.canaries.put(c.canaries)
+	r.splits.put(r, c.splits)
+	r.mirrors = c.Mirrors
 	for _, e := range r.encrypted {
 		e.stop()
 	}
@@ -227,6 +253,7 @@ func (r *Registry) Keep(c *Compiled) {
 
 // Close ends what runs in the background.
 func (r *Registry) Close() {
+	r.canaries.stop()
 	for _, d := range r.upstreams {
 		d.stop()
 	}

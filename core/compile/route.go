@@ -70,10 +70,19 @@ func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) 
 		}
 		targets = append(targets, upstream.Target{Upstream: d.upstream, Weight: t.Weight})
 	}
+	split := r.split(c, spec, targets)
 	if spec.Passthrough {
-		return upstream.NewPassthrough(targets, len(r.workers)), nil
+		return upstream.NewPassthrough(targets, len(r.workers)).Shape(split), nil
 	}
-	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)), nil
+	canary, err := r.canary(c, spec)
+	if err != nil {
+		return nil, err
+	}
+	mirror, err := r.mirror(c, spec)
+	if err != nil {
+		return nil, err
+	}
+	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)).Shape(split, canary, mirror), nil
 }
 
 // edits are the changes to the request, as the last policies before the action.

@@ -283,6 +283,7 @@ func (w *dumper) route(r *Route) {
 			}
 		})
 	}
+	w.shape(r)
 	if a := r.Respond; a != nil {
 		w.block("respond:", func() { w.respond(a) })
 	}

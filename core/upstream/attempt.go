@@ -18,50 +18,41 @@ const maxTurned = 5
 
 // Proxy answers exchanges from upstreams: a route's `to:`.
 type Proxy struct {
-	targets []*Upstream
-	pickers []lb.Picker   // over targets, by loop; nil: there is but one
+	split   *Split
+	canary  *Canary       // nil: there is none
+	mirror  *Mirror       // nil: there is none
 	timeout time.Duration // whole exchange, instead of the upstream's; 0: the upstream's
 	ownHost bool          // the endpoint's name goes into Host
-	untried lb.Attempt    // never changed
-}
-
-// Target is one upstream of a Proxy. A weight of 0 gets nothing.
-type Target struct {
-	Upstream *Upstream
-	Weight   int
 }
 
 // NewProxy gives an action that spreads exchanges over targets by weight. At least one weight must be above zero. With
 // ownHost an endpoint gets its configured name as Host, instead of what the client asked for.
 func NewProxy(targets []Target, timeout time.Duration, ownHost bool, loops int) *Proxy {
-	p := &Proxy{timeout: timeout, ownHost: ownHost}
-	var choices []*lb.Endpoint
-	for _, t := range targets {
-		if t.Weight > 0 {
-			p.targets = append(p.targets, t.Upstream)
-			choices = append(choices, &lb.Endpoint{Name: t.Upstream.Name, Weight: t.Weight, State: t.Upstream})
-		}
+	return &Proxy{split: NewSplit(targets, nil, loops), timeout: timeout, ownHost: ownHost}
+}
+
+// Shape gives p, before it is used, a split in the place of its own, a canary and a mirror. Each may be nil.
+func (p *Proxy) Shape(s *Split, c *Canary, m *Mirror) *Proxy {
+	if s != nil {
+		p.split = s
 	}
-	for i := 0; i < loops && len(choices) > 1; i++ {
-		p.pickers = append(p.pickers, lb.NewRoundRobin(choices, i))
-	}
+	p.canary, p.mirror = c, m
 	return p
 }
 
-// Targets are the upstreams that get exchanges.
-func (p *Proxy) Targets() []*Upstream { return p.targets }
-
-func (p *Proxy) choose(index int) *Upstream {
-	if p.pickers == nil {
-		return p.targets[0]
+// choose gives the upstream of an exchange.
+func (p *Proxy) choose(x *core.Exchange, given *cookies) *Upstream {
+	if p.canary != nil && p.canary.takes(x, given) {
+		return p.canary.to
 	}
-	return p.pickers[index].Pick(&p.untried).State.(*Upstream)
+	return p.split.choose(x, given)
 }
 
 // Answer leaves an endpoint's answer in x, or fails x.
 func (p *Proxy) Answer(x *core.Exchange) {
 	l := x.Worker.Loop
-	s := p.choose(l.Index()).shares[l.Index()]
+	var given cookies
+	s := p.choose(x, &given).shares[l.Index()]
 	set := s.upstream.Settings()
 	total := p.timeout
 	if total == 0 {
@@ -76,12 +67,13 @@ func (p *Proxy) Answer(x *core.Exchange) {
 	}
 	x.ReplayLimit = set.ReplayBytes
 	x.Sent.Pool = &s.upstream.Pool
-	var id [32]byte
-	var sticky *KeySource
 	if b := set.Balancing; b != nil {
-		sticky = b.affinity(x, &id)
+		b.affinity(x, &given)
 	}
 	forward(x)
+	if p.mirror != nil {
+		p.mirror.see(x)
+	}
 	l.Watch(x.Downstream.Conn())
 	if err := s.try(x, set, p.ownHost); err != nil {
 		l.Watch(nil)
@@ -91,9 +83,7 @@ func (p *Proxy) Answer(x *core.Exchange) {
 	if x.Listener.Forward.Via != "" {
 		addVia(&x.Response, x.Listener.Forward.Via)
 	}
-	if sticky != nil {
-		sticky.give(&x.Response, id[:])
-	}
+	given.give(&x.Response)
 }
 
 // boundCall lets the client's own deadline end a gRPC call; false: what it says is malformed.
