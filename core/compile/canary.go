@@ -204,9 +204,9 @@ func (r *Registry) RestCanaries() { r.canaries.stop() }
 // CanaryStatus is what is told of a canary.
 type CanaryStatus struct {
 	Route, To string
-	Stable    []string // upstreams
+	Others    []string // upstreams of the stable side
 	Steps     []int
-	Since     time.Duration     // for how long it has been in this state or step
+	For       time.Duration     // for how long it has been in this state or step
 	Changes   map[string]uint64 // how often which has come about
 	health.CanaryStatus
 }
@@ -223,9 +223,9 @@ func (c *Compiled) Canaries() (out []CanaryStatus) {
 			continue
 		}
 		one := CanaryStatus{Route: k.Route, To: k.To, Steps: k.spec.Steps, CanaryStatus: k.state.Status(), Changes: map[string]uint64{}}
-		one.Since = time.Duration(s.now() - one.CanaryStatus.Since)
+		one.For = time.Duration(s.now() - one.Since)
 		for _, t := range r.To {
-			one.Stable = append(one.Stable, t.Upstream)
+			one.Others = append(one.Others, t.Upstream)
 		}
 		for what, n := range k.changes {
 			one.Changes[what] = n
@@ -288,6 +288,9 @@ func (c *Compiled) ExportCanaries() map[string]ExportedCanary {
 // the configuration does not have are left out; the error tells of the ones that cannot be used.
 func (c *Compiled) RestoreCanaries(states map[string]ExportedCanary) error {
 	var failed []error
+	if len(states) == 0 {
+		return nil
+	}
 	now := c.judged.now()
 	for _, k := range c.canaries {
 		from, ok := states[k.Route]

@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/observe"
+	"github.com/sluice-gateway/sluice/core/policy/fault"
 	"github.com/sluice-gateway/sluice/core/route"
 	"github.com/sluice-gateway/sluice/core/upstream"
 	"github.com/sluice-gateway/sluice/limits"
@@ -43,6 +44,7 @@ type Registry struct {
 	canaries   *canaries
 	splits     *splits
 	mirrors    map[string]*upstream.Mirror // by route
+	faults     map[string]*fault.Policy    // by name
 	generation int
 }
 
@@ -68,6 +70,7 @@ type Compiled struct {
 	Staples     *tls.Staples
 	Limiters    []*Limiter
 	Mirrors     map[string]*upstream.Mirror // by route
+	Faults      map[string]*fault.Policy    // by name; one that is written in a route has that of the route and its place there
 	issuers     map[issuerKey]*issuing
 	issuerOf    map[string]issuerKey // by listener
 	policies    map[string]core.Step
@@ -87,7 +90,7 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
 		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{},
-		Mirrors: map[string]*upstream.Mirror{}, judged: r.canaries, spread: r.splits, loops: len(r.workers)}
+		Mirrors: map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers)}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -216,7 +219,7 @@ func (r *Registry) Apply(c *Compiled) {
 	r.putKeys(c)
 	r.canaries.put(c.canaries)
 	r.splits.put(r, c.splits)
-	r.mirrors = c.Mirrors
+	r.mirrors, r.faults = c.Mirrors, c.Faults
 	for _, e := range r.encrypted {
 		e.stop()
 	}

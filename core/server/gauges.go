@@ -21,6 +21,8 @@ func (s *Server) collect() {
 			collectPort(l, i, sink)
 		}
 		collectLimits(now.compiled.Limiters, i, sink)
+		collectMirrors(now.compiled, i, sink)
+		collectFaults(now.compiled, i, sink)
 		for _, u := range now.compiled.Upstreams {
 			for _, e := range u.Endpoints() {
 				sink.Gauge("sluice_upstream_idle_connections", "Connections to an endpoint that no exchange uses.",
@@ -39,6 +41,7 @@ func (s *Server) collect() {
 		s.collectCertificates(now.compiled, sink)
 		collectTables(now.compiled.Limiters, sink)
 		collectKeys(now.compiled, sink)
+		collectCanaries(now.compiled, sink)
 		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))
 	})
 }
