@@ -1,0 +1,312 @@
+package server
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core/admin"
+)
+
+// recorded is a request as an upstream got it: its head as it came, and its body without its framing.
+type recorded struct{ head, body, trailer string }
+
+// recorder is an HTTP/1.1 upstream that keeps what it gets, and answers late if it is told so.
+type recorder struct {
+	addr   string
+	answer string
+	mu     sync.Mutex
+	delay  chan struct{} // answers wait for its end
+	got    []recorded
+}
+
+func newRecorder(t *testing.T) *recorder {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &recorder{addr: ln.Addr().String(), answer: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"}
+	var conns sync.WaitGroup
+	conns.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() { u.serve(c) })
+		}
+	})
+	t.Cleanup(func() {
+		u.release()
+		_ = ln.Close()
+		conns.Wait()
+	})
+	return u
+}
+
+func (u *recorder) serve(c net.Conn) {
+	defer func() { _ = c.Close() }()
+	var raw bytes.Buffer
+	for r := bufio.NewReader(io.TeeReader(c, &raw)); ; raw.Reset() {
+		q, err := http.ReadRequest(r)
+		if err != nil {
+			return
+		}
+		body, err := io.ReadAll(q.Body)
+		if err != nil {
+			return
+		}
+		head, _, _ := strings.Cut(raw.String(), "\r\n\r\n")
+		u.mu.Lock()
+		u.got = append(u.got, recorded{head, string(body), q.Trailer.Get("X-End")})
+		delay := u.delay
+		u.mu.Unlock()
+		if delay != nil {
+			<-delay
+		}
+		if _, err := io.WriteString(c, u.answer); err != nil {
+			return
+		}
+	}
+}
+
+// hold makes answers wait until release.
+func (u *recorder) hold() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.delay = make(chan struct{})
+}
+
+func (u *recorder) release() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.delay != nil {
+		close(u.delay)
+		u.delay = nil
+	}
+}
+
+func (u *recorder) all() []recorded {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.got)
+}
+
+func mirrored(listener, first, second, more string) string {
+	return fmt.Sprintf(`
+loops: 1
+access_log: { to: off }
+listeners: { http: { bind: "127.0.0.1:0", protocols: [%s], forward: { via: edge, forwarded: true } } }
+upstreams: { first: "%s", second: "%s" }
+routes: [{ name: r, match: "/*", rewrite: { pattern: "^/old/(.*)$", to: "/new/$1" }, to: first, mirror: { to: second%s } }]
+`, listener, first, second, more)
+}
+
+// mirror gives what became of the mirror of route r.
+func (g *running) mirror() *admin.MirrorStatus {
+	g.t.Helper()
+	all, err := g.admin.Routes()
+	if err != nil || all[0].Mirror == nil {
+		g.t.Fatalf("%+v, %v", all, err)
+	}
+	return all[0].Mirror
+}
+
+// TestMirror shows that the other upstream gets what the first one gets, byte by byte but for the mark: by whatever protocol it came,
+// with its fields as they were forwarded, its body and its trailer. A body that is too long is not mirrored, and the client gets the first
+// one's answer only.
+func TestMirror(t *testing.T) {
+	for _, protocol := range []string{"h1", "h2c"} {
+		t.Run(protocol, func(t *testing.T) {
+			first, second := newRecorder(t), newRecorder(t)
+			second.answer = "HTTP/1.1 503 No\r\nSet-Cookie: a=b\r\nContent-Length: 4\r\n\r\nnot!"
+			g := run(t, mirrored(protocol, first.addr, second.addr, ", body: 20KiB"))
+			defer g.stop()
+			transport := &http.Transport{Protocols: &http.Protocols{}, DisableCompression: true}
+			transport.Protocols.SetHTTP1(protocol == "h1")
+			transport.Protocols.SetUnencryptedHTTP2(protocol == "h2c")
+			defer transport.CloseIdleConnections()
+			ask := func(method, path string, size int, unknown bool) {
+				t.Helper()
+				var body io.Reader
+				if size > 0 {
+					body = strings.NewReader(bodyOf(size))
+				}
+				if unknown {
+					body = io.MultiReader(body)
+				}
+				q, _ := http.NewRequest(method, "http://"+g.addr+path, body)
+				q.Host = "www.example:8080"
+				q.Header.Set("X-Forwarded-For", "10.1.2.3")
+				q.Header["X-Twice"] = []string{"1", "2"}
+				q.Header.Set("Cookie", "a=b; c=d")
+				q.Header.Set("X-Sluice-Mirror", "forged")
+				if unknown {
+					q.Trailer = http.Header{"X-End": {"the end"}}
+				}
+				res, err := transport.RoundTrip(q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, _ := io.ReadAll(res.Body)
+				_ = res.Body.Close()
+				if res.StatusCode != 200 || string(got) != "ok" || res.Header.Get("Set-Cookie") != "" {
+					t.Errorf("%s %s: %v %q", method, path, res, got)
+				}
+			}
+			ask("GET", "/old/a%20b?x=1&y=%2F", 0, false)
+			ask("DELETE", "/?", 0, false)
+			ask("POST", "/old/form", 1<<10, false)
+			ask("PUT", "/put", 20<<10, false)
+			ask("POST", "/stream", 15<<10, true)
+			ask("POST", "/long", 20<<10+1, false)
+			ask("POST", "/long", 20<<10+1, true)
+			eventually(t, "five copies are answered", func() bool { m := g.mirror(); return m.Answered == 5 && m.UnderWay == 0 })
+			if m := g.mirror(); m.Sent != 5 || m.TooLong != 2 || m.Failed+m.Dropped != 0 || m.Upstream != "second" || m.Seconds <= 0 {
+				t.Errorf("%+v", m)
+			}
+			want, got := first.all(), second.all()
+			if len(want) != 7 || len(got) != 5 {
+				t.Fatalf("%d and %d requests", len(want), len(got))
+			}
+			for i := range got {
+				unmarked := strings.Replace(got[i].head, "\r\nX-Sluice-Mirror: 1", "", 1)
+				forged := strings.NewReplacer("\r\nX-Sluice-Mirror: forged", "", "\r\nx-sluice-mirror: forged", "").Replace(want[i].head)
+				if unmarked == got[i].head || unmarked != forged {
+					t.Errorf("the first got\n%s\nand the mirror\n%s", want[i].head, got[i].head)
+				}
+				if got[i].body != want[i].body || got[i].trailer != want[i].trailer {
+					t.Errorf("request %d: bodies of %d and %d bytes, trailers %q and %q", i, len(want[i].body), len(got[i].body), want[i].trailer, got[i].trailer)
+				}
+			}
+			if got[4].trailer != "the end" || !strings.Contains(got[0].head, "10.1.2.3") && !strings.Contains(got[0].head, "X-Forwarded-For: 127.0.0.1") {
+				t.Errorf("%q\n%s", got[4].trailer, got[0].head)
+			}
+		})
+	}
+}
+
+// TestMirrorHost shows whom the other upstream is asked for, and that it may speak HTTP/2.
+func TestMirrorHost(t *testing.T) {
+	hosts := make(chan string, 1)
+	second := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		hosts <- fmt.Sprint(r.Proto, " ", r.Host, " ", r.Header.Get("X-Sluice-Mirror"), " ", string(body))
+	}))
+	second.Config.Protocols = &http.Protocols{}
+	second.Config.Protocols.SetHTTP1(true)
+	second.Config.Protocols.SetUnencryptedHTTP2(true)
+	second.Start()
+	defer second.Close()
+	addr := second.Listener.Addr().String()
+	first := newRecorder(t)
+	for _, c := range []struct{ protocol, more, host, want string }{
+		{"h1", "", "www.example", "HTTP/1.1 www.example 1 body"},
+		{"h1", ", host: shadow, mark: false", "www.example:81", "HTTP/1.1 www.example-shadow:81  body"},
+		{"h1", ", host: shadow", "[::1]:81", "HTTP/1.1 [::1]:81 1 body"},
+		{"h1", ", host: upstream", "www.example", "HTTP/1.1 " + addr + " 1 body"},
+		{"h2c", ", host: shadow", "www.example", "HTTP/2.0 www.example-shadow 1 body"},
+	} {
+		config := strings.Replace(mirrored("h1", first.addr, addr, c.more), "second: \""+addr+"\"",
+			"second: { endpoints: [\""+addr+"\"], protocol: "+c.protocol+" }", 1)
+		g := run(t, config)
+		q, _ := http.NewRequest("POST", "http://"+g.addr+"/", strings.NewReader("body"))
+		q.Host = c.host
+		res, err := newHTTPClient(t).Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if got := take(t, "a copy", hosts); got != c.want {
+			t.Errorf("%s%s: %q, want %q", c.protocol, c.more, got, c.want)
+		}
+		g.stop()
+	}
+}
+
+// TestMirrorHarmless shows that a mirror which does not answer, is full, resets, or is not there, costs clients nothing: their answers come
+// as fast as ever, copies under way are bounded, and the rest are dropped.
+func TestMirrorHarmless(t *testing.T) {
+	first, second := newRecorder(t), newRecorder(t)
+	g := run(t, mirrored("h1", first.addr, second.addr, ", at_once: 5, timeout: 500ms"))
+	slowest := func() (worst time.Duration) {
+		t.Helper()
+		var mu sync.Mutex
+		var work sync.WaitGroup
+		for range 4 {
+			work.Go(func() {
+				c := newHTTPClient(t)
+				for range 50 {
+					start := time.Now()
+					res, err := c.Post("http://"+g.addr+"/x", "text/plain", strings.NewReader(bodyOf(2<<10)))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					_, _ = io.Copy(io.Discard, res.Body)
+					_ = res.Body.Close()
+					took := time.Since(start)
+					mu.Lock()
+					worst = max(worst, took)
+					mu.Unlock()
+					if res.StatusCode != 200 {
+						t.Error(res.Status)
+					}
+				}
+			})
+		}
+		work.Wait()
+		return worst
+	}
+	second.hold()
+	if worst := slowest(); worst > 250*time.Millisecond { // half of what a mirror may take
+		t.Errorf("beside a mirror that does not answer the slowest took %v", worst)
+	}
+	if m := g.mirror(); m.UnderWay > 5 || m.Dropped < 150 || m.Sent+m.Dropped != 200 {
+		t.Errorf("%+v", m)
+	}
+	eventually(t, "copies end by the timeout", func() bool { m := g.mirror(); return m.UnderWay == 0 && m.Failed == m.Sent })
+	second.release()
+	second.answer = "HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\nlie"
+	if worst := slowest(); worst > 250*time.Millisecond {
+		t.Errorf("beside a mirror that lies the slowest took %v", worst)
+	}
+	g.write(mirrored("h1", first.addr, "127.0.0.1:1", ""))
+	g.reload()
+	before := g.mirror()
+	if worst := slowest(); worst > 250*time.Millisecond {
+		t.Errorf("beside a mirror that is not there the slowest took %v", worst)
+	}
+	eventually(t, "all copies have failed", func() bool {
+		m := g.mirror()
+		return m.UnderWay == 0 && m.Failed+m.Dropped == before.Failed+before.Dropped+200+uint64(before.UnderWay)
+	})
+	if n := len(first.all()); n != 600 {
+		t.Errorf("%d requests came to the first upstream", n)
+	}
+}
+
+// TestMirrorShare shows that the mirror gets its share of the requests.
+func TestMirrorShare(t *testing.T) {
+	first, second := newRecorder(t), newRecorder(t)
+	g := run(t, mirrored("h1", first.addr, second.addr, ", share: 25%"))
+	c := newHTTPClient(t)
+	for range 800 {
+		if _, err := askNamed(c, g.addr, "/"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if m := g.mirror(); m.Sent < 130 || m.Sent > 270 { // a deviation is 12
+		t.Errorf("%d of 800 at 25 %%", m.Sent)
+	}
+}
