@@ -23,7 +23,6 @@ type Canary struct {
 	Route, To string
 
 	spec    health.CanarySpec
-	keys    []upstream.KeySource
 	action  *upstream.Canary
 	state   *health.Canary // nil before it is in force
 	changes map[string]uint64
@@ -47,7 +46,7 @@ func newCanaries(r *Registry) *canaries {
 // now is the clock of canaries.
 func (s *canaries) now() int64 { return int64(time.Since(s.began)) }
 
-// canary makes the canary of a route, or takes that of the configuration in force if nothing of it has changed.
+// canary makes the canary of a route; nil: it has none. Its state comes when it is put in force.
 func (r *Registry) canary(c *Compiled, route *config.Route) (*upstream.Canary, error) {
 	k := route.Canary
 	if k == nil {
@@ -57,7 +56,7 @@ func (r *Registry) canary(c *Compiled, route *config.Route) (*upstream.Canary, e
 	if d == nil {
 		return nil, fmt.Errorf("there is no upstream %q", k.To)
 	}
-	next := &Canary{Route: route.Name, To: k.To, keys: keySources(k.Keys), changes: map[string]uint64{},
+	next := &Canary{Route: route.Name, To: k.To, changes: map[string]uint64{},
 		spec: health.CanarySpec{Steps: k.Steps, Hold: k.Hold, Abort: k.Abort, Window: k.Window, MinRequests: k.MinRequests}}
 	if err := next.spec.Validate(); err != nil {
 		if _, failed := health.ParseCondition(k.Abort); k.Abort != "" && failed != nil {
@@ -65,14 +64,7 @@ func (r *Registry) canary(c *Compiled, route *config.Route) (*upstream.Canary, e
 		}
 		return nil, fmt.Errorf("cannot make canary: %w", err)
 	}
-	r.canaries.mu.Lock()
-	before := r.canaries.all[route.Name]
-	r.canaries.mu.Unlock()
-	if before != nil && before.action.To() == d.upstream && reflect.DeepEqual(before.spec, next.spec) && reflect.DeepEqual(before.keys, next.keys) {
-		next = before
-	} else {
-		next.action = upstream.NewCanary(d.upstream, next.keys)
-	}
+	next.action = upstream.NewCanary(d.upstream, keySources(k.Keys))
 	c.canaries = append(c.canaries, next)
 	return next.action, nil
 }
@@ -110,9 +102,7 @@ func (s *canaries) put(all []*Canary) {
 	defer s.mu.Unlock()
 	next := make(map[string]*Canary, len(all))
 	for _, c := range all {
-		if before := s.all[c.Route]; before != c {
-			s.begin(c, before)
-		}
+		s.begin(c, s.all[c.Route])
 		next[c.Route] = c
 	}
 	s.all = next

@@ -154,7 +154,8 @@ func (c *reflection) begin(m *Mirror, from *core.Exchange) {
 	x.Request.CopyRequest(&from.Request)
 	x.Request.Remove(core.FieldExpect) // the body is at hand
 	x.Listener, x.Snapshot, x.Route, x.Consumer = from.Listener, from.Snapshot, from.Route, from.Consumer
-	x.Client = core.Client{Peer: from.Client.Peer, Via: from.Client.Via, Trusted: from.Client.Trusted, TLS: from.Client.TLS}
+	x.Client = core.Client{Peer: from.Client.Peer, Via: from.Client.Via, Trusted: from.Client.Trusted, TLS: from.Client.TLS,
+		Conn: from.Client.Conn}
 	if from.Client.Addr.IsValid() {
 		x.SetClient(from.Client.Addr)
 	}
