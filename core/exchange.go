@@ -26,7 +26,7 @@ type Exchange struct {
 	Upstream Upstream   // the exchange's upstream side, by whoever answers
 	Deadline int64      // on the loop's clock; 0: none
 	Err      *Error     // what failed, on whose side, and whether another endpoint may be tried
-	Trial    EndPolicy  // by whoever answers, who wants to know how it ends unless it panics; nil: nobody does
+	Trial    EndPolicy  // by whoever answers, who wants to know how it ends; nil: nobody does
 
 	BodyLimit   int64 // bytes of the request body; 0: none
 	ReplayLimit int   // bytes of a request body that are kept for a second attempt

@@ -63,6 +63,9 @@ func (w *Worker) EndAside(x *Exchange) {
 // Abandon ends an exchange in which a panic happened: it is not used again, nor is its upstream connection.
 func (w *Worker) Abandon(x *Exchange) {
 	w.active--
+	if x.Trial != nil {
+		x.Trial.OnEnd(x)
+	}
 	if x.Upstream != nil {
 		x.Upstream.Abandon()
 	}

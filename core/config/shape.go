@@ -29,7 +29,7 @@ type Mirror struct {
 	Share     float64       // percent of the requests, 0.001..100; 100
 	BodyBytes int64         // requests with a longer body are not mirrored, 0..1MiB; 16KiB
 	Timeout   time.Duration // of one copy, with its answer; 1ms..24h; 5s
-	AtOnce    int           // copies under way, 1..100000; 100
+	AtOnce    int           // copies under way, those that wait for their body too, 1..100000; 100
 	Host      string        // preserve, upstream, or shadow: with "-shadow" behind the name; preserve
 	Mark      bool          // copies bear X-Sluice-Mirror: 1; true
 }

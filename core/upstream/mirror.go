@@ -14,7 +14,7 @@ type MirrorSpec struct {
 	Share     float64       // of the exchanges, above 0 and up to 1
 	BodyBytes int           // requests with a longer body are not mirrored
 	Timeout   time.Duration // of a reflection as a whole, above zero
-	AtOnce    int           // reflections under way, on all loops together
+	AtOnce    int           // reflections under way, on all loops together; those that still gather their body are counted
 	Host      MirrorHost
 	Mark      bool // reflections say what they are, in MirrorField
 }
@@ -96,7 +96,8 @@ func (m *Mirror) see(x *core.Exchange) {
 	case r.Body != nil && r.ContentLength > int64(m.spec.BodyBytes):
 		lane.counts.TooLong++
 		return
-	case m.Flying() >= m.spec.AtOnce:
+	case m.shared.flying.Add(1) > int32(m.spec.AtOnce):
+		m.shared.flying.Add(-1)
 		lane.counts.Dropped++
 		return
 	}
@@ -106,7 +107,8 @@ func (m *Mirror) see(x *core.Exchange) {
 		c.fly()
 		return
 	}
-	r.Body = &tee{Body: r.Body, x: x, to: c}
+	t := &tee{Body: r.Body, x: x, to: c, next: x.Trial}
+	r.Body, x.Trial = t, t
 }
 
 // take gives a reflection that is not in use.
@@ -122,8 +124,9 @@ func (a *mirrorLane) take(w *core.Worker) *reflection {
 	return c
 }
 
-// put takes a reflection back, with its exchange.
+// put takes a reflection back that is over, with its exchange.
 func (a *mirrorLane) put(c *reflection) {
+	c.mirror.shared.flying.Add(-1)
 	c.body.Release()
 	c.x.Worker.EndAside(c.x)
 	if cap(c.body.data) > maxMirrorKept {
@@ -166,15 +169,8 @@ func (c *reflection) begin(m *Mirror, from *core.Exchange) {
 	}
 }
 
-// fly sends the reflection in a task of its own, unless too many are under way.
+// fly sends the reflection in a task of its own.
 func (c *reflection) fly() {
-	m := c.mirror
-	if m.shared.flying.Add(1) > int32(m.spec.AtOnce) {
-		m.shared.flying.Add(-1)
-		c.lane.counts.Dropped++
-		c.lane.put(c)
-		return
-	}
 	c.lane.counts.Sent++
 	c.x.Worker.Loop.Go(c.task)
 }
@@ -185,8 +181,8 @@ func (c *reflection) run() {
 	l := x.Worker.Loop
 	whole := false
 	defer func() {
-		m.shared.flying.Add(-1)
 		if !whole { // a panic: nothing of the exchange is used again
+			m.shared.flying.Add(-1)
 			if x.Upstream != nil {
 				x.Upstream.Abandon()
 			}

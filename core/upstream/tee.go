@@ -10,8 +10,20 @@ import (
 // its last piece when the reflection is somebody else's.
 type tee struct {
 	core.Body
-	x  *core.Exchange
-	to *reflection // nil: it has gone, or will not
+	x    *core.Exchange
+	to   *reflection    // nil: it has gone, or will not
+	next core.EndPolicy // who else wants to know of the exchange's end; nil: nobody
+}
+
+// OnEnd lets a reflection go whose body is not whole yet: nobody takes the rest any more.
+func (t *tee) OnEnd(x *core.Exchange) {
+	if c := t.to; c != nil {
+		t.to = nil
+		c.lane.put(c)
+	}
+	if t.next != nil {
+		t.next.OnEnd(x)
+	}
 }
 
 // Next gives the next piece, and keeps a copy. With the last piece the reflection leaves.
