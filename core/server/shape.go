@@ -18,6 +18,9 @@ import (
 // oneRoute tells of a route.
 func (s *Server) oneRoute(c *compile.Compiled, r *config.Route) admin.RouteStatus {
 	weights, changed := c.RouteWeights(r.Name)
+	if len(weights) != len(r.To) { // one upstream, or a reload is just putting another split in force
+		weights, changed = nil, false
+	}
 	one := admin.RouteStatus{Name: r.Name, Action: actionText(r, weights)}
 	for j := range r.Matches {
 		one.Matches = append(one.Matches, r.Matches[j].Text)
