@@ -349,6 +349,30 @@ func TestMirrorLetsGo(t *testing.T) {
 	}
 }
 
+// TestMirrorBesideCanary shows that a canary hears of the ends of requests whose bodies are copied, too.
+func TestMirrorBesideCanary(t *testing.T) {
+	first, second, third := newRecorder(t), newRecorder(t), newRecorder(t)
+	config := mirrored("h1", first.addr, second.addr, "")
+	config = strings.NewReplacer("upstreams: {", "upstreams: { third: \""+third.addr+"\",",
+		"to: first,", "to: first, canary: { to: third, steps: [50], hold: 1h },").Replace(config)
+	g := run(t, config)
+	c := newHTTPClient(t)
+	const n = 40
+	for range n {
+		res, err := c.Post("http://"+g.addr+"/", "text/plain", strings.NewReader("body"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		_ = res.Body.Close()
+	}
+	eventually(t, "all are copied", func() bool { return g.mirror().Answered == n })
+	k := g.canary()
+	if a, b := k.Sides["canary"].Requests, k.Sides["stable"].Requests; a+b != n || int(a) != len(third.all()) || int(b) != len(first.all()) {
+		t.Errorf("%d and %d of %d: %+v", a, b, n, k)
+	}
+}
+
 // TestMirrorShare shows that the mirror gets its share of the requests.
 func TestMirrorShare(t *testing.T) {
 	first, second := newRecorder(t), newRecorder(t)
