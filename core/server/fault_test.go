@@ -75,7 +75,7 @@ func TestFaultReset(t *testing.T) {
 // TestFaultGRPC shows what a gRPC call is told, and anybody else.
 func TestFaultGRPC(t *testing.T) {
 	u := newNamed(t, 1)[0]
-	g := run(t, faulty(u, "{ abort: { grpc_status: 8 } }"))
+	g := run(t, faulty(u, "{ abort: { grpc_status: 5 } }"))
 	transport := &http.Transport{Protocols: &http.Protocols{}}
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
@@ -89,9 +89,9 @@ func TestFaultGRPC(t *testing.T) {
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
 		_ = res.Body.Close()
-		want := "200 8"
+		want := "200 5"
 		if kind == "text/plain" {
-			want = "429 "
+			want = "404 "
 		}
 		if got := fmt.Sprint(res.StatusCode, " ", res.Header.Get("Grpc-Status")+res.Trailer.Get("Grpc-Status")); got != want {
 			t.Errorf("%s: %q, want %q", kind, got, want)

@@ -371,6 +371,10 @@ func TestMirrorBesideCanary(t *testing.T) {
 	if a, b := k.Sides["canary"].Requests, k.Sides["stable"].Requests; a+b != n || int(a) != len(third.all()) || int(b) != len(first.all()) {
 		t.Errorf("%d and %d of %d: %+v", a, b, n, k)
 	}
+	g.reload()
+	if now := g.canary(); now.Sides["stable"] != k.Sides["stable"] || now.Sides["canary"] != k.Sides["canary"] {
+		t.Errorf("a reload that does not concern the canary has it count anew: %+v, then %+v", k, now)
+	}
 }
 
 // TestMirrorShare shows that the mirror gets its share of the requests.
