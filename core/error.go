@@ -31,6 +31,7 @@ type Error struct {
 	Side   Side
 	Retry  Retry
 	Close  bool // the downstream connection cannot go on after the answer
+	GRPC   int  // the status that a gRPC client is told; 0: what Status means to it
 }
 
 func (e *Error) Error() string {

@@ -26,6 +26,7 @@ type Exchange struct {
 	Upstream Upstream   // the exchange's upstream side, by whoever answers
 	Deadline int64      // on the loop's clock; 0: none
 	Err      *Error     // what failed, on whose side, and whether another endpoint may be tried
+	Trial    EndPolicy  // by whoever answers, who wants to know how it ends; nil: nobody does
 
 	BodyLimit   int64 // bytes of the request body; 0: none
 	ReplayLimit int   // bytes of a request body that are kept for a second attempt
@@ -151,6 +152,7 @@ func (x *Exchange) reset() {
 	x.Listener, x.Snapshot, x.Downstream = nil, nil, nil
 	x.Client = Client{}
 	x.Route, x.Consumer, x.Params, x.Attempt, x.Upstream = nil, nil, nil, lb.Attempt{}, nil
+	x.Trial = nil
 	x.Deadline, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading, x.Moved, x.Passed = 0, nil, 0, 0, false, 0, false
 	x.Times, x.Sent, x.RequestID = Times{}, Sent{}, nil
 	x.local.text = ""

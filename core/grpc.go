@@ -73,6 +73,9 @@ const (
 // at once, on every channel, and a limit would make more requests of those that it refuses. RESOURCE_EXHAUSTED is what gRPC
 // itself says of a quota that is used up.
 func (x *Exchange) grpcStatus(err *Error) int {
+	if err.GRPC != 0 {
+		return err.GRPC
+	}
 	if err.Side == SideUpstream && x.Deadline != 0 && x.Worker.Loop.Clock() >= x.Deadline {
 		return grpcDeadlineExceeded // whoever noticed first: the upstream was told of it, too
 	}
@@ -93,6 +96,19 @@ func (x *Exchange) grpcStatus(err *Error) int {
 		return grpcInternal
 	}
 	return grpcUnknown
+}
+
+// GRPCFailed says that a gRPC call has ended with a status that is the server's fault: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
+// INTERNAL, UNAVAILABLE or DATA_LOSS, as OpenTelemetry's conventions for RPC have it.
+func (x *Exchange) GRPCFailed() bool {
+	if !x.Request.GRPC {
+		return false
+	}
+	switch string(x.GRPCStatus()) {
+	case "2", "4", "12", "13", "14", "15":
+		return true
+	}
+	return false
 }
 
 // failGRPC makes the answer of a failed gRPC call, which has its status in a field and no body (gRPC over HTTP/2, "Responses").

@@ -65,6 +65,9 @@ func (g *Gateway) respond(x *Exchange) {
 			x.Err = err
 		}
 	}
+	if x.Trial != nil {
+		x.Trial.OnEnd(x)
+	}
 	if x.Upstream != nil {
 		if x.OpensTunnel() && x.Err == nil {
 			x.Upstream.Tunnel(x)

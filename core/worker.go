@@ -30,6 +30,12 @@ const maxFree = 256
 // Begin gives an empty exchange. Every exchange ends with End.
 func (w *Worker) Begin() *Exchange {
 	w.active++
+	return w.BeginAside()
+}
+
+// BeginAside gives an empty exchange of the gateway's own, which nobody waits for: it is not counted as under way, and so does not
+// hold up a drain. It ends with EndAside.
+func (w *Worker) BeginAside() *Exchange {
 	if n := len(w.free); n > 0 {
 		x := w.free[n-1]
 		w.free = w.free[:n-1]
@@ -43,6 +49,11 @@ func (w *Worker) Begin() *Exchange {
 // End takes an exchange back. Nothing of it may be used afterwards.
 func (w *Worker) End(x *Exchange) {
 	w.active--
+	w.EndAside(x)
+}
+
+// EndAside is End of what BeginAside gave.
+func (w *Worker) EndAside(x *Exchange) {
 	if len(w.free) < maxFree {
 		x.reset()
 		w.free = append(w.free, x)
@@ -52,6 +63,9 @@ func (w *Worker) End(x *Exchange) {
 // Abandon ends an exchange in which a panic happened: it is not used again, nor is its upstream connection.
 func (w *Worker) Abandon(x *Exchange) {
 	w.active--
+	if x.Trial != nil {
+		x.Trial.OnEnd(x)
+	}
 	if x.Upstream != nil {
 		x.Upstream.Abandon()
 	}

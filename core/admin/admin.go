@@ -8,6 +8,9 @@
 //	GET  /status     Status
 //	GET  /config     the configuration in force as YAML, secrets hidden
 //	GET  /routes     []RouteStatus
+//	PUT  /routes     SetWeights; 200 with the RouteStatus that results
+//	GET  /canaries   []CanaryStatus
+//	PUT  /canaries   ChangeCanary; 200 with the CanaryStatus that results
 //	GET  /upstreams  []UpstreamStatus
 //	PUT  /upstreams  SetEndpoints; 200 with the UpstreamStatus that results
 //	GET  /certs      []CertificateStatus
@@ -44,6 +47,10 @@ type Source struct {
 	Ready       func() error                             // nil: requests are taken
 	LogLevel    func() (level string, debugged []string) // debugged: routes whose exchanges are logged whatever the level
 	SetLogLevel func(route, level string) error          // route "": of the whole log
+	Canaries    func() []CanaryStatus
+	// SetWeights and ChangeCanary return when the change holds for the next exchange.
+	SetWeights   func(SetWeights) error
+	ChangeCanary func(ChangeCanary) error
 	// SetEndpoints returns when the change is in force.
 	SetEndpoints func(SetEndpoints) error
 	Reload       func() error              // returns when the new configuration is in force or refused
@@ -113,7 +120,11 @@ type ListenerStatus struct {
 type RouteStatus struct {
 	Name    string   `json:"name"`
 	Matches []string `json:"matches"` // in the short form
-	Action  string   `json:"action"`  // such as "to catalog" or "respond 200"
+	Action  string   `json:"action"`  // such as "to catalog" or "respond 200", with the weights in force
+
+	Targets   []TargetStatus `json:"targets,omitempty"`   // where there are several upstreams
+	Overrides []string       `json:"overrides,omitempty"` // what was changed at run time: weight
+	Mirror    *MirrorStatus  `json:"mirror,omitempty"`    // nil: there is none
 }
 
 // CertificateStatus is one certificate of a listener. One without NotAfter could never be read, or is not there yet.

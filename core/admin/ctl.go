@@ -22,6 +22,10 @@ commands:
   ready                             does it take requests?
   status                            state, reloads, loops and listeners
   routes                            routes in force
+  route NAME weight UPSTREAM=N...   gives upstreams of a route other weights, 0 to 1000, or "configured"
+  canaries                          canaries, their shares, and why
+  canary ROUTE pause|resume|forward|promote|abort
+                                    stays at the step, goes on, goes to the next, gives it all, or nothing
   upstreams                         upstreams, their endpoints and connections
   upstream NAME weight ADDRESS N    gives an endpoint another weight, 0 to 1000, or "configured"
   upstream NAME drain ADDRESS...    sends an endpoint nothing new; what it has may end
@@ -116,7 +120,7 @@ func (k *ctl) parse(args []string) (words []string, err error) {
 	switch words[0] {
 	case "log-level":
 		most = 2
-	case "upstream", "limit":
+	case "upstream", "limit", "route", "canary":
 		most = len(words)
 	}
 	if len(words) > most {
@@ -151,6 +155,13 @@ func (k *ctl) run(words []string) error {
 	case "routes":
 		r, err := k.client.Routes()
 		return k.show(r, err, func(w io.Writer) { printRoutes(w, r) })
+	case "route":
+		return k.setWeights(words[1:])
+	case "canaries":
+		all, err := k.client.Canaries()
+		return k.show(all, err, func(w io.Writer) { printCanaries(w, all) })
+	case "canary":
+		return k.changeCanary(words[1:])
 	case "certs":
 		all, err := k.client.Certs()
 		return k.show(all, err, func(w io.Writer) { printCerts(w, all, time.Now()) })
@@ -295,10 +306,11 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 }
 
 func printRoutes(w io.Writer, routes []RouteStatus) {
-	_, _ = fmt.Fprintln(w, "ROUTE\tACTION\tMATCHES")
+	_, _ = fmt.Fprintln(w, "ROUTE\tACTION\tMATCHES\tOVERRIDES")
 	for _, r := range routes {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", cell(r.Name), cell(r.Action), cells(r.Matches))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", cell(r.Name), cell(r.Action), cells(r.Matches), dash(r.Overrides))
 	}
+	printMirrors(w, routes)
 }
 
 func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {

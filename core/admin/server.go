@@ -186,7 +186,11 @@ func (s *Server) methods(path string) []method {
 			c.SetBody(s.source.Config())
 		})
 	case "/routes":
-		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Routes())) })
+		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Routes())) }),
+			method{fasthttp.MethodPut, s.setWeights})
+	case "/canaries":
+		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Canaries())) }),
+			method{fasthttp.MethodPut, s.changeCanary})
 	case "/certs":
 		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Certs())) })
 	case "/limits":

@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/discovery"
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/observe"
+	"github.com/sluice-gateway/sluice/core/policy/fault"
 	"github.com/sluice-gateway/sluice/core/route"
 	"github.com/sluice-gateway/sluice/core/upstream"
 	"github.com/sluice-gateway/sluice/limits"
@@ -42,15 +43,22 @@ type Registry struct {
 	consumers  *consumers
 	keys       map[string]*KeySource // by place
 	passwords  *gate
+	canaries   *canaries
+	splits     *splits
+	mirrors    map[string]*upstream.Mirror // by route
+	faults     map[string]*fault.Policy    // by name
 	generation int
 	kept       keeper
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
 func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
-	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{}, system: discovery.NewSystem(),
+	r := &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{}, system: discovery.NewSystem(),
 		counters: map[string]*acme.Counters{}, staples: tls.NewStaples(),
-		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate()}
+		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate(),
+		splits: &splits{}}
+	r.canaries = newCanaries(r)
+	return r
 }
 
 // Compiled is a configuration that is ready to be put in force.
@@ -64,6 +72,8 @@ type Compiled struct {
 	Authorities []Authority
 	Staples     *tls.Staples
 	Limiters    []*Limiter
+	Mirrors     map[string]*upstream.Mirror // by route
+	Faults      map[string]*fault.Policy    // by name; one that is written in a route has that of the route and its place there
 	issuers     map[issuerKey]*issuing
 	issuerOf    map[string]issuerKey // by listener
 	policies    map[string]core.Step
@@ -73,6 +83,11 @@ type Compiled struct {
 	checking    map[string]*checking                   // by upstream; of those that are checked
 	found       map[string]*discovered                 // all upstreams, new ones and those in force
 	subsets     map[string]map[string]*upstream.Subset // by upstream and labels
+	canaries    []*Canary
+	splits      []*split
+	judged      *canaries // the registry's
+	spread      *splits   // likewise
+	loops       int
 }
 
 // Compile builds cfg. No name is resolved and no file of endpoints is read yet.
@@ -80,7 +95,8 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, subsets: map[string]map[string]*upstream.Subset{}, checking: map[string]*checking{},
 		Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
-		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}}
+		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{},
+		Mirrors: map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers)}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -114,7 +130,7 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	for i := range cfg.Routes {
 		target, err := r.route(c, &cfg.Routes[i])
 		if err != nil {
-			return nil, fmt.Errorf("%s: cannot compile route %q: %w", cfg.Routes[i].Pos, cfg.Routes[i].Name, err)
+			return nil, routeError(&cfg.Routes[i], err)
 		}
 		c.Snapshot.Routes = append(c.Snapshot.Routes, target)
 		if cfg.Routes[i].Passthrough {
@@ -164,6 +180,16 @@ func (r *Registry) listeners(c *Compiled) error {
 	return nil
 }
 
+// routeError says which route cannot be compiled, and where it is wrong.
+func routeError(r *config.Route, err error) error {
+	at := r.Pos
+	var placed *placedError
+	if errors.As(err, &placed) {
+		at = placed.at
+	}
+	return fmt.Errorf("%s: cannot compile route %q: %w", at, r.Name, err)
+}
+
 // ruleError says where the match stands whose rule was refused.
 func ruleError(cfg *config.Config, err error) error {
 	var refused *route.RuleError
@@ -201,6 +227,9 @@ func (r *Registry) Apply(c *Compiled) {
 	r.putIssuers(c)
 	r.putLimiters(c)
 	r.putKeys(c)
+	r.canaries.put(c.canaries)
+	r.splits.put(r, c.splits)
+	r.mirrors, r.faults = c.Mirrors, c.Faults
 	for _, e := range r.encrypted {
 		e.stop()
 	}
@@ -216,6 +245,7 @@ func (r *Registry) Apply(c *Compiled) {
 
 // Close ends what runs in the background.
 func (r *Registry) Close() {
+	r.canaries.stop()
 	r.kept.keep(nil, nil)
 	for _, d := range r.upstreams {
 		d.end()

@@ -69,12 +69,21 @@ func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) 
 		if d == nil {
 			return nil, fmt.Errorf("there is no upstream %q", t.Upstream)
 		}
-		targets = append(targets, upstream.Target{Upstream: d.upstream, Weight: t.Weight, Subset: c.subset(d, t)})
+		targets = append(targets, upstream.Target{Upstream: d.upstream, Weight: t.Weight, Subset: c.subset(d, t), Name: t.Name()})
 	}
+	split := r.split(c, spec, targets)
 	if spec.Passthrough {
-		return upstream.NewPassthrough(targets, len(r.workers)), nil
+		return upstream.NewPassthrough(targets, len(r.workers)).Shape(split), nil
 	}
-	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)), nil
+	canary, err := r.canary(c, spec)
+	if err != nil {
+		return nil, err
+	}
+	mirror, err := r.mirror(c, spec)
+	if err != nil {
+		return nil, err
+	}
+	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)).Shape(split, canary, mirror), nil
 }
 
 // subset is that of a target: the one in force, if there is one of these labels; nil: all endpoints are meant.

@@ -60,7 +60,7 @@ func (l *loader) anyHasParameter(upstream, name string) bool {
 		for j := range r.Matches {
 			countParameters(r.Matches[j].Path, names)
 		}
-		for _, t := range r.To {
+		for _, t := range r.upstreams() {
 			if t.Upstream == upstream && names[name] >= max(1, len(r.Matches)) {
 				return true
 			}

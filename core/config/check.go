@@ -26,6 +26,7 @@ func (l *loader) check() {
 	l.checkConsumersFile()
 	l.checkUpstreams(partial)
 	l.checkSubsets()
+	l.checkShapes()
 	l.checkPolicies(partial)
 	l.checkBalance(partial)
 	l.checkIdentity()
@@ -45,7 +46,13 @@ func (l *loader) check() {
 func (l *loader) checkUpstreams(partial bool) {
 	used := make([]bool, len(l.cfg.Upstreams))
 	for i := range l.cfg.Routes {
-		for _, t := range l.cfg.Routes[i].To {
+		r := &l.cfg.Routes[i]
+		for _, name := range r.beside() {
+			if u, ok := l.upstreams[name]; ok {
+				used[u] = true
+			}
+		}
+		for _, t := range r.To {
 			if u, ok := l.upstreams[t.Upstream]; ok {
 				used[u] = true
 				continue

@@ -205,6 +205,11 @@ type Route struct {
 	// Passthrough: the matches are of server names, on listeners with TLS, and the route has no requests.
 	Passthrough bool
 
+	// How exchanges are spread, with To.
+	SplitBy []BalanceKey // the exchanges of one key go to one upstream; none: each goes where its turn is
+	Canary  *Canary      // nil: there is none
+	Mirror  *Mirror      // nil: there is none
+
 	// How the request is changed for the upstream; at most one of the three paths.
 	StripPrefix   string
 	ReplacePrefix *ReplacePrefix

@@ -97,6 +97,19 @@ func bare(cfg *Config) *Config {
 		for j := range r.To {
 			clear(&r.To[j].Pos)
 		}
+		for j := range r.SplitBy {
+			clear(&r.SplitBy[j].Pos)
+		}
+		if m := r.Mirror; m != nil {
+			clear(&m.Pos)
+		}
+		if c := r.Canary; c != nil {
+			clear(&c.Pos)
+			clear(&c.AbortPos)
+			for j := range c.Keys {
+				clear(&c.Keys[j].Pos)
+			}
+		}
 		for j := range r.Matches {
 			clear(&r.Matches[j].Pos)
 			r.Matches[j].Text = ""

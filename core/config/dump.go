@@ -277,6 +277,7 @@ func (w *dumper) route(r *Route) {
 		}
 		w.block(key, func() { w.targets(r) })
 	}
+	w.shape(r)
 	if a := r.Respond; a != nil {
 		w.block("respond:", func() { w.respond(a) })
 	}

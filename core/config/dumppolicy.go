@@ -11,6 +11,8 @@ func (w *dumper) policy(p *Policy) {
 		w.block("rate_limit:", func() { w.rateLimit(p.RateLimit) })
 	case p.Concurrency != nil:
 		w.block("concurrency:", func() { w.concurrency(p.Concurrency) })
+	case p.Fault != nil:
+		w.fault(p.Fault)
 	case p.Headers != nil:
 		w.block("headers:", func() {
 			w.headerChanges("request", &p.Headers.Request)

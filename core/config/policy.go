@@ -23,6 +23,7 @@ type Policy struct {
 	Access      *Access
 	JWT         *JWT
 	Basic       *Basic
+	Fault       *Fault
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -36,7 +37,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt ip access"
+	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt ip access fault"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -91,6 +92,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.IP = d.ip(key, v)
 		case "access":
 			p.Access = d.access(key, v)
+		case "fault":
+			p.Fault = d.fault(key, v)
 		default:
 			return false
 		}
@@ -182,7 +185,7 @@ func (l *loader) checkGRPCWeb(r *Route, at Pos) {
 	if r.Respond != nil || r.Redirect != nil {
 		l.problemAt(at, "", "%q has no meaning here: nothing is sent to an upstream", "grpc_web")
 	}
-	for _, t := range r.To {
+	for _, t := range r.upstreams() {
 		if u, ok := l.upstreams[t.Upstream]; ok && l.cfg.Upstreams[u].Protocol == "h1" {
 			l.problemAt(at, fmt.Sprintf("add protocol: h2c to upstream %q", t.Upstream),
 				"upstream %q does not speak HTTP/2, and so cannot speak gRPC", t.Upstream)

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	routeKeys = "name match priority to passthrough respond redirect strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert use"
+	routeKeys = "name match priority to passthrough respond redirect split_by canary mirror strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert use"
 
 	maxPriority  = 1_000_000
 	maxRouteName = 256 // bytes
@@ -30,6 +30,7 @@ type routeParts struct {
 	hasMatch bool
 	host     written
 	redirect ast.Node  // its `to`
+	shapes   []written // split_by, canary, mirror
 	requests []written // priority, timeout, body_bytes: what is of requests alone
 }
 
@@ -96,7 +97,7 @@ func (d *decoder) route(n ast.Node) {
 			r.LogSample = new(float64)
 			d.share(key, v, r.LogSample)
 		default:
-			return d.action(key, k, v, &r, &parts) || d.change(key, k, v, &r, &parts)
+			return d.action(key, k, v, &r, &parts) || d.shape(key, k, v, &r, &parts) || d.change(key, k, v, &r, &parts)
 		}
 		return true
 	})
@@ -162,6 +163,7 @@ func (d *decoder) routeWhole(n ast.Node, r *Route, parts *routeParts) {
 	if r.Passthrough {
 		d.passes(r, parts)
 	}
+	d.shaped(r, parts)
 	if len(parts.paths) == 1 && len(r.Matches) > 0 {
 		d.prefixMatches(r, parts.paths[0])
 	}

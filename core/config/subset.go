@@ -97,6 +97,18 @@ func (t *Target) Key() string {
 	return labelText(t.Subset) + " or " + t.Otherwise
 }
 
+// Name tells the target from the others of its route: the upstream's name, and the labels of its subset as in catalog{tier=1,version=v2}.
+func (t *Target) Name() string {
+	if t.Subset == nil {
+		return t.Upstream
+	}
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(t.Subset)) {
+		list = append(list, name+"="+t.Subset[name])
+	}
+	return t.Upstream + "{" + strings.Join(list, ",") + "}"
+}
+
 // checkSubsets finds subsets that no endpoint is in, and upstreams with too many.
 func (l *loader) checkSubsets() {
 	seen := map[int]map[string]bool{}

@@ -8,8 +8,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -113,6 +111,9 @@ func (s *Server) source() admin.Source {
 		Limit:        s.keyStatus,
 		ResetLimit:   s.resetKey,
 		SetEndpoints: s.setEndpoints,
+		SetWeights:   s.setWeights,
+		Canaries:     s.canaryStatus,
+		ChangeCanary: s.changeCanary,
 		Reload:       s.askReload,
 		Upgrade:      s.askUpgrade,
 	}
@@ -193,36 +194,7 @@ func (s *Server) routeStatus() (out []admin.RouteStatus) {
 		return nil
 	}
 	for i := range now.compiled.Config.Routes {
-		r := &now.compiled.Config.Routes[i]
-		one := admin.RouteStatus{Name: r.Name, Action: actionText(r)}
-		for j := range r.Matches {
-			one.Matches = append(one.Matches, r.Matches[j].Text)
-		}
-		out = append(out, one)
+		out = append(out, s.oneRoute(now.compiled, &now.compiled.Config.Routes[i]))
 	}
 	return out
-}
-
-func actionText(r *config.Route) string {
-	switch {
-	case r.Respond != nil:
-		return "respond " + strconv.Itoa(r.Respond.Status)
-	case r.Redirect != nil:
-		return "redirect " + r.Redirect.To
-	}
-	var names []string
-	for _, t := range r.To {
-		name := t.Upstream
-		if t.Subset != nil {
-			name += " " + t.Key()
-		}
-		if len(r.To) > 1 {
-			name += ": " + strconv.Itoa(t.Weight)
-		}
-		names = append(names, name)
-	}
-	if r.Passthrough {
-		return "passthrough " + strings.Join(names, ", ")
-	}
-	return "to " + strings.Join(names, ", ")
 }

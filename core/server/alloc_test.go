@@ -74,6 +74,11 @@ func balancedConfig(balance string) string {
 	return strings.NewReplacer("[\"UPSTREAM\"]", "[\"UPSTREAM\", { address: \"0.0.0.0:PORT\", weight: 2 }], balance: "+balance).Replace(plainConfig)
 }
 
+// shapedConfig spreads a route over two upstreams, as more says besides.
+func shapedConfig(more string) string {
+	return strings.NewReplacer("{ a: {", "{ b: \"UPSTREAM\", c: \"UPSTREAM\", d: \"UPSTREAM\", a: {", "to: a }", "to: { a: 3, b: 1 }, "+more+" }, { match: /c, to: { c: 1, d: 1 } }").Replace(plainConfig)
+}
+
 const limitedConfig = `
 loops: 2
 access_log: { to: off }
@@ -144,6 +149,12 @@ func allocCases(t testing.TB) []allocCase {
 		{name: "routes and a replaced prefix", config: routedConfig, request: []string{routed("/shop/orders?x")},
 			answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "two upstreams", config: routedConfig, request: []string{routed("/both")}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "sticky split", config: shapedConfig("split_by: [cookie:u, header:User-Agent]"), request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "canary", config: shapedConfig("canary: { to: c, steps: [50], key: { cookie: { name: side } } }"),
+			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "mirror", config: shapedConfig("mirror: d"), request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "fault that is not for it", config: strings.Replace(plainConfig, "to: a }", "use: [{ fault: { delay: 1s, when: { header: X-Chaos } } }], to: a }", 1),
+			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "least request", config: balancedConfig("{ least_request: {}, slow_start: 1h }"), request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "peak ewma", config: balancedConfig("peak_ewma"), request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "maglev by header", config: balancedConfig("{ maglev: { key: [query:user, cookie:user, header:User-Agent], load_factor: 2 } }"),

@@ -319,7 +319,7 @@ routes:
   - { match: "/v2", to: { u: { weight: 1, subset: { version: v2, side: b } } } }
   - { match: "/v3", to: { upstream: u, subset: { version: v3 } } }
   - { match: "/any", to: { upstream: u, subset: { version: v3 }, otherwise: any } }
-  - { match: "/split", to: [{ upstream: u, weight: 3, subset: { version: v1 } }, { upstream: u, weight: 1, subset: { version: v2 } }] }
+  - { name: split, match: "/split", to: [{ upstream: u, weight: 3, subset: { version: v1 } }, { upstream: u, weight: 1, subset: { version: v2 } }] }
   - { match: "/*", to: u }
 `, all[0].addr, portOf(all[1]), z.at)
 	g := run(t, config)
@@ -351,6 +351,11 @@ routes:
 	f("/v3")
 	f("/any", 4, 4, 0, 0)
 	f("/split", 6, 2, 0, 0)
+	weights := admin.SetWeights{Route: "split", Weights: map[string]int{"u{version=v1}": 1, "u{version=v2}": 7}}
+	if _, err := g.admin.SetWeights(weights); err != nil {
+		t.Fatal(err)
+	}
+	f("/split", 1, 7, 0, 0)
 	f("/x", 4, 4, 0, 0)
 	more := fmt.Sprintf("- %s\n- { address: %q, labels: { version: v1 } }\n", all[2].addr, all[3].addr)
 	if err := os.WriteFile(filepath.Join(g.folder, "more.yaml"), []byte(more), 0o600); err != nil {

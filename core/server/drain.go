@@ -20,6 +20,7 @@ const (
 func (s *Server) drain(signals <-chan os.Signal, to *successor) {
 	limit := s.state.Load().compiled.Config.Drain
 	s.draining.Store(true)
+	s.registry.RestCanaries()
 	s.log.Info("draining", "for at most", limit)
 	since, stops := time.Now(), 1
 	if to == nil {

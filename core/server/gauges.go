@@ -21,6 +21,8 @@ func (s *Server) collect() {
 			collectPort(l, i, sink)
 		}
 		collectLimits(now.compiled.Limiters, i, sink)
+		collectMirrors(now.compiled, i, sink)
+		collectFaults(now.compiled, i, sink)
 		for _, u := range now.compiled.Upstreams {
 			sink.Gauge("sluice_upstream_tunnels", "Open tunnels, and connections whose TLS is passed through.", float64(u.Tunnels(i)), "upstream", u.Name)
 			for _, e := range u.Endpoints() {
@@ -42,6 +44,7 @@ func (s *Server) collect() {
 		s.collectCertificates(now.compiled, sink)
 		collectTables(now.compiled.Limiters, sink)
 		collectKeys(now.compiled, sink)
+		collectCanaries(now.compiled, sink)
 		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))
 	})
 }

@@ -26,6 +26,8 @@ func stateParts() []statePart {
 	return []statePart{
 		{"service", 1, (*Server).exportService, (*Server).restoreService},
 		{"ticket-keys", 1, (*Server).exportTicketKeys, (*Server).restoreTicketKeys},
+		{"canaries", 1, (*Server).exportCanaries, (*Server).restoreCanaries},
+		{"splits", 1, (*Server).exportSplits, (*Server).restoreSplits},
 		{countersPart, 1, (*Server).exportCounters, (*Server).restoreCounters},
 		{"health-checks", 1, (*Server).exportChecks, (*Server).restoreChecks},
 	}

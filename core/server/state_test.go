@@ -6,7 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/core/admin"
 	"github.com/sluice-gateway/sluice/core/compile"
+	sluiceconfig "github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/server/handover"
 )
 
@@ -67,9 +69,70 @@ func TestStateIsRestored(t *testing.T) {
 		eventually(t, c.name+": the log says "+c.log, func() bool { return strings.Contains(g.Server.options.Stderr.(*journal).String(), c.log) })
 	}
 	var counted []json.RawMessage
-	if err := json.Unmarshal(whole[2].Body, &counted); err != nil || len(counted) == 0 {
+	if err := json.Unmarshal(whole[len(whole)-1].Body, &counted); err != nil || len(counted) == 0 {
 		t.Errorf("%d counts, %v", len(counted), err)
 	}
+}
+
+// The state of a canary, and weights that were changed, go on in the process that takes over. What is not such a state is refused, and
+// then all begins as the configuration says.
+func TestShapesAreRestored(t *testing.T) {
+	const config = `
+loops: 1
+listeners: { http: { bind: "127.0.0.1:0" } }
+upstreams: { a: "127.0.0.1:1", b: "127.0.0.1:2", c: "127.0.0.1:3" }
+routes:
+  - { name: r, match: "/*", to: { a: 9, b: 1 }, canary: { to: c, steps: [5, 25, 100], hold: 1h } }
+`
+	old := newGate(t, config)
+	for _, what := range []string{"forward", "pause"} {
+		if err := old.changeCanary(admin.ChangeCanary{Route: "r", Change: what}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := old.setWeights(admin.SetWeights{Route: "r", Weights: map[string]int{"b": 7}}); err != nil {
+		t.Fatal(err)
+	}
+	whole := partsOf(t, old)
+	f := func(name, config string, change func(p *handover.Part), state string, percent, weight int, log string) {
+		t.Helper()
+		parts := append([]handover.Part(nil), whole...)
+		for i := range parts {
+			change(&parts[i])
+		}
+		cfg, problems := sluiceconfig.Parse("sluice.yaml", []byte(config+"admin: off\n"), sluiceconfig.Env{})
+		if cfg == nil {
+			t.Fatal(problems)
+		}
+		g := newGate(t, config)
+		fresh := &Server{log: g.log, registry: compile.NewRegistry(g.workers, g.observer.Registry(), g.log), observer: g.observer, life: g.life}
+		defer fresh.registry.Close()
+		c, err := fresh.registry.Compile(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh.restoreState(c, parts)
+		fresh.registry.Apply(c)
+		k := c.Canaries()[0]
+		weights, _ := c.RouteWeights("r")
+		if k.State.String() != state || k.Percent != percent || weights[1] != weight {
+			t.Errorf("%s: %s at %d%%, weight %d; want %s at %d%%, %d", name, k.State, k.Percent, weights[1], state, percent, weight)
+		}
+		eventually(t, name+": the log says "+log, func() bool { return strings.Contains(g.Server.options.Stderr.(*journal).String(), log) })
+	}
+	same := func(*handover.Part) {}
+	replace := func(from, to string) func(p *handover.Part) {
+		return func(p *handover.Part) { p.Body = []byte(strings.ReplaceAll(string(p.Body), from, to)) }
+	}
+	f("whole", config, same, "paused", 25, 7, "")
+	f("other steps", strings.Replace(config, "[5, 25", "[6, 25", 1), same, "progressing", 6, 7, "cannot import canary")
+	f("another canary", strings.NewReplacer("to: c,", "to: b,", "b: 1", "c: 1").Replace(config), same, "progressing", 5, 1, "")
+	f("another split", strings.Replace(config, "a: 9", "a: 8", 1), same, "paused", 25, 1, "")
+	f("a step that is none", config, replace(`"step":1`, `"step":9`), "progressing", 5, 7, "cannot import canary: there is no step 9")
+	f("a weight that is none", config, replace(`[9,7]`, `[9,7000]`), "paused", 25, 1, "are not from 0 to 1000")
+	f("no weight", config, replace(`[9,7]`, `[0,0]`), "paused", 25, 1, "no upstream has a weight above 0")
+	f("damaged", config, replace(`{"r"`, `{"r`), "progressing", 5, 1, "state is ignored")
+	f("none", config, func(p *handover.Part) { p.Name += "x" }, "progressing", 5, 1, "")
 }
 
 // A gateway that cannot be replaced says so, and serves on.

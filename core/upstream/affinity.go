@@ -72,15 +72,49 @@ func (s *StickySpec) attributes() []byte {
 	return b
 }
 
-// affinity sets x's key: that of the first source that has something. Without one the exchange has no key. A source that gives
-// cookies has always something; if it is new it is returned, and id has its value.
-func (b *Balancing) affinity(x *core.Exchange, id *[32]byte) (issue *KeySource) {
-	for i := range b.Keys {
-		k := &b.Keys[i]
+// cookies are what a client is given with its answer so that it has the same keys the next time.
+type cookies struct {
+	count int
+	list  [3]cookie // of canary, split and endpoint
+}
+
+type cookie struct {
+	source *KeySource
+	id     [32]byte
+}
+
+// issue gives the value of a new cookie. Sources of one name have one cookie.
+func (c *cookies) issue(k *KeySource, w *core.Worker) []byte {
+	for i := range c.list[:c.count] {
+		if c.list[i].source.Name == k.Name {
+			return c.list[i].id[:]
+		}
+	}
+	n := &c.list[c.count]
+	c.count++
+	n.source = k
+	return w.NewID(&n.id)
+}
+
+// give adds the cookies to an answer.
+func (c *cookies) give(m *core.Message) {
+	for i := range c.list[:c.count] {
+		c.list[i].source.give(m, c.list[i].id[:])
+	}
+}
+
+// affinity sets x's key. Without something that one is made of the exchange has no key.
+func (b *Balancing) affinity(x *core.Exchange, given *cookies) {
+	x.Attempt.Key, x.Attempt.Keyed = keyOf(b.Keys, x, given)
+}
+
+// keyOf gives the key by the first source that has something; false: none has. A source that gives cookies has always something.
+func keyOf(keys []KeySource, x *core.Exchange, given *cookies) (key uint64, ok bool) {
+	for i := range keys {
+		k := &keys[i]
 		if k.From == FromClient {
 			if a := x.Client.Addr; a.IsValid() {
-				x.Attempt.Key, x.Attempt.Keyed = lb.HashAddr(a), true
-				return nil
+				return lb.HashAddr(a), true
 			}
 			continue
 		}
@@ -88,14 +122,13 @@ func (b *Balancing) affinity(x *core.Exchange, id *[32]byte) (issue *KeySource) 
 		switch {
 		case len(value) > 0:
 		case k.Sticky != nil && !x.Passed:
-			value, issue = x.Worker.NewID(id), k
+			value = given.issue(k, x.Worker)
 		default:
 			continue
 		}
-		x.Attempt.Key, x.Attempt.Keyed = lb.HashBytes(value), true
-		return issue
+		return lb.HashBytes(value), true
 	}
-	return nil
+	return 0, false
 }
 
 // value is what the source has, as it stands in the request.

@@ -27,9 +27,9 @@ func TestAffinity(t *testing.T) {
 			x.AddParam("id", []byte("seven"))
 			x.Client.Addr = netip.MustParseAddr("192.0.2.1")
 			b := &Balancing{Keys: sources}
-			var id [32]byte
-			issued := b.affinity(x, &id)
-			if issued != nil {
+			var given cookies
+			b.affinity(x, &given)
+			if given.count > 0 {
 				t.Errorf("%q?%s: a cookie is issued", fields, query)
 			}
 			if x.Attempt.Keyed != (want != "") || want != "" && want != "ip" && x.Attempt.Key != lb.HashString(want) ||
@@ -65,7 +65,8 @@ func TestAffinityOfPassages(t *testing.T) {
 		x.Passed = true
 		x.Request.Path = []byte("/")
 		b := &Balancing{Keys: []KeySource{NewKeySource(FromPath, "", nil), NewKeySource(FromCookie, "sid", &StickySpec{Path: "/"})}}
-		if b.affinity(x, nil) != nil || x.Attempt.Keyed {
+		var given cookies
+		if b.affinity(x, &given); given.count > 0 || x.Attempt.Keyed {
 			t.Error("it has a key")
 		}
 	})
@@ -79,20 +80,21 @@ func TestStickyCookie(t *testing.T) {
 			x := h.workers[0].Begin()
 			defer h.workers[0].End(x)
 			b := &Balancing{Keys: []KeySource{NewKeySource(FromCookie, "sid", &spec)}}
-			var id [32]byte
-			issued := b.affinity(x, &id)
-			if issued == nil || !x.Attempt.Keyed || x.Attempt.Key != lb.HashBytes(id[:]) {
+			var given cookies
+			b.affinity(x, &given)
+			id := &given.list[0].id
+			if given.count != 1 || !x.Attempt.Keyed || x.Attempt.Key != lb.HashBytes(id[:]) {
 				t.Fatal("no cookie is issued, or the key is not its hash")
 			}
-			issued.give(&x.Response, id[:])
+			given.give(&x.Response)
 			if got := string(x.Response.Get(core.FieldSetCookie)); got != "sid="+string(id[:])+want {
 				t.Errorf("got %q", got)
 			}
 			y := h.workers[0].Begin()
 			defer h.workers[0].End(y)
 			y.Request.Add(core.FieldCookie, append([]byte("sid="), id[:]...))
-			var other [32]byte
-			if b.affinity(y, &other) != nil || y.Attempt.Key != x.Attempt.Key {
+			var other cookies
+			if b.affinity(y, &other); other.count > 0 || y.Attempt.Key != x.Attempt.Key {
 				t.Error("who brings the cookie is somebody else")
 			}
 		})

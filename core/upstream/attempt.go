@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -19,65 +18,41 @@ const maxTurned = 5
 
 // Proxy answers exchanges from upstreams: a route's `to:`.
 type Proxy struct {
-	targets []*Subset
-	pickers []lb.Picker   // over targets, by loop; nil: there is but one
+	split   *Split
+	canary  *Canary       // nil: there is none
+	mirror  *Mirror       // nil: there is none
 	timeout time.Duration // whole exchange, instead of the upstream's; 0: the upstream's
 	ownHost bool          // the endpoint's name goes into Host
-	untried lb.Attempt    // never changed
-}
-
-// Target is one upstream of a Proxy, or a subset of it. A weight of 0 gets nothing.
-type Target struct {
-	Upstream *Upstream
-	Weight   int
-	Subset   *Subset // of Upstream; nil: all of it
-}
-
-func (t *Target) subset() *Subset {
-	if t.Subset == nil {
-		return t.Upstream.whole
-	}
-	return t.Subset
 }
 
 // NewProxy gives an action that spreads exchanges over targets by weight. At least one weight must be above zero. With
 // ownHost an endpoint gets its configured name as Host, instead of what the client asked for.
 func NewProxy(targets []Target, timeout time.Duration, ownHost bool, loops int) *Proxy {
-	p := &Proxy{timeout: timeout, ownHost: ownHost}
-	var choices []*lb.Endpoint
-	for _, t := range targets {
-		if t.Weight > 0 {
-			p.targets = append(p.targets, t.subset())
-			choices = append(choices, &lb.Endpoint{Name: t.Upstream.Name, Weight: t.Weight, State: t.subset()})
-		}
+	return &Proxy{split: NewSplit(targets, nil, loops), timeout: timeout, ownHost: ownHost}
+}
+
+// Shape gives p, before it is used, a split in the place of its own, a canary and a mirror. Each may be nil.
+func (p *Proxy) Shape(s *Split, c *Canary, m *Mirror) *Proxy {
+	if s != nil {
+		p.split = s
 	}
-	for i := 0; i < loops && len(choices) > 1; i++ {
-		p.pickers = append(p.pickers, lb.NewRoundRobin(choices, i))
-	}
+	p.canary, p.mirror = c, m
 	return p
 }
 
-// Targets are the upstreams that get exchanges.
-func (p *Proxy) Targets() (list []*Upstream) {
-	for _, t := range p.targets {
-		if !slices.Contains(list, t.upstream) {
-			list = append(list, t.upstream)
-		}
+// choose gives the endpoints for an exchange.
+func (p *Proxy) choose(x *core.Exchange, given *cookies) *Subset {
+	if p.canary != nil && p.canary.takes(x, given) {
+		return p.canary.to.whole
 	}
-	return list
-}
-
-func (p *Proxy) choose(index int) *Subset {
-	if p.pickers == nil {
-		return p.targets[0]
-	}
-	return p.pickers[index].Pick(&p.untried).State.(*Subset)
+	return p.split.choose(x, given)
 }
 
 // Answer leaves an endpoint's answer in x, or fails x.
 func (p *Proxy) Answer(x *core.Exchange) {
 	l := x.Worker.Loop
-	s := p.choose(l.Index()).shares[l.Index()]
+	var given cookies
+	s := p.choose(x, &given).shares[l.Index()]
 	set := s.upstream.Settings()
 	total := p.timeout
 	if total == 0 {
@@ -92,12 +67,13 @@ func (p *Proxy) Answer(x *core.Exchange) {
 	}
 	x.ReplayLimit = set.ReplayBytes
 	x.Sent.Pool = &s.upstream.Pool
-	var id [32]byte
-	var sticky *KeySource
 	if b := set.Balancing; b != nil {
-		sticky = b.affinity(x, &id)
+		b.affinity(x, &given)
 	}
 	forward(x)
+	if p.mirror != nil {
+		p.mirror.see(x)
+	}
 	l.Watch(x.Downstream.Conn())
 	if err := s.try(x, set, p.ownHost); err != nil {
 		l.Watch(nil)
@@ -107,9 +83,7 @@ func (p *Proxy) Answer(x *core.Exchange) {
 	if x.Listener.Forward.Via != "" {
 		addVia(&x.Response, x.Listener.Forward.Via)
 	}
-	if sticky != nil {
-		sticky.give(&x.Response, id[:])
-	}
+	given.give(&x.Response)
 }
 
 // boundCall lets the client's own deadline end a gRPC call; false: what it says is malformed.

@@ -19,17 +19,21 @@ func NewPassthrough(targets []Target, loops int) *Passthrough {
 	return &Passthrough{NewProxy(targets, 0, false, loops)}
 }
 
-// Targets are the upstreams that get connections.
-func (p *Passthrough) Targets() []*Upstream { return p.proxy.Targets() }
+// Shape gives p, before it is used, a split in the place of its own. Its keys must be the client's address.
+func (p *Passthrough) Shape(s *Split) *Passthrough {
+	p.proxy.Shape(s, nil, nil)
+	return p
+}
 
 // Answer connects x to an endpoint, or fails x. There is no request: what follows is the passage's.
 func (p *Passthrough) Answer(x *core.Exchange) {
 	l := x.Worker.Loop
-	s := p.proxy.choose(l.Index()).shares[l.Index()]
+	var given cookies // stays empty: there is no answer to give them with
+	s := p.proxy.choose(x, &given).shares[l.Index()]
 	x.Sent.Pool = &s.upstream.Pool
 	set := s.upstream.Settings()
 	if set.Balancing != nil {
-		set.Balancing.affinity(x, nil)
+		set.Balancing.affinity(x, &given)
 	}
 	c, err := s.pass(x, set)
 	if err != nil {
