@@ -25,6 +25,7 @@ type Exchange struct {
 	Attempt  lb.Attempt // endpoints that were tried
 	Upstream Upstream   // the exchange's upstream side, by whoever answers
 	Deadline int64      // on the loop's clock; 0: none
+	Hasty    bool       // Deadline is what the client asked for, earlier than the gateway would have given up
 	Err      *Error     // what failed, on whose side, and whether another endpoint may be tried
 
 	BodyLimit   int64 // bytes of the request body; 0: none
@@ -151,7 +152,7 @@ func (x *Exchange) reset() {
 	x.Listener, x.Snapshot, x.Downstream = nil, nil, nil
 	x.Client = Client{}
 	x.Route, x.Consumer, x.Params, x.Attempt, x.Upstream = nil, nil, nil, lb.Attempt{}, nil
-	x.Deadline, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading, x.Moved, x.Passed = 0, nil, 0, 0, false, 0, false
+	x.Deadline, x.Hasty, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading, x.Moved, x.Passed = 0, false, nil, 0, 0, false, 0, false
 	x.Times, x.Sent, x.RequestID = Times{}, Sent{}, nil
 	x.local.text = ""
 	x.progress.reset()

@@ -36,11 +36,14 @@ type discovered struct {
 	roster roster                  // endpoints of run time
 	quit   context.CancelFunc      // ends the background; nil: there is none
 	done   sync.WaitGroup
+
+	outliers outliers
 }
 
 // discover makes a new upstream, with the names of u resolved once.
 func (r *Registry) discover(u *config.Upstream) *discovered {
 	d := &discovered{registry: r, known: map[string][]netip.Addr{}, moved: make(chan struct{}, 1)}
+	d.outliers.init(r.log.With("upstream", u.Name))
 	d.upstream = upstream.New(u.Name, r.metrics.Pool(u.Name), r.settings(u, nil), r.workers)
 	return d
 }
@@ -59,8 +62,12 @@ func (d *discovered) configure(u *config.Upstream, t *upstreamTLS) {
 	d.spec, d.tls = u, t
 	d.upstream.Configure(d.registry.settings(u, t))
 	maps.Copy(d.known, found)
-	d.upstream.Assign(d.members(), onLoop)
+	d.detect(u.Outlier)
+	d.assign(d.members())
 	d.quit = quit
+	if u.Outlier != nil {
+		d.done.Go(func() { d.watch(ctx, u.Outlier.Interval) })
+	}
 	d.done.Go(func() { d.run(ctx, hosts, u.Resolve) })
 	if t != nil && t.store != nil {
 		d.done.Go(func() { t.store.Watch(ctx, watchEvery, d.renewed) })
@@ -118,18 +125,33 @@ func (d *discovered) renew(ctx context.Context, hosts []string) {
 	maps.Copy(d.known, found)
 	if now := d.members(); ctx.Err() == nil && !slices.Equal(before, now) {
 		d.registry.log.Info("upstream resolves to other addresses", "upstream", d.upstream.Name, "endpoints", len(now))
-		d.upstream.Assign(now, onLoop)
+		d.assign(now)
+	}
+}
+
+// assign makes members the endpoints. It needs the lock.
+func (d *discovered) assign(members []upstream.Member) {
+	d.upstream.Assign(members, onLoop)
+	if d.outliers.follow(d.upstream, len(d.registry.workers)) {
+		d.upstream.Rebalance(onLoop)
 	}
 }
 
 // change runs f, which changes loads of endpoints, and puts the shares in force that follow from it, unless ctx has ended.
 func (d *discovered) change(ctx context.Context, f func()) {
+	d.changeIf(ctx, func() bool {
+		f()
+		return true
+	})
+}
+
+// changeIf is change by an f that says whether it has changed anything.
+func (d *discovered) changeIf(ctx context.Context, f func() bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || !f() {
 		return
 	}
-	f()
 	d.upstream.Rebalance(onLoop)
 	select {
 	case d.moved <- struct{}{}:

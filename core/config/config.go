@@ -143,7 +143,8 @@ type Upstream struct {
 	TLS         *UpstreamTLS  // nil: not encrypted
 	Protocol    string        // h1, h2 (with TLS) or h2c (without); h1
 	HTTP2       UpstreamHTTP2
-	Proxy       string // version of the PROXY header that each connection begins with: v1, v2; "": none
+	Proxy       string   // version of the PROXY header that each connection begins with: v1, v2; "": none
+	Outlier     *Outlier // nil: endpoints are not ejected for what requests came to
 }
 
 // UpstreamHTTP2 is how HTTP/2 connections to an upstream are used.

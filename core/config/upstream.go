@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol outlier"
 	maxEndpoints   = 10_000 // of one upstream
 	maxReplayBytes = 64 << 10
 	maxTier        = 127 // priority of an endpoint
@@ -76,6 +76,8 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 		case "http2":
 			http2 = v
 			d.upstreamHTTP2(key, v, &u.HTTP2)
+		case "outlier":
+			u.Outlier = d.outlier(key, v)
 		default:
 			return false
 		}

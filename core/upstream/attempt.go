@@ -100,7 +100,7 @@ func (p *Proxy) Answer(x *core.Exchange) {
 func boundCall(x *core.Exchange) bool {
 	d, ok := x.Request.GRPCTimeout()
 	if own := x.Times.Start + int64(d); d > 0 && (x.Deadline == 0 || own < x.Deadline) {
-		x.Deadline = own
+		x.Deadline, x.Hasty = own, true
 	}
 	return ok
 }

@@ -88,6 +88,7 @@ type share struct {
 type Endpoint struct {
 	lb.Endpoint
 	described atomic.Pointer[lb.Endpoint]
+	watch     atomic.Pointer[Watch] // nil: nobody looks for outliers
 	address   loop.Address
 	protocol  *Protocol
 	host      []byte // its name as a Host field
@@ -176,8 +177,9 @@ func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())
 		case e == nil || loads[e.Load]:
 			e = u.newEndpoint(m, lb.NewLoad(u.clock()))
 		case e.Name != m.Name || !e.speaksAs(u.Settings()):
-			before := e.Described()
+			before, watch := e.Described(), e.watch.Load()
 			e = u.newEndpoint(m, e.Load)
+			e.Watch(watch)
 			e.forget(before, u.clock())
 		default:
 			before := e.describe(m)
