@@ -111,9 +111,10 @@ type ListenerStatus struct {
 
 // RouteStatus is one route, in the order of the configuration.
 type RouteStatus struct {
-	Name    string   `json:"name"`
-	Matches []string `json:"matches"` // in the short form
-	Action  string   `json:"action"`  // such as "to catalog" or "respond 200"
+	Name    string         `json:"name"`
+	Matches []string       `json:"matches"`           // in the short form
+	Action  string         `json:"action"`            // such as "to catalog" or "respond 200"
+	Breaker *BreakerStatus `json:"breaker,omitempty"` // nil: none of its own
 }
 
 // CertificateStatus is one certificate of a listener. One without NotAfter could never be read, or is not there yet.
@@ -154,29 +155,56 @@ type KeysStatus struct {
 
 // UpstreamStatus is one upstream.
 type UpstreamStatus struct {
-	Name      string           `json:"name"`
-	Balance   string           `json:"balance"`
-	Panic     bool             `json:"panic,omitempty"` // health is disregarded: too few endpoints are healthy
-	Pending   int              `json:"pending"`         // requests that wait for a connection
-	Endpoints []EndpointStatus `json:"endpoints"`
-	Removed   []string         `json:"removed,omitempty"` // endpoints of the configuration that were removed at run time
+	Name        string             `json:"name"`
+	Balance     string             `json:"balance"`
+	Panic       bool               `json:"panic,omitempty"`       // health is disregarded: too few endpoints are healthy
+	Pending     int                `json:"pending"`               // requests that wait for a connection
+	Active      int                `json:"active,omitempty"`      // requests under way, where their number is bounded
+	Breaker     *BreakerStatus     `json:"breaker,omitempty"`     // nil: none stands before it
+	Concurrency *ConcurrencyStatus `json:"concurrency,omitempty"` // nil: none is found
+	Endpoints   []EndpointStatus   `json:"endpoints"`
+	Removed     []string           `json:"removed,omitempty"` // endpoints of the configuration that were removed at run time
 }
 
 // EndpointStatus is one address of an upstream.
 type EndpointStatus struct {
-	Address    string   `json:"address"` // as resolved
-	Name       string   `json:"name"`    // as configured
-	Weight     int      `json:"weight"`  // in force
-	Configured int      `json:"configured_weight"`
-	Priority   int      `json:"priority,omitempty"`
-	Zone       string   `json:"zone,omitempty"`
-	Share      float64  `json:"share"`               // of the requests that it is meant to get, 0..1
-	Flags      []string `json:"flags,omitempty"`     // why it is not used: check, ejected, draining or disabled
-	Overrides  []string `json:"overrides,omitempty"` // what was changed at run time: weight, draining, disabled or added
-	InFlight   int      `json:"in_flight"`           // requests
-	Latency    float64  `json:"latency,omitempty"`   // seconds, averaged; where the balance goes by it
-	Open       int      `json:"open"`                // connections
-	Idle       int      `json:"idle"`                // of those, connections that no exchange uses
+	Address    string          `json:"address"` // as resolved
+	Name       string          `json:"name"`    // as configured
+	Weight     int             `json:"weight"`  // in force
+	Configured int             `json:"configured_weight"`
+	Priority   int             `json:"priority,omitempty"`
+	Zone       string          `json:"zone,omitempty"`
+	Share      float64         `json:"share"`           // of the requests that it is meant to get, 0..1
+	Flags      []string        `json:"flags,omitempty"` // why it is not used: check, ejected, draining or disabled
+	Ejection   *EjectionStatus `json:"ejection,omitempty"`
+	Overrides  []string        `json:"overrides,omitempty"` // what was changed at run time: weight, draining, disabled or added
+	InFlight   int             `json:"in_flight"`           // requests
+	Latency    float64         `json:"latency,omitempty"`   // seconds, averaged; where the balance goes by it
+	Open       int             `json:"open"`                // connections
+	Idle       int             `json:"idle"`                // of those, connections that no exchange uses
+}
+
+// BreakerStatus is a breaker, which refuses requests unless it is closed.
+type BreakerStatus struct {
+	State     string  `json:"state"`          // closed, open or half-open
+	Left      float64 `json:"left,omitempty"` // seconds of the cooldown
+	Opened    uint64  `json:"opened"`         // times
+	Refused   uint64  `json:"refused"`        // requests
+	Fallbacks uint64  `json:"fallbacks"`      // of those, answered by the fallback
+}
+
+// ConcurrencyStatus is a limit on requests under way that is found by how long they take.
+type ConcurrencyStatus struct {
+	Limit    int     `json:"limit"`
+	InFlight int     `json:"in_flight"`
+	Least    float64 `json:"least_latency"` // seconds, without load; 0: not measured yet
+}
+
+// EjectionStatus says why an endpoint is ejected, and for how long.
+type EjectionStatus struct {
+	Cause string  `json:"cause"`
+	Since float64 `json:"since"` // seconds ago
+	Left  float64 `json:"left"`  // seconds; it ends with the first analysis after, or by a check
 }
 
 // SetEndpoints changes endpoints of an upstream, all or none. It holds over reloads until the configuration changes the endpoint.

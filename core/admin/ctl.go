@@ -299,6 +299,7 @@ func printRoutes(w io.Writer, routes []RouteStatus) {
 	for _, r := range routes {
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\n", cell(r.Name), cell(r.Action), cells(r.Matches))
 	}
+	printRouteBreakers(w, routes)
 }
 
 func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {
@@ -309,12 +310,13 @@ func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {
 		}
 		for _, e := range u.Endpoints {
 			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%.1f%%\t%d\t%d\t%d\t%d\t%s\t%s\n", cell(u.Name), cell(e.Address), cell(e.Name), e.Weight,
-				100*e.Share, e.InFlight, e.Open, e.Idle, u.Pending, dash(e.Flags), dash(e.Overrides))
+				100*e.Share, e.InFlight, e.Open, e.Idle, u.Pending, flagsText(&e), dash(e.Overrides))
 		}
 		for _, address := range u.Removed {
 			_, _ = fmt.Fprintf(w, "%s\t-\t%s\t-\t-\t-\t-\t-\t-\t-\tremoved\n", cell(u.Name), cell(address))
 		}
 	}
+	printResilience(w, upstreams)
 }
 
 // dash is a list of short words, or a dash for none.

@@ -40,6 +40,8 @@ type Registry struct {
 	consumers  *consumers
 	keys       map[string]*KeySource // by place
 	passwords  *gate
+	breakers   map[breakerKey]*breaking
+	changes    *breakerChanges
 	generation int
 }
 
@@ -47,7 +49,8 @@ type Registry struct {
 func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
 	return &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{},
 		counters: map[string]*acme.Counters{}, staples: tls.NewStaples(),
-		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate()}
+		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate(),
+		breakers: map[breakerKey]*breaking{}, changes: newBreakerChanges(log)}
 }
 
 // Compiled is a configuration that is ready to be put in force.
@@ -68,13 +71,16 @@ type Compiled struct {
 	keys        map[string]*KeySource // by place
 	secured     map[string]*upstreamTLS
 	found       map[string]*discovered // all upstreams, new ones and those in force
+	breakers    map[breakerKey]*breaking
+	gates       map[string]*upstream.Gate // by upstream
 }
 
 // Compile builds cfg. Names of endpoints are resolved; one that does not resolve is logged and asked for again later.
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
-		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}}
+		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{},
+		breakers: map[breakerKey]*breaking{}, gates: map[string]*upstream.Gate{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -90,6 +96,13 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		}
 		c.found[u.Name] = d
 		c.Upstreams = append(c.Upstreams, d.upstream)
+	}
+	for i := range cfg.Upstreams {
+		u := &cfg.Upstreams[i]
+		var err error
+		if c.gates[u.Name], err = r.gate(c, breakerKey{false, u.Name}, u.Breaker); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.listeners(c); err != nil {
 		return nil, err
@@ -179,7 +192,7 @@ func (r *Registry) Apply(c *Compiled) {
 	r.generation = c.Snapshot.Generation
 	for i := range c.Config.Upstreams {
 		u := &c.Config.Upstreams[i]
-		c.found[u.Name].configure(u, c.secured[u.Name])
+		c.found[u.Name].configure(u, c.secured[u.Name], c.gates[u.Name])
 	}
 	for name, d := range r.upstreams {
 		if c.found[name] == nil {
@@ -188,6 +201,9 @@ func (r *Registry) Apply(c *Compiled) {
 		}
 	}
 	r.upstreams = c.found
+	if r.breakers = c.breakers; len(c.breakers) > 0 {
+		r.changes.start()
+	}
 	r.putIssuers(c)
 	r.putLimiters(c)
 	r.putKeys(c)
@@ -233,6 +249,7 @@ func (r *Registry) Close() {
 	for _, e := range r.encrypted {
 		e.stop()
 	}
+	r.changes.stop()
 	r.consumers.stop()
 	for _, s := range r.keys {
 		r.closing.Go(s.stop)

@@ -38,6 +38,7 @@ type discovered struct {
 	done   sync.WaitGroup
 
 	outliers outliers
+	adaptive adaptive
 }
 
 // discover makes a new upstream, with the names of u resolved once.
@@ -49,7 +50,7 @@ func (r *Registry) discover(u *config.Upstream) *discovered {
 }
 
 // configure puts u in force: settings, endpoints, and the pace of resolving.
-func (d *discovered) configure(u *config.Upstream, t *upstreamTLS) {
+func (d *discovered) configure(u *config.Upstream, t *upstreamTLS, gate *upstream.Gate) {
 	d.stop()
 	ctx, quit := context.WithCancel(context.Background())
 	hosts := hostsOf(u)
@@ -60,7 +61,9 @@ func (d *discovered) configure(u *config.Upstream, t *upstreamTLS) {
 		d.roster = d.roster.after(d.spec, u)
 	}
 	d.spec, d.tls = u, t
-	d.upstream.Configure(d.registry.settings(u, t))
+	settings := d.registry.settings(u, t)
+	settings.Gate, settings.Admission = gate, d.admission(u)
+	d.upstream.Configure(settings)
 	maps.Copy(d.known, found)
 	d.detect(u.Outlier)
 	d.assign(d.members())

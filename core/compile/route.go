@@ -51,14 +51,7 @@ func setOf(list []string) map[string]bool {
 func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) {
 	switch {
 	case spec.Respond != nil:
-		s := route.RespondSpec{Status: spec.Respond.Status, ContentType: "text/plain; charset=utf-8", Body: spec.Respond.Body.Reveal()}
-		if s.Body == "" {
-			s.ContentType = ""
-		}
-		for _, h := range spec.Respond.Headers {
-			s.Headers = append(s.Headers, route.HeaderLine{Name: h.Name, Value: h.Value.Reveal()})
-		}
-		return route.NewRespond(s)
+		return respond(spec.Respond)
 	case spec.Redirect != nil:
 		return route.NewRedirect(spec.Redirect.To, spec.Redirect.Status, commonParams(spec.Matches))
 	}
@@ -73,7 +66,21 @@ func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) 
 	if spec.Passthrough {
 		return upstream.NewPassthrough(targets, len(r.workers)), nil
 	}
-	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)), nil
+	p := upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers))
+	g, err := r.gate(c, breakerKey{true, spec.Name}, spec.Breaker)
+	p.Guard(g)
+	return p, err
+}
+
+func respond(spec *config.Respond) (core.Action, error) {
+	s := route.RespondSpec{Status: spec.Status, ContentType: "text/plain; charset=utf-8", Body: spec.Body.Reveal()}
+	if s.Body == "" {
+		s.ContentType = ""
+	}
+	for _, h := range spec.Headers {
+		s.Headers = append(s.Headers, route.HeaderLine{Name: h.Name, Value: h.Value.Reveal()})
+	}
+	return route.NewRespond(s)
 }
 
 // edits are the changes to the request, as the last policies before the action.

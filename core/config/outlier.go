@@ -129,11 +129,8 @@ func (d *decoder) checkOutlier(n ast.Node, o *Outlier) {
 	if o.MaxEjectionTime < o.BaseEjectionTime {
 		if at, ok := given["max_ejection_time"]; ok {
 			d.problemAt(at, "", "%q is below %q", "max_ejection_time", "base_ejection_time")
-			return
 		}
-		if given["base_ejection_time"].Line > 0 { // Envoy's rule for who says nothing of the maximum
-			o.MaxEjectionTime = o.BaseEjectionTime
-		}
+		o.MaxEjectionTime = o.BaseEjectionTime // Envoy's rule for who says nothing of the maximum
 	}
 	for _, key := range []string{"consecutive_local_origin_failure", enforcing[2], enforcing[4], enforcing[6]} {
 		if at, ok := given[key]; ok && !o.SplitLocalOrigin {

@@ -189,7 +189,7 @@ func (s *Server) routeStatus() (out []admin.RouteStatus) {
 	}
 	for i := range now.compiled.Config.Routes {
 		r := &now.compiled.Config.Routes[i]
-		one := admin.RouteStatus{Name: r.Name, Action: actionText(r)}
+		one := admin.RouteStatus{Name: r.Name, Action: actionText(r), Breaker: s.breakerStatus(now.compiled.RouteBreaker(r.Name))}
 		for j := range r.Matches {
 			one.Matches = append(one.Matches, r.Matches[j].Text)
 		}

@@ -36,6 +36,7 @@ func (s *Server) collect() {
 		for _, u := range now.compiled.Upstreams {
 			collectUpstream(u, sink)
 		}
+		s.collectResilience(now.compiled, sink)
 		s.collectCertificates(now.compiled, sink)
 		collectTables(now.compiled.Limiters, sink)
 		collectKeys(now.compiled, sink)

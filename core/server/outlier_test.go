@@ -86,11 +86,12 @@ func (g *running) failures(n int) (failed int) {
 
 // TestOutlierEjected shows that an endpoint which fails five requests in a row, whichever way, gets no more, and comes back.
 func TestOutlierEjected(t *testing.T) {
+	more := ""
 	f := func(how string, change func(all []*named), mend func(all []*named)) {
 		t.Helper()
 		all := newNamed(t, 3)
 		change(all)
-		g := run(t, ejecting("{ base_ejection_time: 300ms, interval: 100ms }", all))
+		g := run(t, ejecting("{ base_ejection_time: 300ms, interval: 100ms }"+more, all))
 		defer g.stop()
 		if failed := g.failures(15); failed != 5 {
 			t.Errorf("%s: %d of 15 requests failed, want 5", how, failed)
@@ -115,6 +116,8 @@ func TestOutlierEjected(t *testing.T) {
 	f("503", func(all []*named) { all[0].status.Store(503) }, func(all []*named) { all[0].status.Store(200) })
 	f("reset", func(all []*named) { all[0].addr = hostile(t, false) }, nothing)
 	f("stall", func(all []*named) { all[0].addr = hostile(t, true) }, nothing)
+	more = ", protocol: h2c"
+	f("500 over HTTP/2", func(all []*named) { all[0].status.Store(500) }, func(all []*named) { all[0].status.Store(200) })
 }
 
 // TestOutlierLast shows that the last endpoint is never ejected, however it fails, and that one which an operator has taken out is

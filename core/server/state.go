@@ -26,6 +26,8 @@ func stateParts() []statePart {
 	return []statePart{
 		{"service", 1, (*Server).exportService, (*Server).restoreService},
 		{"ticket-keys", 1, (*Server).exportTicketKeys, (*Server).restoreTicketKeys},
+		{"ejections", 1, (*Server).exportEjections, (*Server).restoreEjections},
+		{"breakers", 1, (*Server).exportBreakers, (*Server).restoreBreakers},
 		{countersPart, 1, (*Server).exportCounters, (*Server).restoreCounters},
 	}
 }

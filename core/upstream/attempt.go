@@ -22,6 +22,7 @@ type Proxy struct {
 	pickers []lb.Picker   // over targets, by loop; nil: there is but one
 	timeout time.Duration // whole exchange, instead of the upstream's; 0: the upstream's
 	ownHost bool          // the endpoint's name goes into Host
+	gate    *Gate         // of the route; nil: exchanges pass
 	untried lb.Attempt    // never changed
 }
 
@@ -48,6 +49,9 @@ func NewProxy(targets []Target, timeout time.Duration, ownHost bool, loops int) 
 	return p
 }
 
+// Guard puts a gate before p, which nobody uses yet.
+func (p *Proxy) Guard(g *Gate) { p.gate = g }
+
 // Targets are the upstreams that get exchanges.
 func (p *Proxy) Targets() []*Upstream { return p.targets }
 
@@ -58,11 +62,42 @@ func (p *Proxy) choose(index int) *Upstream {
 	return p.pickers[index].Pick(&p.untried).State.(*Upstream)
 }
 
-// Answer leaves an endpoint's answer in x, or fails x.
+// Answer leaves an endpoint's answer in x, or that of a fallback, or fails x.
 func (p *Proxy) Answer(x *core.Exchange) {
+	var through pass
+	if p.gate != nil {
+		var ok bool
+		if through, ok = p.gate.Breaker.enter(x); !ok {
+			p.standIn(x, p.gate, 0)
+			return
+		}
+	}
+	asked := p.ask(x, p.choose(x.Worker.Loop.Index()), 0)
+	through.leave(x, asked)
+}
+
+// ask has u answer, or what stands in for it; false: x was refused, and no upstream asked.
+func (p *Proxy) ask(x *core.Exchange, u *Upstream, depth int) (asked bool) {
+	s, set := u.shares[x.Worker.Loop.Index()], u.Settings()
+	x.Sent.Pool = &u.Pool
+	var through pass
+	if set.Gate != nil {
+		var ok bool
+		if through, ok = set.Gate.Breaker.enter(x); !ok {
+			return p.standIn(x, set.Gate, depth)
+		}
+	}
+	asked = set.Admission == nil || set.Admission.enter(x)
+	if asked {
+		p.exchange(x, s, set)
+	}
+	through.leave(x, asked)
+	return asked
+}
+
+// exchange leaves an endpoint's answer in x, or fails x.
+func (p *Proxy) exchange(x *core.Exchange, s *share, set *Settings) {
 	l := x.Worker.Loop
-	s := p.choose(l.Index()).shares[l.Index()]
-	set := s.upstream.Settings()
 	total := p.timeout
 	if total == 0 {
 		total = set.Total
@@ -75,7 +110,6 @@ func (p *Proxy) Answer(x *core.Exchange) {
 		return
 	}
 	x.ReplayLimit = set.ReplayBytes
-	x.Sent.Pool = &s.upstream.Pool
 	var id [32]byte
 	var sticky *KeySource
 	if b := set.Balancing; b != nil {

@@ -59,7 +59,7 @@ func outcome(x *core.Exchange, failure *core.Error, answered bool) (health.Outco
 	switch {
 	case failure.Retry == core.RetryRefused:
 		return 0, false
-	case failure.Status == 504 && x.Deadline != 0 && x.Worker.Loop.Now() >= x.Deadline: // it may not be the endpoint that took the time
+	case failure.Status >= 503 && x.Deadline != 0 && x.Worker.Loop.Now() >= x.Deadline: // it may not be the endpoint that took the time
 		switch {
 		case answered:
 			return answerOutcome(x), true

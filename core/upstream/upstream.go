@@ -36,6 +36,8 @@ type Settings struct {
 	TLS                   *cryptotls.Config // nil: not encrypted. Without a ServerName each endpoint's own is asked for
 	Proxy                 ProxyVersion      // of the header that connections begin with, before TLS
 	Balancing             *Balancing        // nil: round robin
+	Gate                  *Gate             // nil: exchanges pass
+	Admission             *Admission        // nil: any number of them
 }
 
 // Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.
@@ -67,6 +69,7 @@ type Upstream struct {
 	settings  atomic.Pointer[Settings]
 	endpoints atomic.Pointer[[]*Endpoint] // as last resolved; for those who look from outside
 	shares    []*share                    // by loop
+	active    atomic.Int64                // exchanges, of those that an Admission bounds
 	pending   atomic.Int32                // requests that wait for a connection, on all loops
 	set       atomic.Pointer[lb.Set]      // what the pickers choose from; nil before the first Assign
 }
