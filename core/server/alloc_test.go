@@ -74,6 +74,11 @@ func balancedConfig(balance string) string {
 	return strings.NewReplacer("[\"UPSTREAM\"]", "[\"UPSTREAM\", { address: \"0.0.0.0:PORT\", weight: 2 }], balance: "+balance).Replace(plainConfig)
 }
 
+// guardedConfig has everything on that keeps requests from endpoints and upstreams which fail or slow down.
+var guardedConfig = strings.NewReplacer("to: a }", "to: a, breaker: { slow: p99 > 1s, consecutive: 5, fallback: { respond: { status: 503 } } } }").Replace(
+	balancedConfig("least_request, outlier: { consecutive_5xx: 3, split_external_local_origin_errors: true }, pool: { max_requests: 100 }, " +
+		"breaker: { slow: p99 > 1s, consecutive: 5 }, concurrency: adaptive"))
+
 const limitedConfig = `
 loops: 2
 access_log: { to: off }
@@ -150,6 +155,7 @@ func allocCases(t testing.TB) []allocCase {
 			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "sticky cookie", config: balancedConfig("{ ring_hash: { key: { cookie: { name: sid, ttl: 1h } } } }"),
 			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "ejections, breakers and bounds", config: guardedConfig, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "limits", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/?a=%41b ", 1)}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "refused by a limit", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/never ", 1)},
 			answerEnds: "\"status\":429}\n", refused: true},
