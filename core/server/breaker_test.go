@@ -1,9 +1,11 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -262,6 +264,25 @@ func TestMaxRequests(t *testing.T) {
 	}
 	f(true)
 	f(false)
+	all[0].held = make(chan struct{})
+	c := &http.Client{Transport: &http.Transport{Protocols: &http.Protocols{}}}
+	c.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(true)
+	defer c.CloseIdleConnections()
+	for range 10 { // streams that are reset
+		ctx, leave := context.WithCancel(context.Background())
+		r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+g.addr+"/hold", nil)
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			if res, err := c.Do(r); err == nil {
+				_ = res.Body.Close()
+			}
+		}()
+		waitFor(t, func() bool { return g.upstream("u").Active == 1 })
+		leave()
+		<-gone
+		waitFor(t, func() bool { return g.upstream("u").Active == 0 })
+	}
 	all[0].status.Store(500)
 	g.failures(5)
 	all[0].addr = "127.0.0.1:1"

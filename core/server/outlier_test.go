@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/core/admin"
 )
 
 // hostile is an endpoint that resets every connection once it has a request, or says nothing.
@@ -144,6 +146,23 @@ func TestOutlierLast(t *testing.T) {
 	}
 	if log := g.log.String(); strings.Count(log, "no more may be") != 1 {
 		t.Errorf("that the last one fails is logged %d times, want once:\n%s", strings.Count(log, "no more may be"), log)
+	}
+}
+
+// TestOutlierLastThatServes shows that endpoints which an operator has taken out are not counted on when the last one is looked for.
+func TestOutlierLastThatServes(t *testing.T) {
+	all := newNamed(t, 3)
+	g := run(t, ejecting("{ base_ejection_time: 1m, max_ejection_percent: 100% }", all))
+	for i, what := range []string{"disable", "drain"} {
+		if _, err := g.admin.SetEndpoints(admin.SetEndpoints{Upstream: "u", Change: what, Endpoints: []string{all[i].addr}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all[2].status.Store(500)
+	g.failures(30)
+	g.logged("no more may be")
+	if g.ejected(all[2].addr) {
+		t.Error("the only endpoint that serves is ejected")
 	}
 }
 

@@ -110,6 +110,30 @@ func TestWatchLosesNothing(t *testing.T) {
 	}
 }
 
+// TestHoldAfterPanic shows that an exchange which ends in a panic gives its place back, once.
+func TestHoldAfterPanic(t *testing.T) {
+	x := lone(t)
+	limit, err := health.NewConcurrency(health.DefaultConcurrency(), rand.NewPCG(1, 2), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := New("u", 0, defaults(), nil)
+	onLoop := func(f func()) {
+		if err := x.Worker.Loop.Do(patience, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entered := false
+	onLoop(func() { entered = u.NewAdmission(1, limit).enter(x) })
+	if !entered || u.Active() != 1 || limit.InFlight() != 1 {
+		t.Fatalf("%d and %d are under way", u.Active(), limit.InFlight())
+	}
+	onLoop(func() { x.Worker.Abandon(x) })
+	if u.Active() != 0 || limit.InFlight() != 0 {
+		t.Errorf("%d and %d are under way", u.Active(), limit.InFlight())
+	}
+}
+
 // BenchmarkResilience is what each part costs an exchange that succeeds.
 func BenchmarkResilience(b *testing.B) {
 	x := lone(b)
