@@ -107,7 +107,11 @@ func (d *decoder) checkBreaker(k, n ast.Node, b *Breaker) {
 
 // percentOrOff reads 50%, or off for 0.
 func (d *decoder) percentOrOff(key string, n ast.Node, low float64, to *float64) {
-	if s, ok := d.resolve(n).(*ast.StringNode); ok && s.Value == "off" {
+	n = d.resolve(n)
+	if n == nil {
+		return
+	}
+	if s, ok := n.(*ast.StringNode); ok && s.Value == "off" {
 		*to = 0
 		return
 	}

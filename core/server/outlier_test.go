@@ -239,6 +239,49 @@ func TestOutlierReload(t *testing.T) {
 	}
 }
 
+// TestOutlierKeptConnections shows that an endpoint which closes what it takes for idle, while a request is on its way, is not ejected for it.
+func TestOutlierKeptConnections(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer func() { _ = c.Close() }()
+				for range 2 { // the second request is met with the end
+					if _, err := c.Read(make([]byte, 4096)); err != nil {
+						return
+					}
+					_, _ = io.WriteString(c, answerOf("x"))
+				}
+				_, _ = c.Read(make([]byte, 4096))
+			})
+		}
+	})
+	defer wg.Wait()
+	defer func() { _ = ln.Close() }()
+	all := newNamed(t, 1)
+	all = append(all, &named{addr: ln.Addr().String()})
+	g := run(t, ejecting("{ consecutive_5xx: 1, max_ejection_percent: 100% }, pool: { idle_per_loop: 1 }", all))
+	defer g.stop()
+	if failed := g.failures(50); failed != 0 {
+		t.Errorf("%d requests failed", failed)
+	}
+	if f := g.flags(all[1].addr); f != nil {
+		t.Errorf("it has %v", f)
+	}
+	metrics, err := g.admin.Metrics()
+	if err != nil || !strings.Contains(string(metrics), `reason="upstream_closed"`) {
+		t.Error("no kept connection was closed")
+	}
+}
+
 // statusOf is the status and a field of the answer to a GET.
 func statusOf(t *testing.T, c *http.Client, address, path, field string) (int, string, string) {
 	t.Helper()

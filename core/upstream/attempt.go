@@ -235,10 +235,12 @@ func (s *share) connect(x *core.Exchange, set *Settings, fresh bool) (way, *core
 			f.land(x, failure)
 			return nil, failure
 		}
+		f.kept = r.mux.served > 1
 		r.flight = f
 		return r, nil
 	}
 	if found.conn != nil {
+		f.kept = true
 		found.conn.flight = f
 		return found.conn, nil
 	}

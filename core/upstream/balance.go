@@ -210,6 +210,7 @@ type flight struct {
 	to    *Endpoint // nil: there is none, or it has ended
 	start int64
 	took  int64 // of a passage: how long the connection took; else 0
+	kept  bool  // over a connection that has served before
 }
 
 // depart begins an attempt at e.
@@ -227,7 +228,8 @@ func (f *flight) land(x *core.Exchange, failure *core.Error) {
 	}
 	f.to = nil
 	answered := x.Times.Head >= f.start
-	if w := e.watch.Load(); w != nil {
+	closed := f.kept && failure != nil && failure.Retry == core.RetryIfReused // as an endpoint may close what is idle
+	if w := e.watch.Load(); w != nil && !closed {
 		if o, ok := outcome(x, failure, answered); ok {
 			w.report(x.Worker.Loop.Index(), o)
 		}
