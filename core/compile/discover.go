@@ -44,7 +44,7 @@ type discovered struct {
 // discover makes a new upstream, with the names of u resolved once.
 func (r *Registry) discover(u *config.Upstream) *discovered {
 	d := &discovered{registry: r, known: map[string][]netip.Addr{}, moved: make(chan struct{}, 1)}
-	d.outliers.init(r.log.With("upstream", u.Name))
+	d.outliers.init()
 	d.upstream = upstream.New(u.Name, r.metrics.Pool(u.Name), r.settings(u, nil), r.workers)
 	return d
 }

@@ -34,9 +34,8 @@ type watched struct {
 	told     int64 // when it was last said that it fails and is not ejected; 0: never
 }
 
-func (o *outliers) init(log *slog.Logger) {
-	o.log, o.wake = log, make(chan struct{}, 1)
-	o.watched = map[*lb.Load]*watched{}
+func (o *outliers) init() {
+	o.wake, o.watched = make(chan struct{}, 1), map[*lb.Load]*watched{}
 }
 
 // outlierSpec is what health wants of o.
@@ -90,7 +89,7 @@ func (d *discovered) detect(spec *config.Outlier) {
 		o.heirs = nil
 		return
 	}
-	o.spec = outlierSpec(spec)
+	o.spec, o.log = outlierSpec(spec), d.registry.log.With("upstream", d.upstream.Name)
 	detector, err := health.NewDetector(o.spec, source())
 	if err != nil {
 		panic("BUG: compile: outlier: " + err.Error()) // the grammar lets through what health takes
