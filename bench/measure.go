@@ -163,6 +163,7 @@ func (r *rig) site(s scenario, dir string) (site, error) {
 		TLS:          s.wire.tls,
 		H2C:          s.wire.h2 && !s.wire.tls,
 		Limits:       s.limits,
+		Resilience:   s.resilience,
 		Certificate:  r.identity.certificate,
 		Key:          r.identity.key,
 		Both:         r.identity.both,

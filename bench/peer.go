@@ -31,7 +31,7 @@ type peer struct {
 	files       []peerFile // the first one is the configuration
 	args        func(dir, configPath string) []string
 	logToStdout bool // the access log is whatever the process prints
-	plain       bool // without the limits of the scenario
+	plain       bool // without the limits or the resilience of the scenario
 }
 
 // peerFile is a template under peers/ and the name its text gets in the working folder.
@@ -60,6 +60,7 @@ type site struct {
 	Key          string   // PEM file
 	Both         string   // PEM file of certificate and key
 	Limits       bool     // three levels of limits, the innermost by a header
+	Resilience   bool     // a balance by requests in flight, ejections, a breaker, bounds on requests
 }
 
 func (p peer) label() string { return p.name }
@@ -119,7 +120,7 @@ func findTools(peers []peer, scenarios []scenario) error {
 
 // writeConfig renders the peer's files into s.Dir and returns the path of its configuration.
 func (p peer) writeConfig(s site) (string, error) {
-	s.Limits = s.Limits && !p.plain
+	s.Limits, s.Resilience = s.Limits && !p.plain, s.Resilience && !p.plain
 	for _, file := range p.files {
 		if err := render(file.template, filepath.Join(s.Dir, file.name), s); err != nil {
 			return "", err

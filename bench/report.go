@@ -76,14 +76,14 @@ func (r report) of(cpu bool) []measurement {
 func (r report) writeCPU(b *strings.Builder) {
 	var outside, inside []measurement
 	for _, m := range r.of(true) {
-		if m.scenario.limits {
+		if m.scenario.againstItself() {
 			inside = append(inside, m)
 		} else {
 			outside = append(outside, m)
 		}
 	}
 	writeCPUTable(b, "", outside)
-	writeCPUTable(b, ", with limits and without", inside)
+	writeCPUTable(b, ", with what is named and without", inside)
 }
 
 func writeCPUTable(b *strings.Builder, what string, results []measurement) {

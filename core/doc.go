@@ -34,9 +34,10 @@
 // answers in the action's place. One that may block runs in Loop.Await, on a goroutine of its own.
 //
 // Answer. The route's Action leaves an answer in Exchange.Response: route.Respond and route.Redirect make it here,
-// upstream.Proxy asks an endpoint. Proxy.Answer chooses the upstream by weight, sets the deadline, finds the affinity key, tells the
+// upstream.Proxy asks an endpoint. Proxy.Answer asks the route's breaker, chooses the upstream by weight, and asks that one's breaker
+// (Breaker.enter) and bounds (Admission.enter): who may not pass is answered here, or by a fallback. Proxy.exchange sets the deadline, finds the affinity key, tells the
 // upstream who the client is (forward), and watches the client's connection, so that every wait ends when the client leaves. Then
-// share.try makes attempts: find asks this loop's Picker for an endpoint, whose Load counts the attempt until its answer has ended;
+// share.try makes attempts: find asks this loop's Picker for an endpoint, whose Load counts the attempt until its answer has ended, and whose Watch hears then what it came to (flight.land);
 // connect takes an idle connection of this loop, the one used last, or dials one, or waits in the queue while all that may be open
 // are in use; to an endpoint that speaks HTTP/2 it takes a place in a connection that is shared (Mux). The transport's Do,
 // http1.Client.Do or http2.ClientStream.Do, sends the request and waits for the head of the response. What there is of the body

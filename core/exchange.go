@@ -24,7 +24,9 @@ type Exchange struct {
 	Params   []Param    // of the route's path, in order
 	Attempt  lb.Attempt // endpoints that were tried
 	Upstream Upstream   // the exchange's upstream side, by whoever answers
+	Hold     Hold       // what is given back when the exchange has ended; nil: nothing
 	Deadline int64      // on the loop's clock; 0: none
+	Hasty    bool       // Deadline is what the client asked for, earlier than the gateway would have given up
 	Err      *Error     // what failed, on whose side, and whether another endpoint may be tried
 	Trial    EndPolicy  // by whoever answers, who wants to know how it ends; nil: nobody does
 
@@ -84,11 +86,12 @@ func (o *Origin) Identify(x *Exchange) {
 // Times are instants of an exchange on the loop's clock, in nanoseconds; 0: not reached. What lies between Sent and Head
 // is the upstream's time, the rest of Start to End the gateway's and the client's.
 type Times struct {
-	Start int64 // the loop saw the first byte of the request
-	Sent  int64 // the request, or what there was of it, was handed to the kernel for the upstream
-	Head  int64 // the loop saw the first byte of the response
-	Done  int64 // the loop saw the last byte of the response
-	End   int64 // the response was handed to the kernel for the client
+	Start    int64 // the loop saw the first byte of the request
+	Admitted int64 // the upstream took the exchange in, where that is bounded
+	Sent     int64 // the request, or what there was of it, was handed to the kernel for the upstream
+	Head     int64 // the loop saw the first byte of the response
+	Done     int64 // the loop saw the last byte of the response
+	End      int64 // the response was handed to the kernel for the client
 }
 
 // Sent counts what passed the gateway.
@@ -139,6 +142,12 @@ type Upstream interface {
 	Abandon()
 }
 
+// Hold is what an exchange has taken of what is bounded, such as a place among the requests of an upstream.
+type Hold interface {
+	// Release gives it back, once: after the answer, or in its place if the exchange ended in a panic.
+	Release(x *Exchange)
+}
+
 // Pool names the upstream of an attempt for those who observe it.
 type Pool struct {
 	Name   string
@@ -151,9 +160,9 @@ func (x *Exchange) reset() {
 	x.Response.Reset()
 	x.Listener, x.Snapshot, x.Downstream = nil, nil, nil
 	x.Client = Client{}
-	x.Route, x.Consumer, x.Params, x.Attempt, x.Upstream = nil, nil, nil, lb.Attempt{}, nil
+	x.Route, x.Consumer, x.Params, x.Attempt, x.Upstream, x.Hold = nil, nil, nil, lb.Attempt{}, nil, nil
 	x.Trial = nil
-	x.Deadline, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading, x.Moved, x.Passed = 0, nil, 0, 0, false, 0, false
+	x.Deadline, x.Hasty, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading, x.Moved, x.Passed = 0, false, nil, 0, 0, false, 0, false
 	x.Times, x.Sent, x.RequestID = Times{}, Sent{}, nil
 	x.local.text = ""
 	x.progress.reset()

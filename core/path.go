@@ -74,12 +74,21 @@ func (g *Gateway) respond(x *Exchange) {
 		}
 		x.Upstream.Finish(x)
 	}
+	x.release()
 	if x.Route != nil {
 		x.Route.Chain.end(x)
 	}
 	x.local.release()
 	x.Times.End = x.Worker.Loop.Clock()
 	g.observer.Observe(x)
+}
+
+// release gives back what x holds.
+func (x *Exchange) release() {
+	if h := x.Hold; h != nil {
+		x.Hold = nil
+		h.Release(x)
+	}
 }
 
 // admit checks what no route decides, and makes the path that routes are matched against.

@@ -69,6 +69,7 @@ func (w *Worker) Abandon(x *Exchange) {
 	if x.Upstream != nil {
 		x.Upstream.Abandon()
 	}
+	x.release()
 	if x.Route != nil {
 		x.Route.Chain.end(x)
 	}

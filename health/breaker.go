@@ -224,6 +224,14 @@ func (b *Breaker) Cancel(p Permit) {
 // State is the state now. A breaker whose cooldown is over stays open until a request comes to try.
 func (b *Breaker) State() BreakerState { return breakerWord(b.word.Load()).state() }
 
+// Counts are the requests of the window, and how many of them failed and were slow. While requests end they are near to each other, no
+// more.
+func (b *Breaker) Counts() (requests, failures, slow int64) {
+	s := &b.window.sum
+	failures, slow = s.failures.Load(), s.slow.Load()
+	return s.requests.Load(), failures, slow
+}
+
 // RetryAfter is how long requests will still be refused; 0 if they are not, or nobody can tell.
 func (b *Breaker) RetryAfter(now int64) time.Duration {
 	if b.State() != Open {

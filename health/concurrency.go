@@ -105,10 +105,14 @@ func (c *Concurrency) Acquire() bool {
 }
 
 // Release ends a request that began at `began` and was answered now.
-func (c *Concurrency) Release(began, now int64) {
+func (c *Concurrency) Release(began, now int64) { c.ReleaseAnswered(began, now, now) }
+
+// ReleaseAnswered ends a request that began at `began`, was answered at `answered`, and ends now, for instance because its client has taken
+// the whole of a long body. What it says about latency is the time to the answer.
+func (c *Concurrency) ReleaseAnswered(began, answered, now int64) {
 	c.inFlight.Add(-1)
 	if began >= c.epoch.Load() {
-		c.samples.add(time.Duration(now - began))
+		c.samples.add(time.Duration(answered - began))
 		if c.pending.Load() > 0 && c.pending.Add(-1) == 0 {
 			c.due.Store(now)
 		}

@@ -234,6 +234,15 @@ func (d *Detector) ejectionTime(t *Tally) int64 {
 	return min(t.backoff*int64(d.spec.BaseEjectionTime), int64(d.spec.MaxEjectionTime)) + t.jitter
 }
 
+// Left is how long an endpoint that is ejected stays so, unless a check brings it back; it ends with the first analysis after. 0: it is
+// not ejected.
+func (d *Detector) Left(t *Tally, now int64) time.Duration {
+	if !t.ejected {
+		return 0
+	}
+	return time.Duration(max(t.ejectedAt+d.ejectionTime(t)-now, 0))
+}
+
 // bringBack ends an ejection. Runs begin anew, so that one that was nearly full does not eject again after a few failures.
 func (d *Detector) bringBack(t *Tally, now int64) Event {
 	d.stats.Active--

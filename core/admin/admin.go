@@ -125,6 +125,7 @@ type RouteStatus struct {
 	Targets   []TargetStatus `json:"targets,omitempty"`   // where there are several upstreams
 	Overrides []string       `json:"overrides,omitempty"` // what was changed at run time: weight
 	Mirror    *MirrorStatus  `json:"mirror,omitempty"`    // nil: there is none
+	Breaker   *BreakerStatus `json:"breaker,omitempty"`   // nil: none of its own
 }
 
 // CertificateStatus is one certificate of a listener. One without NotAfter could never be read, or is not there yet.
@@ -165,13 +166,16 @@ type KeysStatus struct {
 
 // UpstreamStatus is one upstream.
 type UpstreamStatus struct {
-	Name      string           `json:"name"`
-	Balance   string           `json:"balance"`
-	Panic     bool             `json:"panic,omitempty"` // health is disregarded: too few endpoints are healthy
-	Pending   int              `json:"pending"`         // requests that wait for a connection
-	Endpoints []EndpointStatus `json:"endpoints"`
-	Removed   []string         `json:"removed,omitempty"` // endpoints of the configuration that were removed at run time
-	Sources   []SourceStatus   `json:"sources,omitempty"` // where endpoints come from that do not stand in the configuration
+	Name        string             `json:"name"`
+	Balance     string             `json:"balance"`
+	Panic       bool               `json:"panic,omitempty"`       // health is disregarded: too few endpoints are healthy
+	Pending     int                `json:"pending"`               // requests that wait for a connection
+	Active      int                `json:"active,omitempty"`      // requests under way, where their number is bounded
+	Breaker     *BreakerStatus     `json:"breaker,omitempty"`     // nil: none stands before it
+	Concurrency *ConcurrencyStatus `json:"concurrency,omitempty"` // nil: none is found
+	Endpoints   []EndpointStatus   `json:"endpoints"`
+	Removed     []string           `json:"removed,omitempty"` // endpoints of the configuration that were removed at run time
+	Sources     []SourceStatus     `json:"sources,omitempty"` // where endpoints come from that do not stand in the configuration
 }
 
 // SourceStatus is a name that is resolved again and again, or a file that is watched.
@@ -202,7 +206,31 @@ type EndpointStatus struct {
 	Open       int      `json:"open"`                // connections
 	Idle       int      `json:"idle"`                // of those, connections that no exchange uses
 
-	Health *HealthStatus `json:"health,omitempty"` // nil: it is not checked
+	Health   *HealthStatus   `json:"health,omitempty"` // nil: it is not checked
+	Ejection *EjectionStatus `json:"ejection,omitempty"`
+}
+
+// BreakerStatus is a breaker, which refuses requests unless it is closed.
+type BreakerStatus struct {
+	State     string  `json:"state"`          // closed, open or half-open
+	Left      float64 `json:"left,omitempty"` // seconds of the cooldown
+	Opened    uint64  `json:"opened"`         // times
+	Refused   uint64  `json:"refused"`        // requests
+	Fallbacks uint64  `json:"fallbacks"`      // of those, answered by the fallback
+}
+
+// ConcurrencyStatus is a limit on requests under way that is found by how long they take.
+type ConcurrencyStatus struct {
+	Limit    int     `json:"limit"`
+	InFlight int     `json:"in_flight"`
+	Least    float64 `json:"least_latency"` // seconds, without load; 0: not measured yet
+}
+
+// EjectionStatus says why an endpoint is ejected, and for how long.
+type EjectionStatus struct {
+	Cause string  `json:"cause"`
+	Since float64 `json:"since"` // seconds ago
+	Left  float64 `json:"left"`  // seconds; it ends with the first analysis after, or by a check
 }
 
 // HealthStatus is what active checks make of an endpoint.

@@ -311,6 +311,7 @@ func printRoutes(w io.Writer, routes []RouteStatus) {
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", cell(r.Name), cell(r.Action), cells(r.Matches), dash(r.Overrides))
 	}
 	printMirrors(w, routes)
+	printRouteBreakers(w, routes)
 }
 
 func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {
@@ -321,13 +322,14 @@ func printUpstreams(w io.Writer, upstreams []UpstreamStatus) {
 		}
 		for _, e := range u.Endpoints {
 			_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%.1f%%\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", cell(u.Name), cell(e.Address), cell(e.Name), e.Weight,
-				100*e.Share, e.InFlight, e.Open, e.Idle, u.Pending, dash(e.Flags), dash(e.Overrides), e.Health.text(time.Now()))
+				100*e.Share, e.InFlight, e.Open, e.Idle, u.Pending, flagsText(&e), dash(e.Overrides), e.Health.text(time.Now()))
 		}
 		for _, address := range u.Removed {
 			_, _ = fmt.Fprintf(w, "%s\t-\t%s\t-\t-\t-\t-\t-\t-\t-\tremoved\t-\n", cell(u.Name), cell(address))
 		}
 	}
 	printSources(w, upstreams)
+	printResilience(w, upstreams)
 }
 
 func printSources(w io.Writer, upstreams []UpstreamStatus) {

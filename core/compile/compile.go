@@ -47,6 +47,8 @@ type Registry struct {
 	splits     *splits
 	mirrors    map[string]*upstream.Mirror // by route
 	faults     map[string]*fault.Policy    // by name
+	breakers   map[breakerKey]*breaking
+	changes    *breakerChanges
 	generation int
 	kept       keeper
 }
@@ -56,7 +58,7 @@ func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Lo
 	r := &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{}, system: discovery.NewSystem(),
 		counters: map[string]*acme.Counters{}, staples: tls.NewStaples(),
 		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate(),
-		splits: &splits{}}
+		splits: &splits{}, breakers: map[breakerKey]*breaking{}, changes: newBreakerChanges(log)}
 	r.canaries = newCanaries(r)
 	return r
 }
@@ -88,6 +90,8 @@ type Compiled struct {
 	judged      *canaries // the registry's
 	spread      *splits   // likewise
 	loops       int
+	breakers    map[breakerKey]*breaking
+	gates       map[string]*upstream.Gate // by upstream
 }
 
 // Compile builds cfg. No name is resolved and no file of endpoints is read yet.
@@ -96,7 +100,8 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		found: map[string]*discovered{}, subsets: map[string]map[string]*upstream.Subset{}, checking: map[string]*checking{},
 		Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
 		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{},
-		Mirrors: map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers)}
+		Mirrors: map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers),
+		breakers: map[breakerKey]*breaking{}, gates: map[string]*upstream.Gate{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -115,6 +120,13 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		}
 		c.found[u.Name] = d
 		c.Upstreams = append(c.Upstreams, d.upstream)
+	}
+	for i := range cfg.Upstreams {
+		u := &cfg.Upstreams[i]
+		var err error
+		if c.gates[u.Name], err = r.gate(c, breakerKey{false, u.Name}, u.Breaker); err != nil {
+			return nil, err
+		}
 	}
 	if err := r.listeners(c); err != nil {
 		return nil, err
@@ -224,6 +236,9 @@ func (r *Registry) Apply(c *Compiled) {
 		}
 	}
 	r.upstreams = c.found
+	if r.breakers = c.breakers; len(c.breakers) > 0 {
+		r.changes.start()
+	}
 	r.putIssuers(c)
 	r.putLimiters(c)
 	r.putKeys(c)
@@ -253,6 +268,7 @@ func (r *Registry) Close() {
 	for _, e := range r.encrypted {
 		e.stop()
 	}
+	r.changes.stop()
 	r.consumers.stop()
 	for _, s := range r.keys {
 		r.closing.Go(s.stop)

@@ -38,12 +38,16 @@ type discovered struct {
 	checks   checks
 	quit     context.CancelFunc // ends the background; nil: there is none
 	done     sync.WaitGroup
+
+	outliers outliers
+	adaptive adaptive
 }
 
 // discover makes a new upstream.
 func (r *Registry) discover(u *config.Upstream) *discovered {
 	d := &discovered{registry: r, names: map[string]*watchedName{}, moved: make(chan struct{}, 1)}
 	d.checks.checker = probe.NewChecker(d.checked)
+	d.outliers.init()
 	d.upstream = upstream.New(u.Name, r.metrics.Pool(u.Name), r.settings(u, nil), r.workers)
 	return d
 }
@@ -65,11 +69,17 @@ func (d *discovered) configure(c *Compiled, u *config.Upstream) {
 		d.roster = d.roster.after(d.all, all)
 	}
 	d.spec, d.all, d.tls, d.files, d.names = u, all, t, files, names
-	d.upstream.Configure(d.registry.settings(u, t))
+	settings := d.registry.settings(u, t)
+	settings.Gate, settings.Admission = c.gates[u.Name], d.admission(u)
+	d.upstream.Configure(settings)
 	d.selectSubsets(c.subsets[u.Name])
 	d.setChecks(ctx, c.checking[u.Name])
+	d.detect(u.Outlier)
 	d.assign()
 	d.quit = quit
+	if u.Outlier != nil {
+		d.done.Go(func() { d.judge(ctx, u.Outlier.Interval) })
+	}
 	d.done.Go(func() { d.run(ctx) })
 	for _, w := range names {
 		d.follow(ctx, w)
@@ -134,12 +144,19 @@ func (d *discovered) run(ctx context.Context) {
 
 // change runs f, which changes loads of endpoints, and puts the shares in force that follow from it, unless ctx has ended.
 func (d *discovered) change(ctx context.Context, f func()) {
+	d.changeIf(ctx, func() bool {
+		f()
+		return true
+	})
+}
+
+// changeIf is change by an f that says whether it has changed anything.
+func (d *discovered) changeIf(ctx context.Context, f func() bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || !f() {
 		return
 	}
-	f()
 	d.heedChecks()
 	d.upstream.Rebalance(onLoop)
 	d.wake()
@@ -156,7 +173,8 @@ func (d *discovered) wake() {
 // assign puts the endpoints in force that are known now. The caller holds d.mu.
 func (d *discovered) assign() {
 	d.upstream.Assign(d.members(), onLoop)
-	if d.heedChecks() {
+	unfit, ejected := d.heedChecks(), d.outliers.follow(d.upstream, len(d.registry.workers))
+	if unfit || ejected {
 		d.upstream.Rebalance(onLoop)
 	}
 	d.wake()

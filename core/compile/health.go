@@ -161,9 +161,14 @@ func (d *discovered) checked(results []probe.Result) {
 			log.Warn("endpoint is unhealthy", "reason", r.Failure.Text)
 		}
 	}
-	if changed {
-		d.change(context.Background(), func() {})
-	}
+	d.changeIf(context.Background(), func() bool {
+		for i := range results {
+			if r := &results[i]; r.Failure == nil && r.Healthy {
+				changed = d.passed(r.Endpoint.Load) || changed
+			}
+		}
+		return changed
+	})
 }
 
 // initialFlags are those of an address that is new to an upstream.

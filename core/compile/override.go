@@ -74,7 +74,7 @@ func (d *discovered) override(endpoints []string, what string, weight *int) (fun
 			next, err := d.roster.change(d.all, what, endpoints)
 			if err == nil {
 				d.roster = next
-				d.upstream.Assign(d.members(), onLoop)
+				d.assign()
 			}
 			return err
 		}, nil

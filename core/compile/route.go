@@ -51,14 +51,7 @@ func setOf(list []string) map[string]bool {
 func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) {
 	switch {
 	case spec.Respond != nil:
-		s := route.RespondSpec{Status: spec.Respond.Status, ContentType: "text/plain; charset=utf-8", Body: spec.Respond.Body.Reveal()}
-		if s.Body == "" {
-			s.ContentType = ""
-		}
-		for _, h := range spec.Respond.Headers {
-			s.Headers = append(s.Headers, route.HeaderLine{Name: h.Name, Value: h.Value.Reveal()})
-		}
-		return route.NewRespond(s)
+		return respond(spec.Respond)
 	case spec.Redirect != nil:
 		return route.NewRedirect(spec.Redirect.To, spec.Redirect.Status, commonParams(spec.Matches))
 	}
@@ -83,7 +76,22 @@ func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) 
 	if err != nil {
 		return nil, err
 	}
-	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)).Shape(split, canary, mirror), nil
+	gate, err := r.gate(c, breakerKey{true, spec.Name}, spec.Breaker)
+	if err != nil {
+		return nil, err
+	}
+	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)).Shape(split, canary, mirror).Guard(gate), nil
+}
+
+func respond(spec *config.Respond) (core.Action, error) {
+	s := route.RespondSpec{Status: spec.Status, ContentType: "text/plain; charset=utf-8", Body: spec.Body.Reveal()}
+	if s.Body == "" {
+		s.ContentType = ""
+	}
+	for _, h := range spec.Headers {
+		s.Headers = append(s.Headers, route.HeaderLine{Name: h.Name, Value: h.Value.Reveal()})
+	}
+	return route.NewRespond(s)
 }
 
 // subset is that of a target: the one in force, if there is one of these labels; nil: all endpoints are meant.

@@ -27,6 +27,7 @@ func (l *loader) check() {
 	l.checkUpstreams(partial)
 	l.checkSubsets()
 	l.checkShapes()
+	l.checkFallbacks()
 	l.checkPolicies(partial)
 	l.checkBalance(partial)
 	l.checkIdentity()
@@ -58,6 +59,11 @@ func (l *loader) checkUpstreams(partial bool) {
 				continue
 			}
 			l.problemAt(t.Pos, l.hint(t.Upstream, maps.Keys(l.upstreams)), "there is no upstream %q", clip(t.Upstream))
+		}
+	}
+	for _, f := range l.fallbacks() {
+		if u, ok := l.upstreams[f.To.Upstream]; ok {
+			used[u] = true
 		}
 	}
 	for i := range l.cfg.Upstreams {

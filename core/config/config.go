@@ -148,8 +148,11 @@ type Upstream struct {
 	TLS         *UpstreamTLS // nil: not encrypted
 	Protocol    string       // h1, h2 (with TLS) or h2c (without); h1
 	HTTP2       UpstreamHTTP2
-	Proxy       string  // version of the PROXY header that each connection begins with: v1, v2; "": none
-	Health      *Health // nil: endpoints are not checked
+	Proxy       string    // version of the PROXY header that each connection begins with: v1, v2; "": none
+	Health      *Health   // nil: endpoints are not checked
+	Outlier     *Outlier  // nil: endpoints are not ejected for what requests came to
+	Breaker     *Breaker  // nil: none
+	Adaptive    *Adaptive // nil: as many requests at once as may be
 }
 
 // UpstreamHTTP2 is how HTTP/2 connections to an upstream are used.
@@ -173,6 +176,7 @@ type Endpoint struct {
 type Pool struct {
 	MaxConnections        int           // per endpoint; 0: no limit
 	MaxPending            int           // requests that wait for a connection, per upstream; 1024
+	MaxRequests           int           // under way at once, per upstream; 0: no limit
 	QueueTimeout          time.Duration // 1s
 	IdlePerLoop           int           // kept per endpoint by each loop; 256
 	IdleTimeout           time.Duration // 60s
@@ -221,6 +225,7 @@ type Route struct {
 	Use        []Use         // policies, in the order in which requests meet them; at most 16
 	BodyBytes  *int64        // instead of the listener's limit
 	LogSample  *float64      // instead of AccessLog.Sample
+	Breaker    *Breaker      // nil: none of its own
 }
 
 // Match is a set of conditions that must all hold.

@@ -76,6 +76,9 @@ func bare(cfg *Config) *Config {
 			clear(&u.Balance.Keys[j].Pos)
 		}
 	}
+	for _, f := range (&loader{cfg: cfg}).fallbacks() {
+		clear(&f.To.Pos)
+	}
 	for i := range cfg.Policies {
 		barePolicy(&cfg.Policies[i])
 	}

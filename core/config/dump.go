@@ -238,10 +238,13 @@ func (w *dumper) upstream(u *Upstream) {
 	w.block("endpoints:", func() { w.endpoints(u) })
 	p, t := &u.Pool, &u.Timeouts
 	w.block("balance:", func() { w.balance(&u.Balance) })
-	w.line("pool: { max_connections: %d, max_pending: %d, queue_timeout: %s, idle_per_loop: %d, idle_timeout: %s, requests_per_connection: %d }",
-		p.MaxConnections, p.MaxPending, formatDuration(p.QueueTimeout), p.IdlePerLoop, formatDuration(p.IdleTimeout), p.RequestsPerConnection)
+	w.line("pool: { max_connections: %d, max_pending: %d, max_requests: %d, queue_timeout: %s, idle_per_loop: %d, idle_timeout: %s, requests_per_connection: %d }",
+		p.MaxConnections, p.MaxPending, p.MaxRequests, formatDuration(p.QueueTimeout), p.IdlePerLoop, formatDuration(p.IdleTimeout), p.RequestsPerConnection)
 	w.line("timeouts: { connect: %s, header: %s, idle: %s, total: %s, tunnel: %s, tunnel_life: %s }", formatDuration(t.Connect),
 		formatDuration(t.Header), formatDuration(t.Idle), formatDuration(t.Total), formatDuration(t.Tunnel), formatDuration(t.TunnelLife))
+	w.outlier(u.Outlier)
+	w.breaker(u.Breaker)
+	w.adaptive(u.Adaptive)
 	w.resolving(&u.Resolve)
 	w.line("replay_bytes: %s", formatSize(int64(u.ReplayBytes)))
 	if u.Proxy != "" {
@@ -313,6 +316,7 @@ func (w *dumper) route(r *Route) {
 			}
 		})
 	}
+	w.breaker(r.Breaker)
 	if r.ClientCert != nil {
 		w.clientCert(r.ClientCert)
 	}

@@ -37,7 +37,7 @@ func TestDumpRoundTrip(t *testing.T) {
 	if a, b := hide(cfg), hide(again); !reflect.DeepEqual(a, b) {
 		t.Errorf("got\n%#v\nwant\n%#v", b, a)
 	}
-	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys}, " ")) {
+	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, outlierKeys, breakerKeys, adaptiveKeys}, " ")) {
 		if key != "include" && !strings.Contains(string(text), key+":") {
 			t.Errorf("testdata/full.yaml lacks %s", key)
 		}
@@ -64,6 +64,9 @@ func TestKeysAreKnown(t *testing.T) {
 	f(acmeKeys, "listeners: { a: { tls: { acme: { %s: ~ } } } }\n")
 	f(upstreamKeys, "upstreams: { a: { %s: ~ } }\n")
 	f(routeKeys, "routes: [{ %s: ~ }]\n")
+	f(outlierKeys, "upstreams: { a: { outlier: { %s: ~ } } }\n")
+	f(breakerKeys, "upstreams: { a: { breaker: { %s: ~ } } }\n")
+	f(adaptiveKeys, "upstreams: { a: { concurrency: { %s: ~ } } }\n")
 	f(matchKeys, "routes: [{ match: { %s: ~ } }]\n")
 }
 

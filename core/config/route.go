@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	routeKeys = "name match priority to passthrough respond redirect split_by canary mirror strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert use"
+	routeKeys = "name match priority to passthrough respond redirect split_by canary mirror strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert use breaker"
 
 	maxPriority  = 1_000_000
 	maxRouteName = 256 // bytes
@@ -29,6 +29,7 @@ type routeParts struct {
 	paths    []written // strip_prefix, replace_prefix, rewrite
 	hasMatch bool
 	host     written
+	breaker  written
 	redirect ast.Node  // its `to`
 	shapes   []written // split_by, canary, mirror
 	requests []written // priority, timeout, body_bytes: what is of requests alone
@@ -93,6 +94,11 @@ func (d *decoder) route(n ast.Node) {
 		case "use":
 			parts.requests = append(parts.requests, written{key, d.at(k)})
 			d.uses(key, v, &r)
+		case "breaker":
+			parts.requests = append(parts.requests, written{key, d.at(k)})
+			if r.Breaker = d.breaker(key, k, v); r.Breaker != nil {
+				parts.breaker = written{key, d.at(k)}
+			}
 		case "log_sample":
 			r.LogSample = new(float64)
 			d.share(key, v, r.LogSample)
@@ -154,7 +160,11 @@ func (d *decoder) routeWhole(n ast.Node, r *Route, parts *routeParts) {
 		d.problemAt(path.pos, "", "the route has %q already; %q cannot stand beside it", parts.paths[0].key, path.key)
 	}
 	if len(parts.actions) == 1 && parts.actions[0].key != "to" {
-		for _, change := range append(parts.paths, parts.host) {
+		changes := append(parts.paths, parts.host)
+		if !r.Passthrough { // where it is one of what only requests have
+			changes = append(changes, parts.breaker)
+		}
+		for _, change := range changes {
 			if change.key != "" {
 				d.problemAt(change.pos, "", "%q has no meaning beside %q: nothing is sent to an upstream", change.key, parts.actions[0].key)
 			}

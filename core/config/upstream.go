@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol health"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol health outlier breaker concurrency"
 	maxEndpoints   = 10_000 // of one upstream, and of each file
 	maxReplayBytes = 64 << 10
 	maxTier        = 127 // priority of an endpoint
@@ -51,7 +51,7 @@ func (d *decoder) upstream(name string, k, v ast.Node) {
 func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 	hasEndpoints := false
 	var protocol, http2 ast.Node
-	ok := d.mapping(name, v, upstreamKeys, func(key string, _, v ast.Node) bool {
+	ok := d.mapping(name, v, upstreamKeys, func(key string, k, v ast.Node) bool {
 		switch key {
 		case "endpoints":
 			hasEndpoints = true
@@ -78,6 +78,12 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 		case "http2":
 			http2 = v
 			d.upstreamHTTP2(key, v, &u.HTTP2)
+		case "outlier":
+			u.Outlier = d.outlier(key, v)
+		case "breaker":
+			u.Breaker = d.breaker(key, k, v)
+		case "concurrency":
+			u.Adaptive = d.adaptive(key, v)
 		default:
 			return false
 		}
@@ -115,13 +121,15 @@ func (d *decoder) upstreamHTTP2(key string, n ast.Node, h *UpstreamHTTP2) {
 }
 
 func (d *decoder) pool(key string, n ast.Node, p *Pool) {
-	const valid = "max_connections max_pending queue_timeout idle_per_loop idle_timeout requests_per_connection"
+	const valid = "max_connections max_pending max_requests queue_timeout idle_per_loop idle_timeout requests_per_connection"
 	d.mapping(key, n, valid, func(key string, _, v ast.Node) bool {
 		switch key {
 		case "max_connections":
 			d.integer(key, v, 0, maxCount, &p.MaxConnections)
 		case "max_pending":
 			d.integer(key, v, 0, maxCount, &p.MaxPending)
+		case "max_requests":
+			d.integer(key, v, 0, maxCount, &p.MaxRequests)
 		case "queue_timeout":
 			d.duration(key, v, 0, &p.QueueTimeout)
 		case "idle_per_loop":

@@ -79,6 +79,11 @@ func shapedConfig(more string) string {
 	return strings.NewReplacer("{ a: {", "{ b: \"UPSTREAM\", c: \"UPSTREAM\", d: \"UPSTREAM\", a: {", "to: a }", "to: { a: 3, b: 1 }, "+more+" }, { match: /c, to: { c: 1, d: 1 } }").Replace(plainConfig)
 }
 
+// guardedConfig has everything on that keeps requests from endpoints and upstreams which fail or slow down.
+var guardedConfig = strings.NewReplacer("to: a }", "to: a, breaker: { slow: p99 > 1s, consecutive: 5, fallback: { respond: { status: 503 } } } }").Replace(
+	balancedConfig("least_request, outlier: { consecutive_5xx: 3, split_external_local_origin_errors: true }, pool: { max_requests: 100 }, " +
+		"breaker: { slow: p99 > 1s, consecutive: 5 }, concurrency: adaptive"))
+
 const limitedConfig = `
 loops: 2
 access_log: { to: off }
@@ -161,6 +166,7 @@ func allocCases(t testing.TB) []allocCase {
 			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "sticky cookie", config: balancedConfig("{ ring_hash: { key: { cookie: { name: sid, ttl: 1h } } } }"),
 			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "ejections, breakers and bounds", config: guardedConfig, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "limits", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/?a=%41b ", 1)}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "refused by a limit", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/never ", 1)},
 			answerEnds: "\"status\":429}\n", refused: true},

@@ -41,6 +41,7 @@ func (s *Server) collect() {
 			collectChecks(u, now.compiled.Checker(u.Name), sink)
 		}
 		collectSources(now.compiled, sink)
+		s.collectResilience(now.compiled, sink)
 		s.collectCertificates(now.compiled, sink)
 		collectTables(now.compiled.Limiters, sink)
 		collectKeys(now.compiled, sink)

@@ -21,7 +21,7 @@ func (s *Server) oneRoute(c *compile.Compiled, r *config.Route) admin.RouteStatu
 	if len(weights) != len(r.To) { // one upstream, or a reload is just putting another split in force
 		weights, changed = nil, false
 	}
-	one := admin.RouteStatus{Name: r.Name, Action: actionText(r, weights)}
+	one := admin.RouteStatus{Name: r.Name, Action: actionText(r, weights), Breaker: s.breakerStatus(c.RouteBreaker(r.Name))}
 	for j := range r.Matches {
 		one.Matches = append(one.Matches, r.Matches[j].Text)
 	}

@@ -28,6 +28,8 @@ func stateParts() []statePart {
 		{"ticket-keys", 1, (*Server).exportTicketKeys, (*Server).restoreTicketKeys},
 		{"canaries", 1, (*Server).exportCanaries, (*Server).restoreCanaries},
 		{"splits", 1, (*Server).exportSplits, (*Server).restoreSplits},
+		{"ejections", 1, (*Server).exportEjections, (*Server).restoreEjections},
+		{"breakers", 1, (*Server).exportBreakers, (*Server).restoreBreakers},
 		{countersPart, 1, (*Server).exportCounters, (*Server).restoreCounters},
 		{"health-checks", 1, (*Server).exportChecks, (*Server).restoreChecks},
 	}

@@ -35,6 +35,7 @@ func (s *Server) upstreamStatus() (out []admin.UpstreamStatus) {
 			}
 			one.Endpoints = append(one.Endpoints, status)
 		}
+		s.addResilience(&one, u, now.compiled)
 		out = append(out, one)
 	}
 	return out

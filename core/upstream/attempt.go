@@ -23,6 +23,7 @@ type Proxy struct {
 	mirror  *Mirror       // nil: there is none
 	timeout time.Duration // whole exchange, instead of the upstream's; 0: the upstream's
 	ownHost bool          // the endpoint's name goes into Host
+	gate    *Gate         // of the route; nil: exchanges pass
 }
 
 // NewProxy gives an action that spreads exchanges over targets by weight. At least one weight must be above zero. With
@@ -40,6 +41,12 @@ func (p *Proxy) Shape(s *Split, c *Canary, m *Mirror) *Proxy {
 	return p
 }
 
+// Guard puts a gate, which may be nil, before p, which nobody uses yet.
+func (p *Proxy) Guard(g *Gate) *Proxy {
+	p.gate = g
+	return p
+}
+
 // choose gives the endpoints for an exchange.
 func (p *Proxy) choose(x *core.Exchange, given *cookies) *Subset {
 	if p.canary != nil && p.canary.takes(x, given) {
@@ -48,12 +55,43 @@ func (p *Proxy) choose(x *core.Exchange, given *cookies) *Subset {
 	return p.split.choose(x, given)
 }
 
-// Answer leaves an endpoint's answer in x, or fails x.
+// Answer leaves an endpoint's answer in x, or that of a fallback, or fails x.
 func (p *Proxy) Answer(x *core.Exchange) {
-	l := x.Worker.Loop
 	var given cookies
-	s := p.choose(x, &given).shares[l.Index()]
-	set := s.upstream.Settings()
+	var through pass
+	if p.gate != nil {
+		var ok bool
+		if through, ok = p.gate.Breaker.enter(x); !ok {
+			p.standIn(x, p.gate, &given, 0)
+			return
+		}
+	}
+	asked := p.ask(x, p.choose(x, &given), &given, 0)
+	through.leave(x, asked)
+}
+
+// ask has one of to answer, or what stands in for their upstream; false: x was refused, and no upstream asked.
+func (p *Proxy) ask(x *core.Exchange, to *Subset, given *cookies, depth int) (asked bool) {
+	s, set := to.shares[x.Worker.Loop.Index()], to.upstream.Settings()
+	x.Sent.Pool = &to.upstream.Pool
+	var through pass
+	if set.Gate != nil {
+		var ok bool
+		if through, ok = set.Gate.Breaker.enter(x); !ok {
+			return p.standIn(x, set.Gate, given, depth)
+		}
+	}
+	asked = set.Admission == nil || set.Admission.enter(x)
+	if asked {
+		p.exchange(x, s, set, given)
+	}
+	through.leave(x, asked)
+	return asked
+}
+
+// exchange leaves an endpoint's answer in x, or fails x.
+func (p *Proxy) exchange(x *core.Exchange, s *share, set *Settings, given *cookies) {
+	l := x.Worker.Loop
 	total := p.timeout
 	if total == 0 {
 		total = set.Total
@@ -66,9 +104,8 @@ func (p *Proxy) Answer(x *core.Exchange) {
 		return
 	}
 	x.ReplayLimit = set.ReplayBytes
-	x.Sent.Pool = &s.upstream.Pool
 	if b := set.Balancing; b != nil {
-		b.affinity(x, &given)
+		b.affinity(x, given)
 	}
 	forward(x)
 	if p.mirror != nil {
@@ -90,7 +127,7 @@ func (p *Proxy) Answer(x *core.Exchange) {
 func boundCall(x *core.Exchange) bool {
 	d, ok := x.Request.GRPCTimeout()
 	if own := x.Times.Start + int64(d); d > 0 && (x.Deadline == 0 || own < x.Deadline) {
-		x.Deadline = own
+		x.Deadline, x.Hasty = own, true
 	}
 	return ok
 }
@@ -191,10 +228,12 @@ func (s *share) connect(x *core.Exchange, set *Settings, fresh bool) (way, *core
 			f.land(x, failure)
 			return nil, failure
 		}
+		f.kept = r.mux.served > 1
 		r.flight = f
 		return r, nil
 	}
 	if found.conn != nil {
+		f.kept = true
 		found.conn.flight = f
 		return found.conn, nil
 	}

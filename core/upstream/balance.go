@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/health"
 	"github.com/sluice-gateway/sluice/lb"
 )
 
@@ -206,44 +207,60 @@ func (t *seat) endpoint() *Endpoint {
 
 // flight is an attempt as the load of its endpoint counts it: from the choice of the endpoint until the answer has ended.
 type flight struct {
-	load  *lb.Load // nil: there is none, or it has ended
+	to    *Endpoint // nil: there is none, or it has ended
 	start int64
 	took  int64 // of a passage: how long the connection took; else 0
+	kept  bool  // over a connection that has served before
 }
 
 // depart begins an attempt at e.
 func (s *share) depart(e *Endpoint) flight {
 	e.Load.Begin()
-	return flight{load: e.Load, start: s.worker.Loop.Now()}
+	return flight{to: e, start: s.worker.Loop.Now()}
 }
 
 // land ends the attempt, of which x has the answer if failure is not the upstream's. Endpoints are to blame for what the gateway
 // could not get from them, and for their own 5xx. It may be called again, without effect.
 func (f *flight) land(x *core.Exchange, failure *core.Error) {
-	load, now := f.load, x.Worker.Loop.Now()
-	if load == nil {
+	e, now := f.to, x.Worker.Loop.Now()
+	if e == nil {
 		return
 	}
-	f.load = nil
+	f.to = nil
 	answered := x.Times.Head >= f.start
+	closed := f.kept && failure != nil && failure.Retry == core.RetryIfReused // as an endpoint may close what is idle
+	if w := e.watch.Load(); w != nil && !closed {
+		if o, ok := outcome(x, failure, answered); ok {
+			w.report(x.Worker.Loop.Index(), o)
+		}
+	}
 	switch {
 	case failure != nil && failure.Side == core.SideUpstream:
-		load.End(now, now-f.start, true)
+		e.Load.End(now, now-f.start, true)
 	case answered:
-		load.End(now, x.Times.Head-x.Times.Sent, x.Response.Status >= 500)
+		e.Load.End(now, x.Times.Head-x.Times.Sent, x.Response.Status >= 500)
 	default:
-		load.Leave(now, now-f.start)
+		e.Load.Leave(now, now-f.start)
+	}
+}
+
+// settle notes that a passage has its connection, which is all that can be said of the endpoint.
+func (f *flight) settle(x *core.Exchange) {
+	l := x.Worker.Loop
+	f.took = max(1, l.Now()-f.start)
+	if w := f.to.watch.Load(); w != nil {
+		w.report(l.Index(), health.Success)
 	}
 }
 
 // drop ends an attempt of which nobody tells how it was: a passage, or an exchange that ended in a panic.
 func (f *flight) drop(now int64) {
-	load := f.load
-	switch f.load = nil; {
-	case load == nil:
+	e := f.to
+	switch f.to = nil; {
+	case e == nil:
 	case f.took > 0:
-		load.End(now, f.took, false)
+		e.Load.End(now, f.took, false)
 	default:
-		load.Leave(now, now-f.start)
+		e.Load.Leave(now, now-f.start)
 	}
 }

@@ -58,7 +58,7 @@ func (s *share) pass(x *core.Exchange, set *Settings) (*conn, *core.Error) {
 		f := s.depart(e)
 		c, err := s.open(x, e, set)
 		if err == nil {
-			f.took = max(1, x.Worker.Loop.Now()-f.start)
+			f.settle(x)
 			c.flight = f
 			return c, nil
 		}

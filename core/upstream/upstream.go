@@ -37,6 +37,8 @@ type Settings struct {
 	TLS                   *cryptotls.Config // nil: not encrypted. Without a ServerName each endpoint's own is asked for
 	Proxy                 ProxyVersion      // of the header that connections begin with, before TLS
 	Balancing             *Balancing        // nil: round robin
+	Gate                  *Gate             // nil: exchanges pass
+	Admission             *Admission        // nil: any number of them
 }
 
 // Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.
@@ -68,6 +70,7 @@ type Upstream struct {
 	settings  atomic.Pointer[Settings]
 	endpoints atomic.Pointer[[]*Endpoint] // as last resolved; for those who look from outside
 	shares    []*share                    // of the whole, by loop
+	active    atomic.Int64                // exchanges, of those that an Admission bounds
 	pending   atomic.Int32                // requests that wait for a connection, on all loops
 	whole     *Subset                     // all endpoints
 	subsets   []*Subset                   // others that are kept up to date; whoever calls Assign
@@ -97,6 +100,7 @@ type onLoop struct {
 type Endpoint struct {
 	lb.Endpoint
 	described atomic.Pointer[lb.Endpoint]
+	watch     atomic.Pointer[Watch] // nil: nobody looks for outliers
 	address   loop.Address
 	protocol  *Protocol
 	host      []byte // its name as a Host field
@@ -203,8 +207,9 @@ func (u *Upstream) Assign(members []Member, apply func(w *core.Worker, f func())
 			e = u.newEndpoint(m, lb.NewLoad(u.clock()))
 			e.Load.Raise(m.Flags)
 		case e.Name != m.Name || !e.speaksAs(u.Settings()):
-			before := e.Described()
+			before, watch := e.Described(), e.watch.Load()
 			e = u.newEndpoint(m, e.Load)
+			e.Watch(watch)
 			e.forget(before, m, u.clock())
 		default:
 			before := e.describe(m)
