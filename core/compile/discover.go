@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/core/upstream"
+	"github.com/sluice-gateway/sluice/health"
 )
 
 // resolveTimeout bounds the wait for a name's addresses.
@@ -33,6 +34,7 @@ type discovered struct {
 	spec   *config.Upstream
 	tls    *upstreamTLS            // in force; nil: not encrypted
 	known  map[string][]netip.Addr // by host name, as last resolved
+	budget *health.Budget          // of retries, as last configured; nil: none was
 	roster roster                  // endpoints of run time
 	quit   context.CancelFunc      // ends the background; nil: there is none
 	done   sync.WaitGroup
@@ -56,8 +58,10 @@ func (d *discovered) configure(u *config.Upstream, t *upstreamTLS) {
 	if d.spec != nil {
 		d.roster = d.roster.after(d.spec, u)
 	}
+	set := d.registry.settings(u, t)
+	set.Budget = d.budgetOf(u)
 	d.spec, d.tls = u, t
-	d.upstream.Configure(d.registry.settings(u, t))
+	d.upstream.Configure(set)
 	maps.Copy(d.known, found)
 	d.upstream.Assign(d.members(), onLoop)
 	d.quit = quit
@@ -218,6 +222,8 @@ func hostPort(address string) (host string, port uint16, ok bool) {
 func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settings {
 	s := &upstream.Settings{
 		Connect:               u.Timeouts.Connect,
+		Handshake:             u.Timeouts.TLS,
+		PerTry:                u.Timeouts.PerTry,
 		Header:                u.Timeouts.Header,
 		Idle:                  u.Timeouts.Idle,
 		Total:                 u.Timeouts.Total,
@@ -225,6 +231,7 @@ func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settin
 		TunnelLife:            u.Timeouts.TunnelLife,
 		MaxConnections:        u.Pool.MaxConnections,
 		MaxPending:            u.Pool.MaxPending,
+		MaxRetries:            u.Pool.MaxRetries,
 		QueueTimeout:          u.Pool.QueueTimeout,
 		IdlePerLoop:           u.Pool.IdlePerLoop,
 		IdleTimeout:           u.Pool.IdleTimeout,
@@ -245,5 +252,6 @@ func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settin
 		s.TLS = t.config
 	}
 	s.Balancing = balancing(&u.Balance)
+	s.Retry = retryPolicy(&u.Retry)
 	return s
 }

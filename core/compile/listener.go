@@ -26,6 +26,7 @@ func (r *Registry) listener(c *Compiled, spec *config.Listener) (listen.Settings
 		ConnectionsPerIP: spec.Limits.ConnectionsPerIP,
 		HalfClose:        spec.HalfClose,
 		MergeSlashes:     spec.MergeSlashes,
+		RequestTimeout:   spec.RequestTimeout == "header",
 		Forward:          core.Forward(spec.Forward),
 		HTTP2:            core.HTTP2(spec.HTTP2),
 	}

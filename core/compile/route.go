@@ -73,7 +73,7 @@ func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) 
 	if spec.Passthrough {
 		return upstream.NewPassthrough(targets, len(r.workers)), nil
 	}
-	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)), nil
+	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)).Limit(routeLimits(spec)), nil
 }
 
 // edits are the changes to the request, as the last policies before the action.

@@ -27,6 +27,7 @@ func (l *loader) check() {
 	l.checkUpstreams(partial)
 	l.checkPolicies(partial)
 	l.checkBalance(partial)
+	l.checkPerTry()
 	l.checkIdentity()
 	l.checkAccess()
 	l.checkRedirects()

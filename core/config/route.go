@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	routeKeys = "name match priority to passthrough respond redirect strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert use"
+	routeKeys = "name match priority to passthrough respond redirect strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert use timeouts retry request_timeout"
 
 	maxPriority  = 1_000_000
 	maxRouteName = 256 // bytes
@@ -31,6 +31,8 @@ type routeParts struct {
 	host     written
 	redirect ast.Node  // its `to`
 	requests []written // priority, timeout, body_bytes: what is of requests alone
+	totals   []written // timeout, and the total of timeouts
+	attempts []written // timeouts, retry, request_timeout: what is of upstreams alone
 }
 
 // written is a key, and where it stands.
@@ -81,7 +83,12 @@ func (d *decoder) route(n ast.Node) {
 			d.integer(key, v, -maxPriority, maxPriority, &r.Priority)
 		case "timeout":
 			parts.requests = append(parts.requests, written{key, d.at(k)})
+			parts.totals = append(parts.totals, written{key, d.at(k)})
 			d.optionalDuration(key, v, &r.Timeout)
+		case "timeouts", "retry", "request_timeout":
+			parts.requests = append(parts.requests, written{key, d.at(k)})
+			parts.attempts = append(parts.attempts, written{key, d.at(k)})
+			d.attempts(key, v, &r, &parts)
 		case "body_bytes":
 			parts.requests = append(parts.requests, written{key, d.at(k)})
 			r.BodyBytes = new(int64)
@@ -152,8 +159,15 @@ func (d *decoder) routeWhole(n ast.Node, r *Route, parts *routeParts) {
 	for _, path := range parts.paths[min(1, len(parts.paths)):] {
 		d.problemAt(path.pos, "", "the route has %q already; %q cannot stand beside it", parts.paths[0].key, path.key)
 	}
+	for _, total := range parts.totals[min(1, len(parts.totals)):] {
+		d.problemAt(total.pos, "", "the whole time of the route is given twice; first at %s", parts.totals[0].pos)
+	}
 	if len(parts.actions) == 1 && parts.actions[0].key != "to" {
-		for _, change := range append(parts.paths, parts.host) {
+		changes := append(parts.paths, parts.host)
+		if !r.Passthrough { // of which it is said for all that is of requests
+			changes = append(changes, parts.attempts...)
+		}
+		for _, change := range changes {
 			if change.key != "" {
 				d.problemAt(change.pos, "", "%q has no meaning beside %q: nothing is sent to an upstream", change.key, parts.actions[0].key)
 			}

@@ -13,16 +13,20 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/health"
 	"github.com/sluice-gateway/sluice/lb"
 )
 
 // Settings are what the configuration says of an upstream besides its endpoints.
 type Settings struct {
 	Connect, Header, Idle time.Duration // timeouts; each above zero
+	Handshake             time.Duration // of TLS, after the connection; above zero
+	PerTry                time.Duration // of one attempt, up to the head of its answer; 0: none
 	Total                 time.Duration // 0: none
 	Tunnel                time.Duration // without a byte either way; above zero
 	TunnelLife            time.Duration // of a tunnel; 0: as long as it likes
 	MaxConnections        int           // to one endpoint, all loops together; 0: no limit
+	MaxRetries            int           // attempts under way that follow on others, all loops together; 0: no limit
 	MaxPending            int           // requests that wait for a connection, all loops together
 	QueueTimeout          time.Duration
 	IdlePerLoop           int
@@ -36,6 +40,8 @@ type Settings struct {
 	TLS                   *cryptotls.Config // nil: not encrypted. Without a ServerName each endpoint's own is asked for
 	Proxy                 ProxyVersion      // of the header that connections begin with, before TLS
 	Balancing             *Balancing        // nil: round robin
+	Retry                 *RetryPolicy      // nil: the built-in one
+	Budget                *health.Budget    // of retries; nil: they are not bounded so
 }
 
 // Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.
@@ -68,6 +74,7 @@ type Upstream struct {
 	endpoints atomic.Pointer[[]*Endpoint] // as last resolved; for those who look from outside
 	shares    []*share                    // by loop
 	pending   atomic.Int32                // requests that wait for a connection, on all loops
+	retries   atomic.Int32                // attempts under way that follow on others, on all loops
 	set       atomic.Pointer[lb.Set]      // what the pickers choose from; nil before the first Assign
 }
 
@@ -80,6 +87,7 @@ type share struct {
 	walked   int            // where in usable the next walk begins
 	look     lb.Attempt     // scratch of find
 	queue    queue
+	counts   RetryCounts
 	rides    rides
 }
 
