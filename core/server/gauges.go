@@ -22,6 +22,7 @@ func (s *Server) collect() {
 		}
 		collectLimits(now.compiled.Limiters, i, sink)
 		for _, u := range now.compiled.Upstreams {
+			collectRetries(u, i, sink)
 			for _, e := range u.Endpoints() {
 				sink.Gauge("sluice_upstream_idle_connections", "Connections to an endpoint that no exchange uses.",
 					float64(e.Idle(i)), "upstream", u.Name, "endpoint", e.Address)

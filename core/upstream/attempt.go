@@ -71,7 +71,7 @@ func (p *Proxy) Answer(x *core.Exchange) {
 	}
 	forward(x)
 	l.Watch(x.Downstream.Conn())
-	if err := s.try(x, &plan); err != nil {
+	if err := s.try(x, plan); err != nil {
 		l.Watch(nil)
 		x.Fail(err)
 		return
@@ -85,7 +85,7 @@ func (p *Proxy) Answer(x *core.Exchange) {
 }
 
 // try makes attempts until one is answered or none may follow.
-func (s *share) try(x *core.Exchange, p *plan) *core.Error {
+func (s *share) try(x *core.Exchange, p plan) *core.Error {
 	t := tries{share: s, x: x, plan: p}
 	t.begin()
 	defer t.end()
@@ -114,7 +114,7 @@ func (s *share) try(x *core.Exchange, p *plan) *core.Error {
 
 // attempt makes one, and gives its way where it came to one. The way of a failed attempt has ended.
 func (t *tries) attempt() (way, *core.Error) {
-	s, x, p := t.share, t.x, t.plan
+	s, x, p := t.share, t.x, &t.plan
 	defer t.endRetry()
 	x.Try = core.Try{}
 	if x.Over() {

@@ -14,7 +14,7 @@ const maxTurned = 5
 type tries struct {
 	share    *share
 	x        *core.Exchange
-	plan     *plan
+	plan     plan
 	made     int  // attempts that have ended, those that were turned away apart
 	turned   int  // times that it was turned away
 	fresh    bool // the next needs a connection that was not kept

@@ -25,7 +25,7 @@ func TestMayRepeat(t *testing.T) {
 			if change != nil {
 				change(x)
 			}
-			try := tries{share: h.upstream.shares[0], x: x, plan: &plan{set: h.upstream.Settings(), retry: policy}}
+			try := tries{share: h.upstream.shares[0], x: x, plan: plan{set: h.upstream.Settings(), retry: policy}}
 			_, got := try.again(causeOf(&core.Error{Retry: retry}))
 			if got = got && (retry == core.RetryUnsent || x.Replay()); got != want {
 				t.Errorf("retry %d, method %d: got %v", retry, method, got)

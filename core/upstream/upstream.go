@@ -139,6 +139,9 @@ func (u *Upstream) Endpoints() []*Endpoint { return *u.endpoints.Load() }
 // Pending is the number of requests that wait for a connection.
 func (u *Upstream) Pending() int { return int(u.pending.Load()) }
 
+// Retrying is the number of attempts under way, or about to begin, that follow on others.
+func (u *Upstream) Retrying() int { return int(u.retries.Load()) }
+
 // Open is the number of connections to e, on all loops.
 func (e *Endpoint) Open() int { return int(e.open.Load()) }
 
