@@ -100,6 +100,8 @@ type Sent struct {
 	ResponseBody int64 // bytes of body sent to the client
 	Retries      int
 	RetryCause   string       // why the last of them was made, such as "reset"; "": there was none
+	Hedged       bool         // an attempt was made beside the first
+	HedgeWon     bool         // and its answer is the one that counts
 	RetryDenied  string       // why one that the policy wants was not made, such as "budget"
 	Endpoint     *lb.Endpoint // of the last attempt
 	Pool         *Pool        // of the last attempt

@@ -252,6 +252,6 @@ func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settin
 		s.TLS = t.config
 	}
 	s.Balancing = balancing(&u.Balance)
-	s.Retry = retryPolicy(&u.Retry)
+	s.Retry, s.Hedge = retryPolicy(&u.Retry), hedgePolicy(&u.Hedge)
 	return s
 }

@@ -58,11 +58,18 @@ func repeatStatuses(p *upstream.RetryPolicy, from, to int) {
 	}
 }
 
+func hedgePolicy(h *config.Hedge) *upstream.HedgePolicy {
+	return &upstream.HedgePolicy{After: h.After, Percentile: h.Percentile}
+}
+
 // routeLimits are what a route has in the place of its upstreams'.
 func routeLimits(spec *config.Route) upstream.Limits {
 	l := upstream.Limits{Header: spec.Timeouts.Header, Idle: spec.Timeouts.Idle, PerTry: spec.Timeouts.PerTry}
 	if spec.Retry != nil {
 		l.Retry = retryPolicy(spec.Retry)
+	}
+	if spec.Hedge != nil {
+		l.Hedge = hedgePolicy(spec.Hedge)
 	}
 	switch spec.RequestTimeout {
 	case "header":

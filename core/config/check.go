@@ -28,6 +28,7 @@ func (l *loader) check() {
 	l.checkPolicies(partial)
 	l.checkBalance(partial)
 	l.checkPerTry()
+	l.checkHedges()
 	l.checkIdentity()
 	l.checkAccess()
 	l.checkRedirects()

@@ -149,6 +149,7 @@ type Upstream struct {
 	Proxy       string // version of the PROXY header that each connection begins with: v1, v2; "": none
 	Retry       Retry
 	RetryBudget RetryBudget // for the retries of all routes
+	Hedge       Hedge
 }
 
 // UpstreamHTTP2 is how HTTP/2 connections to an upstream are used.
@@ -217,6 +218,7 @@ type Route struct {
 	Timeout  time.Duration // whole exchange; 0: the upstream's
 	Timeouts RouteTimeouts
 	Retry    *Retry // nil: the upstream's
+	Hedge    *Hedge // nil: the upstream's
 
 	RequestTimeout string // header: X-Request-Timeout shortens the time, and the upstream is told what is left; ignore; "": the listener's
 

@@ -65,6 +65,7 @@ func bare(cfg *Config) *Config {
 		}
 		clear(&u.Timeouts.perTryAt)
 		clear(&u.Retry.pos)
+		clear(&u.Hedge.pos)
 		clear(&u.Retry.perTryAt)
 		for j := range u.Balance.Keys {
 			clear(&u.Balance.Keys[j].Pos)
@@ -86,6 +87,9 @@ func bare(cfg *Config) *Config {
 			}
 		}
 		clear(&r.Timeouts.perTryAt)
+		if r.Hedge != nil {
+			clear(&r.Hedge.pos)
+		}
 		if r.Retry != nil {
 			clear(&r.Retry.pos)
 			clear(&r.Retry.perTryAt)
@@ -186,6 +190,8 @@ func TestFormsAreEqual(t *testing.T) {
 	f(fmt.Sprintf(up, "on"), fmt.Sprintf(up, "2"))
 	f(fmt.Sprintf(up, "off"), fmt.Sprintf(up, "{ attempts: 1 }"))
 	f(fmt.Sprintf(up, "{ on: [503, 5xx, reset] }"), fmt.Sprintf(up, "{ on: [reset, 5xx, \"503\"], attempts: 2, methods: idempotent, retry_after: respect, budget: { percent: 20% } }"))
+	hedge := smallest + "upstreams: { a: { endpoints: [\"b:80\", \"c:80\"], hedge: %s } }\n"
+	f(fmt.Sprintf(hedge, "p95"), fmt.Sprintf(hedge, "{ after: p95.0, at_most: 1 }"))
 	f(smallest+"admin: off", smallest+"admin: { bind: off }")
 	f(smallest, "---\n# a comment\r\n"+strings.ReplaceAll(smallest, "\n", "\r\n"))
 	f(smallest, "\ufeff"+smallest)

@@ -251,6 +251,7 @@ func (w *dumper) upstream(u *Upstream) {
 	w.line("resolve: %s", formatDuration(u.Resolve))
 	w.line("replay_bytes: %s", formatSize(int64(u.ReplayBytes)))
 	w.line("retry: %s", u.Retry.text(&u.RetryBudget))
+	w.line("hedge: %s", u.Hedge.text())
 	if u.Proxy != "" {
 		w.line("proxy_protocol: %s", u.Proxy)
 	}

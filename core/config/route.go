@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	routeKeys = "name match priority to passthrough respond redirect strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert use timeouts retry request_timeout"
+	routeKeys = "name match priority to passthrough respond redirect strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert use timeouts retry hedge request_timeout"
 
 	maxPriority  = 1_000_000
 	maxRouteName = 256 // bytes
@@ -85,7 +85,7 @@ func (d *decoder) route(n ast.Node) {
 			parts.requests = append(parts.requests, written{key, d.at(k)})
 			parts.totals = append(parts.totals, written{key, d.at(k)})
 			d.optionalDuration(key, v, &r.Timeout)
-		case "timeouts", "retry", "request_timeout":
+		case "timeouts", "retry", "hedge", "request_timeout":
 			parts.requests = append(parts.requests, written{key, d.at(k)})
 			parts.attempts = append(parts.attempts, written{key, d.at(k)})
 			d.attempts(key, v, &r, &parts)

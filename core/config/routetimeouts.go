@@ -25,6 +25,9 @@ func (d *decoder) attempts(key string, v ast.Node, r *Route, parts *routeParts) 
 		r.Retry = &Retry{}
 		*r.Retry = writtenRetry()
 		d.retry(key, v, r.Retry, nil)
+	case "hedge":
+		r.Hedge = &Hedge{}
+		d.hedge(key, v, r.Hedge)
 	case "request_timeout":
 		d.word(key, v, "header ignore", &r.RequestTimeout)
 	}
@@ -121,6 +124,9 @@ func (w *dumper) attempts(r *Route) {
 	}
 	if r.Retry != nil {
 		w.line("retry: %s", r.Retry.text(nil))
+	}
+	if r.Hedge != nil {
+		w.line("hedge: %s", r.Hedge.text())
 	}
 	if r.RequestTimeout != "" {
 		w.line("request_timeout: %s", r.RequestTimeout)

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol retry"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol retry hedge"
 	maxEndpoints   = 10_000 // of one upstream
 	maxReplayBytes = 64 << 10
 	maxTier        = 127 // priority of an endpoint
@@ -77,6 +77,8 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 			d.word(key, v, "h1 h2 h2c", &u.Protocol)
 		case "retry":
 			d.retry(key, v, &u.Retry, &u.RetryBudget)
+		case "hedge":
+			d.hedge(key, v, &u.Hedge)
 		case "http2":
 			http2 = v
 			d.upstreamHTTP2(key, v, &u.HTTP2)

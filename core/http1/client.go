@@ -223,6 +223,9 @@ func (u *Client) seen(x *core.Exchange) {
 	u.clean = true
 }
 
+// Adopt makes the answer, whose head has come to another exchange with the same request, that of x.
+func (u *Client) Adopt(x *core.Exchange) { u.body.x = x }
+
 // Finish ends the exchange and says whether the connection can serve another.
 func (u *Client) Finish(x *core.Exchange) bool {
 	whole := u.upload.finish()

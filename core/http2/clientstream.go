@@ -275,6 +275,9 @@ func (t *ClientStream) Next() (core.Piece, error) {
 	return p, nil
 }
 
+// Adopt makes the answer, whose head has come to another exchange with the same request, that of x.
+func (t *ClientStream) Adopt(x *core.Exchange) { t.x = x }
+
 // Finish ends the exchange's use of the stream, which must not be touched afterwards, and says whether it was taken to its end.
 func (t *ClientStream) Finish(*core.Exchange) bool {
 	c := t.owner

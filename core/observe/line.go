@@ -93,6 +93,12 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 		dst = appendString(dst, `,"retry_cause":"`, x.Sent.RetryCause)
 	}
 	dst = appendString(dst, `,"retry_denied":"`, x.Sent.RetryDenied)
+	switch {
+	case x.Sent.HedgeWon:
+		dst = append(dst, `,"hedge":"won"`...)
+	case x.Sent.Hedged:
+		dst = append(dst, `,"hedge":"lost"`...)
+	}
 	dst = appendBytes(dst, `,"user_agent":"`, m.Get(core.FieldUserAgent))
 	dst = appendBytes(dst, `,"referer":"`, m.Get(core.FieldReferer))
 	return append(dst, '}', '\n')

@@ -90,17 +90,26 @@ func (s *share) try(x *core.Exchange, p plan) *core.Error {
 	t.begin()
 	defer t.end()
 	for {
+		beside := t.hedged()
 		way, err := t.attempt()
-		if err == core.ErrRefused && way == nil && t.turnedAway() { // nothing was sent: that was no attempt
+		if err == core.ErrRefused && way == nil && beside == nil && t.turnedAway() { // nothing was sent: that was no attempt
 			continue
 		}
 		cause := causeOf(err)
 		if err == nil {
 			cause = p.retry.judge(x)
 		}
+		if beside != nil {
+			if way, err = t.settle(beside, way, err, err == nil && cause == causeNone); x.Sent.HedgeWon {
+				cause = causeNone
+			}
+		}
 		wait, again := t.again(cause)
 		if !again {
 			if err == nil {
+				if h := p.hedge; h != nil && h.After == 0 {
+					s.waits.add(x.Times.Head - x.Times.Sent)
+				}
 				t.answered(way)
 			}
 			return err
@@ -150,6 +159,8 @@ type way interface {
 	do(x *core.Exchange, header, idle int64) *core.Error
 	// hold makes the budget count the exchange as active until the way ends; nil: none does any more.
 	hold(b *health.Budget)
+	// adopt makes the answer that of x, which has sent the same request.
+	adopt(x *core.Exchange)
 	// discard ends an attempt whose answer nobody gets. What of its body is here already is taken.
 	discard(x *core.Exchange)
 	// abort ends it after a failure.

@@ -185,6 +185,8 @@ func (c *conn) do(x *core.Exchange, header, idle int64) *core.Error {
 
 func (c *conn) hold(b *health.Budget) { c.holds.begin(b, c.share) }
 
+func (c *conn) adopt(x *core.Exchange) { c.transport.Adopt(x) }
+
 // discard takes what of the answer's body came with its head: if that is all, the connection may serve on.
 func (c *conn) discard(x *core.Exchange) {
 	for b := x.Response.Body; b != nil && len(c.transport.Buffered()) > 0; {

@@ -10,6 +10,7 @@ import (
 type Limits struct {
 	Header, Idle, PerTry time.Duration
 	Retry                *RetryPolicy
+	Hedge                *HedgePolicy
 	RequestTimeout       RequestTimeout
 }
 
@@ -33,6 +34,7 @@ func (p *Proxy) Limit(l Limits) *Proxy {
 type plan struct {
 	set          *Settings
 	retry        *RetryPolicy
+	hedge        *HedgePolicy
 	header, idle time.Duration
 	perTry       time.Duration // 0: none
 	ownHost      bool
@@ -42,12 +44,18 @@ type plan struct {
 // plan bounds x's time, and what is kept of its body. It fails if what the client says of the time is malformed.
 func (p *Proxy) plan(x *core.Exchange, set *Settings) (plan, *core.Error) {
 	own := &p.limits
-	out := plan{set: set, retry: set.Retry, header: set.Header, idle: set.Idle, ownHost: p.ownHost}
+	out := plan{set: set, retry: set.Retry, hedge: set.Hedge, header: set.Header, idle: set.Idle, ownHost: p.ownHost}
 	if out.retry == nil {
 		out.retry = &builtIn
 	}
 	if own.Retry != nil {
 		out.retry = own.Retry
+	}
+	if own.Hedge != nil {
+		out.hedge = own.Hedge
+	}
+	if h := out.hedge; h != nil && h.After == 0 && h.Percentile == 0 {
+		out.hedge = nil
 	}
 	if own.Header > 0 {
 		out.header = own.Header

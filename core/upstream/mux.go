@@ -267,6 +267,8 @@ func (r *ride) do(x *core.Exchange, header, idle int64) *core.Error {
 
 func (r *ride) hold(b *health.Budget) { r.holds.begin(b, r.mux.share) }
 
+func (r *ride) adopt(x *core.Exchange) { r.transport.Adopt(x) }
+
 // discard tells the endpoint that the rest is not wanted.
 func (r *ride) discard(x *core.Exchange) { r.Finish(x) }
 

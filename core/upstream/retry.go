@@ -19,10 +19,11 @@ const (
 	CauseMalformed       // what came is no answer
 	CauseStatus          // the answer has a status that is not passed on
 	CauseGRPC            // likewise, of a gRPC call that ended at once
+	causeHedge           // the answer was late, and another attempt is made beside
 	causeCount
 )
 
-var causeNames = [causeCount]string{"", "connect", "refused", "stale", "reset", "timeout", "malformed", "status", "grpc_status"}
+var causeNames = [causeCount]string{"", "connect", "refused", "stale", "reset", "timeout", "malformed", "status", "grpc_status", "hedge"}
 
 // unharmed says that no endpoint can have begun to work on the request: whatever its method is, it may be sent again. It costs
 // endpoints nothing, so that no budget is charged.
@@ -177,8 +178,9 @@ var denialNames = [denialCount]string{"method", "body", "deadline", "retry_after
 
 // RetryCounts are the repeated attempts of one loop.
 type RetryCounts struct {
-	made   [causeCount]uint64
-	denied [denialCount]uint64
+	made      [causeCount]uint64
+	hedgesWon uint64
+	denied    [denialCount]uint64
 }
 
 // Each calls f for every count of attempts that were made, by cause, and of those that were not, by reason.
@@ -194,6 +196,9 @@ func (c *RetryCounts) Each(made, denied func(label string, n uint64)) {
 		}
 	}
 }
+
+// Hedges are the attempts that were made beside others, and those of them whose answer counted.
+func (c *RetryCounts) Hedges() (made, won uint64) { return c.made[causeHedge], c.hedgesWon }
 
 // RetryCounts are those of the loop of that index; called on that loop.
 func (u *Upstream) RetryCounts(index int) *RetryCounts { return &u.shares[index].counts }

@@ -21,6 +21,7 @@ type tries struct {
 	counted  bool // by the budget, as active
 	retrying bool // the attempt under way is counted as a retry
 	charged  bool // by the budget, too
+	beside   *hedge
 }
 
 // begin counts the exchange as active.
@@ -41,6 +42,9 @@ func (t *tries) answered(w way) {
 
 // end ends what begin began, unless a way has it.
 func (t *tries) end() {
+	if t.beside != nil { // a panic
+		t.beside.leave()
+	}
 	t.endRetry()
 	if t.counted {
 		t.plan.set.Budget.End(t.share.worker.Loop.Index())

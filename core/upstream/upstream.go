@@ -41,6 +41,7 @@ type Settings struct {
 	Proxy                 ProxyVersion      // of the header that connections begin with, before TLS
 	Balancing             *Balancing        // nil: round robin
 	Retry                 *RetryPolicy      // nil: the built-in one
+	Hedge                 *HedgePolicy      // nil: none
 	Budget                *health.Budget    // of retries; nil: they are not bounded so
 }
 
@@ -49,6 +50,8 @@ type Transport interface {
 	// Do sends x.Request and waits for the head of the answer, which it leaves in x.Response with the body to come. header
 	// bounds the wait for the head, idle each wait for more of a body; both in nanoseconds.
 	Do(x *core.Exchange, header, idle int64) *core.Error
+	// Adopt makes the answer, whose head has come to another exchange with the same request, that of x.
+	Adopt(x *core.Exchange)
 	// Finish ends the exchange and says whether the connection can serve another.
 	Finish(x *core.Exchange) bool
 	// Buffered is what has come after a head that opens a tunnel.
@@ -88,6 +91,8 @@ type share struct {
 	look     lb.Attempt     // scratch of find
 	queue    queue
 	counts   RetryCounts
+	hedges   hedges
+	waits    waits // for heads of answers, where hedges go by them
 	rides    rides
 }
 
