@@ -43,8 +43,8 @@
 // leaves with the head, the rest in a task of its own, so that an early answer is
 // heard. An attempt that failed, or was answered with a status that is not passed on, is followed by another if tries.again says so:
 // the RetryPolicy wants it, the request is unharmed or may be executed twice, its body is at hand, and deadline and budget allow it.
-// Where a hedge is configured a second attempt may be made beside the first, by a task with a copy of the exchange (hedge.run).
 // What came is dropped then, the task waits (tries.pause), and another endpoint is asked if there is one.
+// Where a hedge is configured a second attempt may be made beside the first, by a task with a copy of the exchange (hedge.run).
 //
 // Respond. Gateway.respond runs the response half of the chain in reverse and hands the exchange to its Downstream, the
 // client's connection: Respond frames the body for this client and draws it piece by piece from Response.Body, as fast
