@@ -307,6 +307,18 @@ func TestRetryMethods(t *testing.T) {
 	}
 }
 
+// TestRetryWithoutBody shows that it is the method that keeps a request from being repeated, and not that its body is gone.
+func TestRetryWithoutBody(t *testing.T) {
+	u := newFaulty(t, answerWith(503))
+	g := triedGate(t, "h1", ", retry: 2", "", u)
+	for method, seen := range map[string]int64{"POST": 1, "GET": 2} {
+		u.seen.Store(0)
+		if got := g.outcomeOf(h2Client(t), method, nil); got != "503 no luck" || u.seen.Load() != seen {
+			t.Errorf("%s: %q after %d requests", method, got, u.seen.Load())
+		}
+	}
+}
+
 // TestRetryReplaysBodies sends bodies of all sizes and framings to an endpoint that does not want them the first two times: what the
 // client gets in the end is what it has sent, byte for byte. A body that is larger than what is kept is not sent again.
 func TestRetryReplaysBodies(t *testing.T) {
