@@ -42,9 +42,11 @@
 // are in use; to an endpoint that speaks HTTP/2 it takes a place in a connection that is shared (Mux). The transport's Do,
 // http1.Client.Do or http2.ClientStream.Do, sends the request and waits for the head of the response. What there is of the body
 // leaves with the head, the rest in a task of its own, so that an early answer is
-// heard. An attempt that failed is repeated only as its Error allows: on another endpoint if nothing was sent, on a fresh
-// connection if a kept one broke before a byte came and the request is idempotent and at hand. A route may have a Canary, which takes
-// its share before the weights of the Split are asked, and a Mirror, whose copy of the request leaves in a task of its own.
+// heard. An attempt that failed, or was answered with a status that is not passed on, is followed by another if tries.again says so:
+// the RetryPolicy wants it, the request is unharmed or may be executed twice, its body is at hand, and deadline and budget allow it.
+// What came is dropped then, the task waits (tries.pause), and another endpoint is asked if there is one.
+// Where a hedge is configured a second attempt may be made beside the first, by a task with a copy of the exchange (hedge.run). A route may have a
+// Canary, which takes its share before the weights of the Split are asked, and a Mirror, whose copy of the request leaves in a task of its own.
 //
 // Respond. Gateway.respond runs the response half of the chain in reverse and hands the exchange to its Downstream, the
 // client's connection: Respond frames the body for this client and draws it piece by piece from Response.Body, as fast

@@ -15,11 +15,14 @@ func (s Side) String() string { return [...]string{"downstream", "upstream", "in
 type Retry uint8
 
 const (
-	RetryNever      Retry = iota
-	RetryUnsent           // nothing of the request was sent: any request may be repeated
-	RetryRefused          // the endpoint says that it has not looked at the request: any may be repeated that is still there
-	RetryIfReused         // a kept connection broke before a byte came back: an idempotent request may be repeated
-	RetryIdempotent       // the endpoint failed: by policy, an idempotent request may be repeated
+	RetryNever     Retry = iota
+	RetryUnsent          // nothing of the request was sent: any request may be repeated
+	RetryRefused         // the endpoint says that it has not looked at the request: any may be repeated that is still there
+	RetryIfReused        // a kept connection broke before a byte came back: an idempotent request may be repeated
+	RetryReset           // the connection was lost before the head of an answer was whole: as the retry policy says, as for those below
+	RetryTimeout         // the answer did not come in time
+	RetryMalformed       // what came is no answer
+	RetryAnswered        // the answer has a status that is not passed on as long as there may be another
 )
 
 // Error is why an exchange failed. Clients see Status and Reason, the log sees Detail too. Errors are made once, at
@@ -69,11 +72,17 @@ var (
 	ErrUpstreamReset       = &Error{Status: 502, Reason: "upstream_reset", Side: SideUpstream, Retry: RetryIfReused}
 	ErrUpstreamClosed      = &Error{Status: 502, Reason: "upstream_closed", Side: SideUpstream, Retry: RetryIfReused}
 	ErrRefused             = &Error{Status: 502, Reason: "upstream_refused", Side: SideUpstream, Retry: RetryRefused}
-	ErrBadResponse         = &Error{Status: 502, Reason: "bad_response", Side: SideUpstream}
+	ErrBadResponse         = &Error{Status: 502, Reason: "bad_response", Side: SideUpstream, Retry: RetryMalformed}
+	ErrAnswerRetried       = &Error{Status: 502, Reason: "answer_retried", Side: SideUpstream, Retry: RetryAnswered}
 	ErrNoEndpoint          = &Error{Status: 503, Reason: "no_endpoint", Side: SideUpstream}
 	ErrQueueFull           = &Error{Status: 503, Reason: "queue_full", Side: SideUpstream}
 	ErrQueueTimeout        = &Error{Status: 503, Reason: "queue_timeout", Side: SideUpstream}
 	ErrConnectTimeout      = &Error{Status: 504, Reason: "connect_timeout", Side: SideUpstream, Retry: RetryUnsent}
-	ErrUpstreamTimeout     = &Error{Status: 504, Reason: "upstream_timeout", Side: SideUpstream}
+	ErrTLSTimeout          = &Error{Status: 504, Reason: "tls_timeout", Side: SideUpstream, Retry: RetryUnsent}
+	ErrHeaderTimeout       = &Error{Status: 504, Reason: "header_timeout", Side: SideUpstream, Retry: RetryTimeout}
+	ErrIdleTimeout         = &Error{Status: 504, Reason: "idle_timeout", Side: SideUpstream, Retry: RetryTimeout}
+	ErrPerTryTimeout       = &Error{Status: 504, Reason: "per_try_timeout", Side: SideUpstream, Retry: RetryTimeout}
+	ErrTotalTimeout        = &Error{Status: 504, Reason: "total_timeout", Side: SideUpstream}
+	ErrClientDeadline      = &Error{Status: 504, Reason: "client_deadline", Side: SideUpstream}
 	ErrStopping            = &Error{Status: 503, Reason: "stopping", Side: SideInternal, Close: true}
 )

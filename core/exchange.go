@@ -26,15 +26,17 @@ type Exchange struct {
 	Upstream Upstream   // the exchange's upstream side, by whoever answers
 	Hold     Hold       // what is given back when the exchange has ended; nil: nothing
 	Deadline int64      // on the loop's clock; 0: none
-	Hasty    bool       // Deadline is what the client asked for, earlier than the gateway would have given up
+	Hurried  bool       // the deadline is what the client asked for
+	Try      Try        // bounds of the attempt under way
 	Err      *Error     // what failed, on whose side, and whether another endpoint may be tried
 	Trial    EndPolicy  // by whoever answers, who wants to know how it ends; nil: nobody does
 
-	BodyLimit   int64 // bytes of the request body; 0: none
-	ReplayLimit int   // bytes of a request body that are kept for a second attempt
-	Uploading   bool  // the request body is on its way beside the answer
-	Moved       int64 // when anything of either body last came, on the loop's clock, as far as the protocol tells
-	Passed      bool  // the client's TLS was passed through: there is no request, and bodies are what passed either way
+	BodyLimit   int64    // bytes of the request body; 0: none
+	ReplayLimit int      // bytes of a request body that are kept for a second attempt
+	KeepBody    KeepBody // whether they are
+	Uploading   bool     // the request body is on its way beside the answer
+	Moved       int64    // when anything of either body last came, on the loop's clock, as far as the protocol tells
+	Passed      bool     // the client's TLS was passed through: there is no request, and bodies are what passed either way
 
 	Times Times
 	Sent  Sent
@@ -100,6 +102,10 @@ type Sent struct {
 	ResponseHead int64 // bytes of head sent to the client
 	ResponseBody int64 // bytes of body sent to the client
 	Retries      int
+	RetryCause   string       // why the last of them was made, such as "reset"; "": there was none
+	Hedged       bool         // an attempt was made beside the first
+	HedgeWon     bool         // and its answer is the one that counts
+	RetryDenied  string       // why one that the policy wants was not made, such as "budget"
 	Endpoint     *lb.Endpoint // of the last attempt
 	Pool         *Pool        // of the last attempt
 }
@@ -160,9 +166,9 @@ func (x *Exchange) reset() {
 	x.Response.Reset()
 	x.Listener, x.Snapshot, x.Downstream = nil, nil, nil
 	x.Client = Client{}
-	x.Route, x.Consumer, x.Params, x.Attempt, x.Upstream, x.Hold = nil, nil, nil, lb.Attempt{}, nil, nil
-	x.Trial = nil
-	x.Deadline, x.Hasty, x.Err, x.BodyLimit, x.ReplayLimit, x.Uploading, x.Moved, x.Passed = 0, false, nil, 0, 0, false, 0, false
+	x.Route, x.Consumer, x.Params, x.Attempt, x.Upstream, x.Hold, x.Trial = nil, nil, nil, lb.Attempt{}, nil, nil, nil
+	x.Deadline, x.Hurried, x.Try, x.Err = 0, false, Try{}, nil
+	x.BodyLimit, x.ReplayLimit, x.KeepBody, x.Uploading, x.Moved, x.Passed = 0, 0, KeepNot, false, 0, false
 	x.Times, x.Sent, x.RequestID = Times{}, Sent{}, nil
 	x.local.text = ""
 	x.progress.reset()
@@ -172,18 +178,6 @@ func (x *Exchange) reset() {
 // SetClient names the client behind trusted proxies. Its text is kept in x and needs no memory.
 func (x *Exchange) SetClient(a netip.Addr) {
 	x.Client.Addr, x.Client.Text = a, a.AppendTo(x.clientText[:0])
-}
-
-// DeadlineIn is the earlier of the exchange's deadline and timeout from now; 0 when there is neither.
-func (x *Exchange) DeadlineIn(timeout int64) int64 {
-	if timeout <= 0 {
-		return x.Deadline
-	}
-	t := x.Worker.Loop.Now() + timeout
-	if x.Deadline != 0 && x.Deadline < t {
-		return x.Deadline
-	}
-	return t
 }
 
 // OpensTunnel says whether the answer turns the connection into a tunnel.

@@ -57,6 +57,7 @@ const maxGRPCTimeout = 1000 * time.Hour
 
 // Statuses of gRPC calls.
 const (
+	grpcCancelled         = 1
 	grpcUnknown           = 2
 	grpcDeadlineExceeded  = 4
 	grpcPermissionDenied  = 7
@@ -66,6 +67,24 @@ const (
 	grpcUnavailable       = 14
 	grpcUnauthenticated   = 16
 )
+
+// GRPCStatusNamed is the status of a name in lower case, such as unavailable. The name must be one of those that the gateway
+// repeats calls for.
+func GRPCStatusNamed(name string) uint32 {
+	switch name {
+	case "cancelled":
+		return grpcCancelled
+	case "deadline_exceeded":
+		return grpcDeadlineExceeded
+	case "resource_exhausted":
+		return grpcResourceExhausted
+	case "internal":
+		return grpcInternal
+	case "unavailable":
+		return grpcUnavailable
+	}
+	panic("BUG: no gRPC status " + name)
+}
 
 // grpcStatus is what a failure with an HTTP status means to a gRPC client (gRPC, "HTTP to gRPC Status Code Mapping"). What a client
 // could not tell there from others is told apart here: a body or head that is too large, a deadline of its own, and 429. That

@@ -5,6 +5,15 @@ import "io"
 // maxReplayKept bounds the memory that an idle exchange keeps for bodies.
 const maxReplayKept = 16 << 10
 
+// KeepBody says when an attempt keeps what it sends of the request's body, so that it can be sent again.
+type KeepBody uint8
+
+const (
+	KeepNot      KeepBody = iota
+	KeepIfReused          // on a connection that has served before, which may turn out to be lost
+	KeepAlways
+)
+
 // replayBody is a request body of which the start is kept in memory, for an attempt that may have to be repeated: then it gives
 // that start once more, and goes on with what the client sends.
 type replayBody struct {
@@ -38,17 +47,25 @@ func (b *replayBody) keep(x *Exchange, p Piece) {
 	b.kept, b.whole = true, p.Last
 }
 
-// Replay makes the request ready to be sent once more; false when some of its body is gone.
-func (x *Exchange) Replay() bool {
-	b, m := &x.replay, &x.Request
-	b.release(x)
-	switch {
-	case m.Body == nil:
+// CanReplay says whether Replay will succeed, while an attempt may still be sending the request.
+func (x *Exchange) CanReplay() bool {
+	switch b := &x.replay; {
+	case x.Request.Body == nil:
 		return true
 	case b.lost:
 		return false
 	case !b.kept:
 		return x.Sent.RequestBody == 0 // nothing was taken of it yet
+	}
+	return true
+}
+
+// Replay makes the request ready to be sent once more; false when some of its body is gone. No attempt may be under way.
+func (x *Exchange) Replay() bool {
+	b, m := &x.replay, &x.Request
+	b.release(x)
+	if m.Body == nil || !b.kept || b.lost {
+		return x.CanReplay()
 	}
 	if m.Body != Body(b) {
 		b.x, b.rest = x, m.Body

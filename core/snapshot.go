@@ -47,12 +47,14 @@ type Listener struct {
 	Connections, ConnectionsPerIP int
 	MinRate                       MinRate
 
-	HalfClose    bool
-	MergeSlashes bool
-	Before       Chain // runs before routing
-	Forward      Forward
-	HTTP2        HTTP2
-	Names        Names // of its TLS as it is now; nil: not encrypted, or passed through
+	HalfClose bool
+	// RequestTimeout: X-Request-Timeout shortens the time of requests, unless their route says otherwise.
+	RequestTimeout bool
+	MergeSlashes   bool
+	Before         Chain // runs before routing
+	Forward        Forward
+	HTTP2          HTTP2
+	Names          Names // of its TLS as it is now; nil: not encrypted, or passed through
 }
 
 // HTTP2 is how the clients of a listener use their HTTP/2 connections. Of a connection that is open only the times of KeepAlive

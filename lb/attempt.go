@@ -20,6 +20,9 @@ func (a *Attempt) Tried(e *Endpoint) {
 	a.count++
 }
 
+// Forget makes a like one that has tried nothing; its key stays.
+func (a *Attempt) Forget() { a.tried, a.count = [MaxTried]*Endpoint{}, 0 }
+
 // Count is the number of endpoints noted.
 func (a *Attempt) Count() int { return a.count }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/core/probe"
 	"github.com/sluice-gateway/sluice/core/upstream"
+	"github.com/sluice-gateway/sluice/health"
 )
 
 // maxMembers bounds the addresses of one upstream: more a set does not take.
@@ -41,6 +42,7 @@ type discovered struct {
 
 	outliers outliers
 	adaptive adaptive
+	budget   *health.Budget // of retries, as last configured; nil: none was
 }
 
 // discover makes a new upstream.
@@ -70,7 +72,7 @@ func (d *discovered) configure(c *Compiled, u *config.Upstream) {
 	}
 	d.spec, d.all, d.tls, d.files, d.names = u, all, t, files, names
 	settings := d.registry.settings(u, t)
-	settings.Gate, settings.Admission = c.gates[u.Name], d.admission(u)
+	settings.Gate, settings.Admission, settings.Budget = c.gates[u.Name], d.admission(u), d.budgetOf(u)
 	d.upstream.Configure(settings)
 	d.selectSubsets(c.subsets[u.Name])
 	d.setChecks(ctx, c.checking[u.Name])
@@ -263,6 +265,8 @@ func namesOf(u *config.Upstream) map[string]bool {
 func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settings {
 	s := &upstream.Settings{
 		Connect:               u.Timeouts.Connect,
+		Handshake:             u.Timeouts.TLS,
+		PerTry:                u.Timeouts.PerTry,
 		Header:                u.Timeouts.Header,
 		Idle:                  u.Timeouts.Idle,
 		Total:                 u.Timeouts.Total,
@@ -270,6 +274,7 @@ func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settin
 		TunnelLife:            u.Timeouts.TunnelLife,
 		MaxConnections:        u.Pool.MaxConnections,
 		MaxPending:            u.Pool.MaxPending,
+		MaxRetries:            u.Pool.MaxRetries,
 		QueueTimeout:          u.Pool.QueueTimeout,
 		IdlePerLoop:           u.Pool.IdlePerLoop,
 		IdleTimeout:           u.Pool.IdleTimeout,
@@ -290,5 +295,6 @@ func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settin
 		s.TLS = t.config
 	}
 	s.Balancing = balancing(&u.Balance)
+	s.Retry, s.Hedge = retryPolicy(&u.Retry), hedgePolicy(&u.Hedge)
 	return s
 }

@@ -27,6 +27,7 @@ func (r *Registry) listener(c *Compiled, spec *config.Listener) (listen.Settings
 		MinRate:          core.MinRate(spec.Limits.MinRate),
 		HalfClose:        spec.HalfClose,
 		MergeSlashes:     spec.MergeSlashes,
+		RequestTimeout:   spec.RequestTimeout == "header",
 		Forward:          core.Forward(spec.Forward),
 		HTTP2:            core.HTTP2(spec.HTTP2),
 	}

@@ -80,7 +80,8 @@ func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) 
 	if err != nil {
 		return nil, err
 	}
-	return upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers)).Shape(split, canary, mirror).Guard(gate), nil
+	p := upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers))
+	return p.Limit(routeLimits(spec)).Shape(split, canary, mirror).Guard(gate), nil
 }
 
 func respond(spec *config.Respond) (core.Action, error) {

@@ -30,6 +30,8 @@ func (l *loader) check() {
 	l.checkFallbacks()
 	l.checkPolicies(partial)
 	l.checkBalance(partial)
+	l.checkPerTry()
+	l.checkHedges()
 	l.checkIdentity()
 	l.checkAccess()
 	l.checkRedirects()

@@ -70,10 +70,13 @@ type Listener struct {
 	Redirect      string         // a listener's name: every request is redirected to that listener's scheme and port
 	HalfClose     bool           // a client that closes its sending side is still there: the upstream work goes on
 	MergeSlashes  bool           // "//" in a path is read and forwarded as "/"
-	Forward       Forward
-	Protocols     Protocols
-	HTTP2         ListenerHTTP2
-	TLS           *TLS // nil: not encrypted
+
+	RequestTimeout string // header: X-Request-Timeout shortens the time, and the upstream is told what is left; ignore
+
+	Forward   Forward
+	Protocols Protocols
+	HTTP2     ListenerHTTP2
+	TLS       *TLS // nil: not encrypted
 }
 
 // Protocols are what a listener's clients may speak.
@@ -153,6 +156,9 @@ type Upstream struct {
 	Outlier     *Outlier  // nil: endpoints are not ejected for what requests came to
 	Breaker     *Breaker  // nil: none
 	Adaptive    *Adaptive // nil: as many requests at once as may be
+	Retry       Retry
+	RetryBudget RetryBudget // for the retries of all routes
+	Hedge       Hedge
 }
 
 // UpstreamHTTP2 is how HTTP/2 connections to an upstream are used.
@@ -177,6 +183,7 @@ type Pool struct {
 	MaxConnections        int           // per endpoint; 0: no limit
 	MaxPending            int           // requests that wait for a connection, per upstream; 1024
 	MaxRequests           int           // under way at once, per upstream; 0: no limit
+	MaxRetries            int           // attempts under way that follow on others, per upstream; 0: no limit
 	QueueTimeout          time.Duration // 1s
 	IdlePerLoop           int           // kept per endpoint by each loop; 256
 	IdleTimeout           time.Duration // 60s
@@ -186,12 +193,16 @@ type Pool struct {
 // UpstreamTimeouts bound how long an endpoint may take.
 type UpstreamTimeouts struct {
 	Connect time.Duration // 5s
+	TLS     time.Duration // its handshake; 5s
 	Header  time.Duration // end of the request to the end of the response head; 30s
+	PerTry  time.Duration // one attempt up to the response head, where retry has none; 0: no limit
 	Idle    time.Duration // between reads of a response body; 60s
 	Total   time.Duration // whole request; 0: no limit
 
 	Tunnel     time.Duration // without a byte either way through a tunnel, such as a WebSocket; 5m
 	TunnelLife time.Duration // of a tunnel; 0: no limit
+
+	perTryAt Pos
 }
 
 // Route says what is done with the requests it matches.
@@ -220,12 +231,18 @@ type Route struct {
 	Rewrite       *Rewrite
 	Host          string // preserve, upstream or a host name
 
-	Timeout    time.Duration // whole exchange; 0: the upstream's
-	ClientCert *ClientCert   // nil: requests need none
-	Use        []Use         // policies, in the order in which requests meet them; at most 16
-	BodyBytes  *int64        // instead of the listener's limit
-	LogSample  *float64      // instead of AccessLog.Sample
-	Breaker    *Breaker      // nil: none of its own
+	Timeout  time.Duration // whole exchange; 0: the upstream's
+	Timeouts RouteTimeouts
+	Retry    *Retry // nil: the upstream's
+	Hedge    *Hedge // nil: the upstream's
+
+	RequestTimeout string // header: X-Request-Timeout shortens the time, and the upstream is told what is left; ignore; "": the listener's
+
+	ClientCert *ClientCert // nil: requests need none
+	Use        []Use       // policies, in the order in which requests meet them; at most 16
+	BodyBytes  *int64      // instead of the listener's limit
+	LogSample  *float64    // instead of AccessLog.Sample
+	Breaker    *Breaker    // nil: none of its own
 }
 
 // Match is a set of conditions that must all hold.

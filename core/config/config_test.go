@@ -72,6 +72,10 @@ func bare(cfg *Config) *Config {
 		for j := range u.Files {
 			clear(&u.Files[j].Defaults.Pos)
 		}
+		clear(&u.Timeouts.perTryAt)
+		clear(&u.Retry.pos)
+		clear(&u.Hedge.pos)
+		clear(&u.Retry.perTryAt)
 		for j := range u.Balance.Keys {
 			clear(&u.Balance.Keys[j].Pos)
 		}
@@ -93,6 +97,14 @@ func bare(cfg *Config) *Config {
 			if p := r.Use[j].Inline; p != nil {
 				barePolicy(p)
 			}
+		}
+		clear(&r.Timeouts.perTryAt)
+		if r.Hedge != nil {
+			clear(&r.Hedge.pos)
+		}
+		if r.Retry != nil {
+			clear(&r.Retry.pos)
+			clear(&r.Retry.perTryAt)
 		}
 		if r.ClientCert != nil {
 			clear(&r.ClientCert.Pos)
@@ -153,6 +165,8 @@ func TestDefaults(t *testing.T) {
 			RealIP:   &RealIP{Header: "X-Forwarded-For", Trusted: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}},
 			Forward:  Forward{XForwarded: true, RequestID: "X-Request-ID"},
 
+			RequestTimeout: "ignore",
+
 			Protocols: Protocols{H1: true},
 			HTTP2:     ListenerHTTP2{Streams: 128, KeepAliveTimeout: 10 * time.Second, MaxAgeGrace: 30 * time.Second},
 		}},
@@ -162,11 +176,13 @@ func TestDefaults(t *testing.T) {
 			Endpoints:   []Endpoint{{Address: "b:80", Weight: 1, Pos: at(2, 17)}},
 			Balance:     defaultBalance(),
 			Pool:        Pool{MaxPending: 1024, QueueTimeout: time.Second, IdlePerLoop: 256, IdleTimeout: time.Minute},
-			Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute, Tunnel: 5 * time.Minute},
+			Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, TLS: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute, Tunnel: 5 * time.Minute},
 			Resolve:     Resolve{Min: time.Second, Max: 5 * time.Minute, Timeout: 3 * time.Second, Family: "any"},
 			ReplayBytes: 16384,
 			Protocol:    "h1",
 			HTTP2:       UpstreamHTTP2{Streams: 100, KeepAlive: 30 * time.Second, KeepAliveTimeout: 10 * time.Second},
+			Retry:       Retry{Attempts: 3, On: []string{"connect", "refused", "stale"}, Backoff: Backoff{Jitter: "full"}, OtherEndpoint: true},
+			RetryBudget: RetryBudget{Percent: 20, Floor: 3},
 		}},
 		Routes: []Route{
 			{Name: "*", Pos: at(4, 5), Matches: []Match{{Pos: at(4, 14), Text: "*"}}, To: []Target{{Upstream: "a", Weight: 1, Pos: at(4, 23)}}, Host: "preserve"},
@@ -195,6 +211,12 @@ func TestFormsAreEqual(t *testing.T) {
 	f(smallest+"log: debug", smallest+"log: { level: debug }")
 	f(smallest+"access_log: /var/log/a", smallest+"access_log: { to: /var/log/a }")
 	f(smallest+"admin: unix:/a", smallest+"admin: { bind: unix:/a }")
+	up := smallest + "upstreams: { a: { endpoints: [\"b:80\"], retry: %s } }\n"
+	f(fmt.Sprintf(up, "on"), fmt.Sprintf(up, "2"))
+	f(fmt.Sprintf(up, "off"), fmt.Sprintf(up, "{ attempts: 1 }"))
+	f(fmt.Sprintf(up, "{ on: [503, 5xx, reset] }"), fmt.Sprintf(up, "{ on: [reset, 5xx, \"503\"], attempts: 2, methods: idempotent, retry_after: respect, budget: { percent: 20% } }"))
+	hedge := smallest + "upstreams: { a: { endpoints: [\"b:80\", \"c:80\"], hedge: %s } }\n"
+	f(fmt.Sprintf(hedge, "p95"), fmt.Sprintf(hedge, "{ after: p95.0, at_most: 1 }"))
 	f(smallest+"admin: off", smallest+"admin: { bind: off }")
 	f(smallest, "---\n# a comment\r\n"+strings.ReplaceAll(smallest, "\n", "\r\n"))
 	f(smallest, "\ufeff"+smallest)

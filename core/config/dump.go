@@ -122,6 +122,7 @@ func (w *dumper) listener(l *Listener) {
 	if !l.passesOnly() {
 		w.line("half_close: %t", l.HalfClose)
 		w.line("merge_slashes: %t", l.MergeSlashes)
+		w.line("request_timeout: %s", l.RequestTimeout)
 		w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s, client_cert: %t }",
 			f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)), f.ClientCert)
 		w.line("protocols: [%s]", strings.Join(l.Protocols.names(), ", "))
@@ -238,15 +239,17 @@ func (w *dumper) upstream(u *Upstream) {
 	w.block("endpoints:", func() { w.endpoints(u) })
 	p, t := &u.Pool, &u.Timeouts
 	w.block("balance:", func() { w.balance(&u.Balance) })
-	w.line("pool: { max_connections: %d, max_pending: %d, max_requests: %d, queue_timeout: %s, idle_per_loop: %d, idle_timeout: %s, requests_per_connection: %d }",
-		p.MaxConnections, p.MaxPending, p.MaxRequests, formatDuration(p.QueueTimeout), p.IdlePerLoop, formatDuration(p.IdleTimeout), p.RequestsPerConnection)
-	w.line("timeouts: { connect: %s, header: %s, idle: %s, total: %s, tunnel: %s, tunnel_life: %s }", formatDuration(t.Connect),
-		formatDuration(t.Header), formatDuration(t.Idle), formatDuration(t.Total), formatDuration(t.Tunnel), formatDuration(t.TunnelLife))
+	w.line("pool: { max_connections: %d, max_pending: %d, max_requests: %d, max_retries: %d, queue_timeout: %s, idle_per_loop: %d, idle_timeout: %s, requests_per_connection: %d }",
+		p.MaxConnections, p.MaxPending, p.MaxRequests, p.MaxRetries, formatDuration(p.QueueTimeout), p.IdlePerLoop, formatDuration(p.IdleTimeout), p.RequestsPerConnection)
+	w.line("timeouts: { connect: %s, tls: %s, header: %s, per_try: %s, idle: %s, total: %s, tunnel: %s, tunnel_life: %s }", formatDuration(t.Connect),
+		formatDuration(t.TLS), formatDuration(t.Header), formatDuration(t.PerTry), formatDuration(t.Idle), formatDuration(t.Total), formatDuration(t.Tunnel), formatDuration(t.TunnelLife))
 	w.outlier(u.Outlier)
 	w.breaker(u.Breaker)
 	w.adaptive(u.Adaptive)
 	w.resolving(&u.Resolve)
 	w.line("replay_bytes: %s", formatSize(int64(u.ReplayBytes)))
+	w.line("retry: %s", u.Retry.text(&u.RetryBudget))
+	w.line("hedge: %s", u.Hedge.text())
 	if u.Proxy != "" {
 		w.line("proxy_protocol: %s", u.Proxy)
 	}
@@ -302,6 +305,7 @@ func (w *dumper) route(r *Route) {
 	if r.Timeout != time.Duration(0) {
 		w.line("timeout: %s", formatDuration(r.Timeout))
 	}
+	w.attempts(r)
 	if r.BodyBytes != nil {
 		w.line("body_bytes: %s", formatSize(*r.BodyBytes))
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	listenerKeys  = "bind timeouts limits real_ip proxy_protocol redirect half_close merge_slashes forward protocols http2 tls"
+	listenerKeys  = "bind timeouts limits real_ip proxy_protocol redirect half_close merge_slashes request_timeout forward protocols http2 tls"
 	realIPHeaders = "X-Forwarded-For Forwarded X-Real-IP"
 	maxBodyBytes  = 1 << 50
 	maxCount      = 10_000_000 // of connections, and of whatever else is only counted
@@ -23,6 +23,8 @@ func defaultListener(name string, pos Pos) Listener {
 		Limits:   ListenerLimits{HeaderBytes: 32 << 10, Headers: 100},
 		Forward:  Forward{XForwarded: true, RequestID: "X-Request-ID"},
 		HTTP2:    ListenerHTTP2{Streams: 128, KeepAliveTimeout: 10 * time.Second, MaxAgeGrace: 30 * time.Second},
+
+		RequestTimeout: "ignore",
 	}
 }
 
@@ -39,7 +41,7 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 	var requests []written // what is of requests alone
 	ok := d.mapping(name, v, listenerKeys, func(key string, k, v ast.Node) bool {
 		switch key {
-		case "real_ip", "redirect", "half_close", "merge_slashes", "forward", "protocols", "http2":
+		case "real_ip", "redirect", "half_close", "merge_slashes", "request_timeout", "forward", "protocols", "http2":
 			requests = append(requests, written{key, d.at(k)})
 		}
 		switch key {
@@ -68,6 +70,8 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 			d.boolean(key, v, &l.HalfClose)
 		case "merge_slashes":
 			d.boolean(key, v, &l.MergeSlashes)
+		case "request_timeout":
+			d.word(key, v, "header ignore", &l.RequestTimeout)
 		case "forward":
 			d.forward(key, v, &l.Forward)
 		case "protocols":

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	routeKeys = "name match priority to passthrough respond redirect split_by canary mirror strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert use breaker"
+	routeKeys = "name match priority to passthrough respond redirect split_by canary mirror strip_prefix replace_prefix rewrite host timeout body_bytes log_sample client_cert use breaker timeouts retry hedge request_timeout"
 
 	maxPriority  = 1_000_000
 	maxRouteName = 256 // bytes
@@ -33,6 +33,8 @@ type routeParts struct {
 	redirect ast.Node  // its `to`
 	shapes   []written // split_by, canary, mirror
 	requests []written // priority, timeout, body_bytes: what is of requests alone
+	totals   []written // timeout, and the total of timeouts
+	attempts []written // timeouts, retry, request_timeout: what is of upstreams alone
 }
 
 // written is a key, and where it stands.
@@ -83,7 +85,12 @@ func (d *decoder) route(n ast.Node) {
 			d.integer(key, v, -maxPriority, maxPriority, &r.Priority)
 		case "timeout":
 			parts.requests = append(parts.requests, written{key, d.at(k)})
+			parts.totals = append(parts.totals, written{key, d.at(k)})
 			d.optionalDuration(key, v, &r.Timeout)
+		case "timeouts", "retry", "hedge", "request_timeout":
+			parts.requests = append(parts.requests, written{key, d.at(k)})
+			parts.attempts = append(parts.attempts, written{key, d.at(k)})
+			d.attempts(key, v, &r, &parts)
 		case "body_bytes":
 			parts.requests = append(parts.requests, written{key, d.at(k)})
 			r.BodyBytes = new(int64)
@@ -159,10 +166,13 @@ func (d *decoder) routeWhole(n ast.Node, r *Route, parts *routeParts) {
 	for _, path := range parts.paths[min(1, len(parts.paths)):] {
 		d.problemAt(path.pos, "", "the route has %q already; %q cannot stand beside it", parts.paths[0].key, path.key)
 	}
+	for _, total := range parts.totals[min(1, len(parts.totals)):] {
+		d.problemAt(total.pos, "", "the whole time of the route is given twice; first at %s", parts.totals[0].pos)
+	}
 	if len(parts.actions) == 1 && parts.actions[0].key != "to" {
 		changes := append(parts.paths, parts.host)
-		if !r.Passthrough { // where it is one of what only requests have
-			changes = append(changes, parts.breaker)
+		if !r.Passthrough { // of which it is said for all that is of requests
+			changes = append(append(changes, parts.breaker), parts.attempts...)
 		}
 		for _, change := range changes {
 			if change.key != "" {

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol health outlier breaker concurrency"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol health outlier breaker concurrency retry hedge"
 	maxEndpoints   = 10_000 // of one upstream, and of each file
 	maxReplayBytes = 64 << 10
 	maxTier        = 127 // priority of an endpoint
@@ -19,11 +19,13 @@ func defaultUpstream(name string, pos Pos) Upstream {
 		Pos:         pos,
 		Balance:     defaultBalance(),
 		Pool:        Pool{MaxPending: 1024, QueueTimeout: time.Second, IdlePerLoop: 256, IdleTimeout: time.Minute},
-		Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute, Tunnel: 5 * time.Minute},
+		Timeouts:    UpstreamTimeouts{Connect: 5 * time.Second, TLS: 5 * time.Second, Header: 30 * time.Second, Idle: time.Minute, Tunnel: 5 * time.Minute},
 		Resolve:     defaultResolve(),
 		ReplayBytes: 16 << 10,
 		Protocol:    "h1",
 		HTTP2:       UpstreamHTTP2{Streams: 100, KeepAlive: 30 * time.Second, KeepAliveTimeout: 10 * time.Second},
+		Retry:       builtInRetry(),
+		RetryBudget: RetryBudget{Percent: 20, Floor: 3},
 	}
 }
 
@@ -75,6 +77,10 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 		case "protocol":
 			protocol = v
 			d.word(key, v, "h1 h2 h2c", &u.Protocol)
+		case "retry":
+			d.retry(key, v, &u.Retry, &u.RetryBudget)
+		case "hedge":
+			d.hedge(key, v, &u.Hedge)
 		case "http2":
 			http2 = v
 			d.upstreamHTTP2(key, v, &u.HTTP2)
@@ -121,7 +127,7 @@ func (d *decoder) upstreamHTTP2(key string, n ast.Node, h *UpstreamHTTP2) {
 }
 
 func (d *decoder) pool(key string, n ast.Node, p *Pool) {
-	const valid = "max_connections max_pending max_requests queue_timeout idle_per_loop idle_timeout requests_per_connection"
+	const valid = "max_connections max_pending max_requests max_retries queue_timeout idle_per_loop idle_timeout requests_per_connection"
 	d.mapping(key, n, valid, func(key string, _, v ast.Node) bool {
 		switch key {
 		case "max_connections":
@@ -130,6 +136,8 @@ func (d *decoder) pool(key string, n ast.Node, p *Pool) {
 			d.integer(key, v, 0, maxCount, &p.MaxPending)
 		case "max_requests":
 			d.integer(key, v, 0, maxCount, &p.MaxRequests)
+		case "max_retries":
+			d.integer(key, v, 0, maxCount, &p.MaxRetries)
 		case "queue_timeout":
 			d.duration(key, v, 0, &p.QueueTimeout)
 		case "idle_per_loop":
@@ -146,12 +154,17 @@ func (d *decoder) pool(key string, n ast.Node, p *Pool) {
 }
 
 func (d *decoder) upstreamTimeouts(key string, n ast.Node, t *UpstreamTimeouts) {
-	d.mapping(key, n, "connect header idle total tunnel tunnel_life", func(key string, _, v ast.Node) bool {
+	d.mapping(key, n, "connect tls header per_try idle total tunnel tunnel_life", func(key string, _, v ast.Node) bool {
 		switch key {
 		case "connect":
 			d.duration(key, v, time.Millisecond, &t.Connect)
+		case "tls":
+			d.duration(key, v, time.Millisecond, &t.TLS)
 		case "header":
 			d.duration(key, v, time.Millisecond, &t.Header)
+		case "per_try":
+			t.perTryAt = d.at(v)
+			d.optionalDuration(key, v, &t.PerTry)
 		case "idle":
 			d.duration(key, v, time.Millisecond, &t.Idle)
 		case "total":

@@ -41,8 +41,8 @@ func (u *Client) Conn() *loop.Conn { return u.conn }
 // bounds the time from the end of the request to the end of that head, in nanoseconds; idle each wait for more of a body.
 func (u *Client) Do(x *core.Exchange, timeout, idle int64) *core.Error {
 	u.clean, u.started = false, false
-	u.keeps = u.reused && x.Request.Method.Idempotent()
-	u.conn.Deadline, u.conn.ReadTimeout, u.conn.WriteTimeout = x.Deadline, 0, idle
+	u.keeps = x.KeepBody == core.KeepAlways || u.reused && x.KeepBody == core.KeepIfReused
+	u.conn.Deadline, u.conn.ReadTimeout, u.conn.WriteTimeout = x.DeadlineIn(0), 0, idle
 	err := u.send(x)
 	if err == nil {
 		err = u.receive(x, timeout)
@@ -64,7 +64,7 @@ func (u *Client) send(x *core.Exchange) *core.Error {
 	defer l.Return(scratch)
 	head := appendRequest(scratch[:0], m)
 	if m.Body == nil || !m.Body.Ready() {
-		if err := u.write(head); err != nil {
+		if err := u.write(x, head); err != nil {
 			return err
 		}
 		if m.Body != nil {
@@ -85,10 +85,10 @@ func (u *Client) send(x *core.Exchange) *core.Error {
 	}
 	if len(head) <= start {
 		start -= copy(p.Buf[start-len(head):], head)
-	} else if err := u.write(head); err != nil {
+	} else if err := u.write(x, head); err != nil {
 		return err
 	}
-	failure := u.write(p.Buf[start:end])
+	failure := u.write(x, p.Buf[start:end])
 	m.Body.Release()
 	if failure != nil {
 		return failure
@@ -96,19 +96,19 @@ func (u *Client) send(x *core.Exchange) *core.Error {
 	if !p.Last {
 		u.upload.start(x)
 	} else if m.Chunked && len(m.Trailer) > 0 {
-		return u.write(appendTrailer(nil, m.Trailer))
+		return u.write(x, appendTrailer(nil, m.Trailer))
 	}
 	return nil
 }
 
 // write sends. A connection that the upstream has reset may still hold its answer: reading finds out.
-func (u *Client) write(p []byte) *core.Error {
+func (u *Client) write(x *core.Exchange, p []byte) *core.Error {
 	_, err := u.conn.Write(p)
 	switch err {
 	case nil, loop.ErrReset:
 		return nil
 	}
-	return upstreamError(err)
+	return upstreamError(x, err, core.ErrIdleTimeout)
 }
 
 // receive waits for the head of the answer, and hands on the interim ones.
@@ -134,6 +134,7 @@ func (u *Client) receive(x *core.Exchange, timeout int64) *core.Error {
 // head reads one head into x.Response. What follows it stands in the body's buffer.
 func (u *Client) head(x *core.Exchange, timeout int64) *core.Error {
 	b, m := &u.body, &x.Response
+	u.conn.Deadline = x.Deadline // while the client sends, the endpoint is not to blame
 	if !u.upload.running {
 		u.conn.Deadline = x.DeadlineIn(timeout)
 	}
@@ -162,9 +163,10 @@ func (u *Client) head(x *core.Exchange, timeout int64) *core.Error {
 		case u.upload.failure != nil:
 			return u.upload.failure
 		case err == loop.ErrInterrupted: // the request is complete: the time for the answer runs from now on
+			x.RestartTry()
 			u.conn.Deadline = x.DeadlineIn(timeout)
 		default:
-			return u.failure(err)
+			return u.failure(x, err)
 		}
 		if tried += b.start; !u.started && b.end > b.start {
 			u.started = true
@@ -175,8 +177,8 @@ func (u *Client) head(x *core.Exchange, timeout int64) *core.Error {
 
 // failure is what an error while waiting for the answer means. A kept connection that broke before a byte came was most
 // likely closed by the upstream while the request was on its way.
-func (u *Client) failure(err error) *core.Error {
-	f := upstreamError(err)
+func (u *Client) failure(x *core.Exchange, err error) *core.Error {
+	f := upstreamError(x, err, core.ErrHeaderTimeout)
 	if f.Retry == core.RetryIfReused && (!u.reused || u.started) {
 		if f == core.ErrUpstreamReset {
 			return errResetFinal
@@ -221,6 +223,9 @@ func (u *Client) seen(x *core.Exchange) {
 	u.clean = true
 }
 
+// Adopt makes the answer, whose head has come to another exchange with the same request, that of x.
+func (u *Client) Adopt(x *core.Exchange) { u.body.x = x }
+
 // Finish ends the exchange and says whether the connection can serve another.
 func (u *Client) Finish(x *core.Exchange) bool {
 	whole := u.upload.finish()
@@ -237,10 +242,11 @@ func (u *Client) Buffered() []byte { return u.body.buf[u.body.start:u.body.end] 
 // Reused says whether the connection had served before its last exchange.
 func (u *Client) Reused() bool { return u.reused }
 
-func upstreamError(err error) *core.Error {
+// upstreamError is what an error of the connection means; late is the time of the step, where none that is longer is over.
+func upstreamError(x *core.Exchange, err error, late *core.Error) *core.Error {
 	switch err {
 	case loop.ErrTimeout:
-		return core.ErrUpstreamTimeout
+		return x.Overdue(late)
 	case loop.ErrHangup:
 		return core.ErrClientGone
 	case loop.ErrStopped:
@@ -252,10 +258,10 @@ func upstreamError(err error) *core.Error {
 }
 
 var (
-	errInterims        = &core.Error{Status: 502, Reason: "bad_response", Detail: "too many interim answers", Side: core.SideUpstream}
-	errResponseHead    = &core.Error{Status: 502, Reason: "bad_response", Detail: "head too large", Side: core.SideUpstream}
-	errUnaskedUpgrade  = &core.Error{Status: 502, Reason: "bad_response", Detail: "101 that was not asked for", Side: core.SideUpstream}
+	errInterims        = &core.Error{Status: 502, Reason: "bad_response", Detail: "too many interim answers", Side: core.SideUpstream, Retry: core.RetryMalformed}
+	errResponseHead    = &core.Error{Status: 502, Reason: "bad_response", Detail: "head too large", Side: core.SideUpstream, Retry: core.RetryMalformed}
+	errUnaskedUpgrade  = &core.Error{Status: 502, Reason: "bad_response", Detail: "101 that was not asked for", Side: core.SideUpstream, Retry: core.RetryMalformed}
 	errWebSocketAccept = &core.Error{Status: 502, Reason: "bad_response", Detail: "101 without the answer to the WebSocket's key", Side: core.SideUpstream}
-	errResetFinal      = &core.Error{Status: 502, Reason: "upstream_reset", Side: core.SideUpstream}
-	errClosedFinal     = &core.Error{Status: 502, Reason: "upstream_closed", Side: core.SideUpstream}
+	errResetFinal      = &core.Error{Status: 502, Reason: "upstream_reset", Side: core.SideUpstream, Retry: core.RetryReset}
+	errClosedFinal     = &core.Error{Status: 502, Reason: "upstream_closed", Side: core.SideUpstream, Retry: core.RetryReset}
 )

@@ -110,7 +110,7 @@ var requestErrors = func() (t [faultCount]*core.Error) {
 
 var responseErrors = func() (t [faultCount]*core.Error) {
 	for f := range t {
-		t[f] = &core.Error{Status: 502, Reason: "bad_response", Detail: faultDetails[f], Side: core.SideUpstream}
+		t[f] = &core.Error{Status: 502, Reason: "bad_response", Detail: faultDetails[f], Side: core.SideUpstream, Retry: core.RetryMalformed}
 	}
 	return t
 }()

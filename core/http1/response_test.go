@@ -105,7 +105,7 @@ func TestResponseRefused(t *testing.T) {
 			t.Errorf("%s: accepted: n = %d", c.name, n)
 			continue
 		}
-		if err.Status != 502 || err.Reason != "bad_response" || err.Side != core.SideUpstream || err.Retry != core.RetryNever || !strings.Contains(err.Detail, c.detail) {
+		if err.Status != 502 || err.Reason != "bad_response" || err.Side != core.SideUpstream || err.Retry != core.RetryMalformed || !strings.Contains(err.Detail, c.detail) {
 			t.Errorf("%s: error %+v, want %q", c.name, err, c.detail)
 		}
 	}

@@ -69,7 +69,7 @@ func (b *responseBody) Next() (core.Piece, error) {
 			return core.Piece{}, failure
 		}
 		if err != nil {
-			return core.Piece{}, upstreamError(err)
+			return core.Piece{}, upstreamError(b.x, err, core.ErrIdleTimeout)
 		}
 	}
 	p := core.Piece{Buf: b.buf, Start: b.start}

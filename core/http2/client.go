@@ -55,7 +55,7 @@ type ClientConn struct {
 // responseLimits bound what an upstream may send as a head.
 var responseLimits = Limits{HeaderBytes: 48 << 10, Headers: 500}
 
-var clientBlame = blame{gone: core.ErrUpstreamClosed, wrong: core.ErrBadResponse, slowSender: core.ErrUpstreamTimeout, slowTaker: core.ErrUpstreamTimeout}
+var clientBlame = blame{gone: core.ErrUpstreamClosed, wrong: core.ErrBadResponse, slowSender: core.ErrIdleTimeout, slowTaker: core.ErrIdleTimeout}
 
 // maxStreamID is the highest number that a stream is given: a connection that comes to it is used up.
 const maxStreamID = 1<<31 - 3
@@ -216,7 +216,7 @@ func (c *ClientConn) settle(deadline int64) *core.Error {
 			self := l.Self()
 			c.waiting = slices.DeleteFunc(c.waiting, func(t loop.Task) bool { return t == self })
 			if err == loop.ErrTimeout {
-				return core.ErrUpstreamTimeout
+				return core.ErrHeaderTimeout
 			}
 			return core.ErrClientGone
 		}
@@ -232,6 +232,6 @@ func (c *ClientConn) wakeWaiting() {
 }
 
 var (
-	errReset  = &core.Error{Status: 502, Reason: "upstream_reset", Side: core.SideUpstream}
-	errClosed = &core.Error{Status: 502, Reason: "upstream_closed", Side: core.SideUpstream}
+	errReset  = &core.Error{Status: 502, Reason: "upstream_reset", Side: core.SideUpstream, Retry: core.RetryReset}
+	errClosed = &core.Error{Status: 502, Reason: "upstream_closed", Side: core.SideUpstream, Retry: core.RetryReset}
 )

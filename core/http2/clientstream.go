@@ -51,7 +51,7 @@ func (t *ClientStream) Do(x *core.Exchange, header, idle int64) *core.Error {
 func (t *ClientStream) askTunnel(x *core.Exchange, timeout int64) *core.Error {
 	c, m := t.owner, &x.Request
 	if err := c.settle(x.DeadlineIn(timeout)); err != nil {
-		return err
+		return late(x, err, core.ErrHeaderTimeout)
 	}
 	if !c.peer.connect || !core.EqualFold(m.Protocol, core.WebSocket) {
 		return errNoTunnel
@@ -146,7 +146,7 @@ func (t *ClientStream) onHead(b headerBlock) {
 	}
 }
 
-var errInterims = &core.Error{Status: 502, Reason: "bad_response", Detail: "too many interim answers", Side: core.SideUpstream}
+var errInterims = &core.Error{Status: 502, Reason: "bad_response", Detail: "too many interim answers", Side: core.SideUpstream, Retry: core.RetryMalformed}
 
 // begin prepares for the body of the answer; false: its head is malformed.
 func (t *ClientStream) begin(m *core.Message, end bool) bool {
@@ -175,7 +175,7 @@ func (t *ClientStream) begin(m *core.Message, end bool) bool {
 
 // receive waits for the head of the answer, and hands on the interim ones.
 func (t *ClientStream) receive(x *core.Exchange, header int64) *core.Error {
-	due := int64(0)
+	due, uploaded := int64(0), t.upload.running
 	for {
 		switch {
 		case len(t.interims) > 0:
@@ -189,15 +189,26 @@ func (t *ClientStream) receive(x *core.Exchange, header int64) *core.Error {
 		case t.upload.failure != nil:
 			return t.upload.failure
 		case t.gone != nil:
-			return t.failure()
+			return late(x, t.failure(), core.ErrIdleTimeout)
 		}
 		if due == 0 && !t.upload.running { // the request is complete: the time for the answer runs from now on
-			due = earlier(0, header, t.conn.res.loop.Now())
+			if uploaded {
+				x.RestartTry()
+			}
+			due = x.DeadlineIn(header)
 		}
 		if err := t.await(due); err != nil && t.gone == nil {
-			return core.BodyError(err)
+			return late(x, core.BodyError(err), core.ErrHeaderTimeout)
 		}
 	}
+}
+
+// late says which time is over where err is that a peer is slow: step's, where none that is longer is.
+func late(x *core.Exchange, err, step *core.Error) *core.Error {
+	if err == clientBlame.slowSender || err == core.ErrHeaderTimeout {
+		return x.Overdue(step)
+	}
+	return err
 }
 
 // inform passes an interim answer on.
@@ -252,6 +263,9 @@ func (t *ClientStream) Next() (core.Piece, error) {
 		if failure := t.upload.failure; failure != nil {
 			return p, failure
 		}
+		if err == error(clientBlame.slowSender) {
+			return p, t.x.Overdue(core.ErrIdleTimeout)
+		}
 		return p, err
 	}
 	if p.Last {
@@ -260,6 +274,9 @@ func (t *ClientStream) Next() (core.Piece, error) {
 	}
 	return p, nil
 }
+
+// Adopt makes the answer, whose head has come to another exchange with the same request, that of x.
+func (t *ClientStream) Adopt(x *core.Exchange) { t.x = x }
 
 // Finish ends the exchange's use of the stream, which must not be touched afterwards, and says whether it was taken to its end.
 func (t *ClientStream) Finish(*core.Exchange) bool {

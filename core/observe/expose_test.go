@@ -48,7 +48,7 @@ func TestCountersAreSummedOverLoops(t *testing.T) {
 		})
 	}
 	s.on(t, 1, func(x *core.Exchange) {
-		x.Err, x.Response.Status, x.Times.Head, x.Times.Done = core.ErrUpstreamTimeout, 504, 0, 0
+		x.Err, x.Response.Status, x.Times.Head, x.Times.Done = core.ErrHeaderTimeout, 504, 0, 0
 		s.Observe(x)
 		x.Route, x.Sent.Pool, x.Sent.Endpoint = nil, nil, nil
 		x.Err, x.Response.Status, x.Times.Sent = core.ErrNotFound, 404, 0
@@ -82,11 +82,11 @@ func TestCountersAreSummedOverLoops(t *testing.T) {
 	f(`sluice_retries_total{upstream="catalog"}`, 2)
 	f(`sluice_upstream_requests_total{upstream="catalog",endpoint="10.0.0.1:80",code="2xx"}`, 6)
 	f(`sluice_endpoint_duration_seconds_count{upstream="catalog",endpoint="10.0.0.1:80"}`, 6)
-	f(`sluice_upstream_failures_total{upstream="catalog",endpoint="10.0.0.1:80",reason="upstream_timeout"}`, 1)
+	f(`sluice_upstream_failures_total{upstream="catalog",endpoint="10.0.0.1:80",reason="header_timeout"}`, 1)
 	f(`sluice_upstream_failures_total{upstream="catalog",endpoint="10.0.0.1:80",reason="connect_failed"}`, 1)
 	f(`sluice_upstream_failures_total{upstream="catalog",endpoint="none",reason="queue_full"}`, 1)
 	f(`sluice_rejects_total{reason="not_found",side="downstream"}`, 1)
-	f(`sluice_rejects_total{reason="upstream_timeout",side="upstream"}`, 1)
+	f(`sluice_rejects_total{reason="header_timeout",side="upstream"}`, 1)
 }
 
 func TestTunnelsAreNoLatency(t *testing.T) {

@@ -90,6 +90,14 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 	dst = strconv.AppendInt(append(dst, `,"bytes_received":`...), x.Sent.RequestBody, 10)
 	if x.Sent.Retries > 0 {
 		dst = strconv.AppendInt(append(dst, `,"retries":`...), int64(x.Sent.Retries), 10)
+		dst = appendString(dst, `,"retry_cause":"`, x.Sent.RetryCause)
+	}
+	dst = appendString(dst, `,"retry_denied":"`, x.Sent.RetryDenied)
+	switch {
+	case x.Sent.HedgeWon:
+		dst = append(dst, `,"hedge":"won"`...)
+	case x.Sent.Hedged:
+		dst = append(dst, `,"hedge":"lost"`...)
 	}
 	dst = appendBytes(dst, `,"user_agent":"`, m.Get(core.FieldUserAgent))
 	dst = appendBytes(dst, `,"referer":"`, m.Get(core.FieldReferer))

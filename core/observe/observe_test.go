@@ -145,7 +145,7 @@ func TestTimesApart(t *testing.T) {
 	}
 	f("proxied", core.Times{Start: 100, Sent: 110, Head: 160, Done: 190, End: 195}, nil, 95, 50, 15)
 	f("answered here", core.Times{Start: 100, End: 130}, nil, 30, -1, 30)
-	f("upstream silent", core.Times{Start: 100, Sent: 110, End: 200}, core.ErrUpstreamTimeout, 100, 90, 10)
+	f("upstream silent", core.Times{Start: 100, Sent: 110, End: 200}, core.ErrHeaderTimeout, 100, 90, 10)
 	f("broken off", core.Times{Start: 100, Sent: 110, Head: 150, End: 200}, core.ErrUpstreamReset, 100, 40, 10)
 	f("no instants", core.Times{}, core.ErrClientGone, 0, -1, 0)
 }

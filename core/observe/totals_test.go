@@ -31,7 +31,7 @@ func (s *site) count(t *testing.T, times int) {
 		s.on(t, i%len(s.workers), func(x *core.Exchange) {
 			s.Observe(x)
 			s.Failed(x, core.ErrConnectFailed)
-			x.Err, x.Response.Status = core.ErrUpstreamTimeout, 504
+			x.Err, x.Response.Status = core.ErrHeaderTimeout, 504
 			s.Observe(x)
 			x.Route, x.Sent.Pool, x.Sent.Endpoint, x.Err, x.Response.Status = nil, nil, nil, core.ErrNotFound, 404
 			s.Observe(x)

@@ -104,6 +104,21 @@ policies:
 routes: [{ match: "/*", use: [rate, flight], to: a }, { match: /never, use: never, to: a }]
 `
 
+// triedConfig has everything on that bounds attempts and has them repeated.
+const triedConfig = `
+loops: 2
+access_log: { to: off }
+log: { level: error }
+listeners: { http: { bind: "127.0.0.1:0", request_timeout: header } }
+upstreams:
+  a:
+    endpoints: ["UPSTREAM", "0.0.0.0:PORT"]
+    pool: { max_retries: 10 }
+    retry: { attempts: 3, on: [5xx, 429, reset, timeout, unavailable], per_try: 1h, methods: [GET, PUT], budget: { percent: 10% } }
+    timeouts: { total: 2h }
+routes: [{ match: "/*", to: a, timeouts: { header: 10s, idle: 20s } }]
+`
+
 // keyConfig asks for the key that a consumer has, wherever it is, and hides it.
 var keyConfig = strings.Replace(plainConfig, "to: a }", "use: [{ keyauth: { cookie: key, query: key } }], to: a }", 1) +
 	"consumers: { acme: { keys: \"" + keyHash(acmeKey) + "\" } }\n"
@@ -167,6 +182,10 @@ func allocCases(t testing.TB) []allocCase {
 		{name: "sticky cookie", config: balancedConfig("{ ring_hash: { key: { cookie: { name: sid, ttl: 1h } } } }"),
 			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "ejections, breakers and bounds", config: guardedConfig, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "retries and timeouts", config: triedConfig, request: []string{strings.Replace(get, "Accept", "X-Request-Timeout: 30.5\r\nAccept", 1)},
+			answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "hedges", config: strings.Replace(triedConfig, "pool:", "hedge: 30s\n    pool:", 1), request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "body kept for a retry", config: triedConfig, request: []string{strings.Replace(post(bodyOf(10<<10)), "Host", "Idempotency-Key: 1\r\nHost", 1)}, answer: small},
 		{name: "limits", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/?a=%41b ", 1)}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "refused by a limit", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/never ", 1)},
 			answerEnds: "\"status\":429}\n", refused: true},

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func faulty(u *named, fault string) string {
+func faultConfig(u *named, fault string) string {
 	return fmt.Sprintf(`
 loops: 1
 access_log: { to: off }
@@ -24,7 +24,7 @@ routes: [{ match: "/*", use: chaos, to: u }]
 // TestFaultAbort shows that a share of the requests is aborted, before it comes to the upstream, and only of those that are meant.
 func TestFaultAbort(t *testing.T) {
 	u := newNamed(t, 1)[0]
-	g := run(t, faulty(u, "{ abort: { status: 418, percent: 30% }, when: { header: X-Chaos } }"))
+	g := run(t, faultConfig(u, "{ abort: { status: 418, percent: 30% }, when: { header: X-Chaos } }"))
 	c := newHTTPClient(t)
 	aborted := 0
 	for range 500 {
@@ -54,7 +54,7 @@ func TestFaultAbort(t *testing.T) {
 // TestFaultReset shows that a reset leaves the client without an answer, over HTTP/1.1 and HTTP/2, where other streams go on.
 func TestFaultReset(t *testing.T) {
 	u := newNamed(t, 1)[0]
-	g := run(t, faulty(u, "{ abort: { reset: true }, when: { header: X-Chaos } }"))
+	g := run(t, faultConfig(u, "{ abort: { reset: true }, when: { header: X-Chaos } }"))
 	if _, err := askNamed(newHTTPClient(t), g.addr, "/", "X-Chaos", "1"); err == nil || !strings.Contains(err.Error(), "reset") {
 		t.Errorf("HTTP/1.1: %v", err)
 	}
@@ -75,7 +75,7 @@ func TestFaultReset(t *testing.T) {
 // TestFaultGRPC shows what a gRPC call is told, and anybody else.
 func TestFaultGRPC(t *testing.T) {
 	u := newNamed(t, 1)[0]
-	g := run(t, faulty(u, "{ abort: { grpc_status: 5 } }"))
+	g := run(t, faultConfig(u, "{ abort: { grpc_status: 5 } }"))
 	transport := &http.Transport{Protocols: &http.Protocols{}}
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
@@ -103,13 +103,13 @@ func TestFaultGRPC(t *testing.T) {
 // a client who leaves does not wait on.
 func TestFaultDelay(t *testing.T) {
 	u := newNamed(t, 1)[0]
-	g := run(t, faulty(u, "{ delay: { duration: 300ms }, at_once: 2, when: { header: X-Chaos } }"))
+	g := run(t, faultConfig(u, "{ delay: { duration: 300ms }, at_once: 2, when: { header: X-Chaos } }"))
 	c := newHTTPClient(t)
 	start := time.Now()
 	if _, err := askNamed(c, g.addr, "/", "X-Chaos", "1"); err != nil || time.Since(start) < 300*time.Millisecond {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
-	g.write(faulty(u, "{ delay: 1h, at_once: 2, when: { header: X-Chaos } }"))
+	g.write(faultConfig(u, "{ delay: 1h, at_once: 2, when: { header: X-Chaos } }"))
 	g.reload()
 	ctx, leave := context.WithCancel(context.Background())
 	defer leave()

@@ -25,6 +25,7 @@ func (s *Server) collect() {
 		collectFaults(now.compiled, i, sink)
 		for _, u := range now.compiled.Upstreams {
 			sink.Gauge("sluice_upstream_tunnels", "Open tunnels, and connections whose TLS is passed through.", float64(u.Tunnels(i)), "upstream", u.Name)
+			collectRetries(u, i, sink)
 			for _, e := range u.Endpoints() {
 				sink.Gauge("sluice_upstream_idle_connections", "Connections to an endpoint that no exchange uses.",
 					float64(e.Idle(i)), "upstream", u.Name, "endpoint", e.Address)

@@ -38,9 +38,9 @@ func TestMuxTimeouts(t *testing.T) {
 	client := h1Client(t)
 	for _, c := range []struct{ method, path, body, outcome string }{
 		{"GET", "/ok", "", okSmall},
-		{"GET", "/never", "", "504 upstream_timeout"},
-		{"POST", "/never", "a body", "504 upstream_timeout"},
-		{"POST", "/never", "a body that does not fit", "504 upstream_timeout"},
+		{"GET", "/never", "", "504 header_timeout"},
+		{"POST", "/never", "a body", "504 header_timeout"},
+		{"POST", "/never", "a body that does not fit", "504 idle_timeout"},
 		{"GET", "/start", "", "cut off after 200 "},
 	} {
 		within(t, patience/4, c.path, func() { g.want(client, c.method, c.path, c.body, c.outcome) })
@@ -213,8 +213,8 @@ func TestMuxSilent(t *testing.T) {
 		})
 		g := newMuxGate(t, u.addr, ", timeouts: { header: 50ms }")
 		client := h1Client(t)
-		g.want(client, "GET", "/", "", "504 upstream_timeout")
-		g.want(client, "POST", "/", "a body", "504 upstream_timeout")
+		g.want(client, "GET", "/", "", "504 header_timeout")
+		g.want(client, "POST", "/", "a body", "504 header_timeout")
 	})
 	t.Run("HTTP/1.1", func(t *testing.T) {
 		u := newSilentUpstream(t, func(c *scriptedConn) {

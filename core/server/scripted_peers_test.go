@@ -288,6 +288,9 @@ func (g *gate) settled() {
 	var all []*upstream.Endpoint
 	for _, u := range g.state.Load().compiled.Upstreams {
 		all = append(all, u.Endpoints()...)
+		if b := u.Settings().Budget; b != nil {
+			eventually(g.t, "the budget counts nothing", func() bool { return b.Active() == 0 && b.Retries() == 0 && u.Retrying() == 0 })
+		}
 	}
 	open := func() (open, idle int) {
 		for _, e := range all {

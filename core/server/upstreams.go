@@ -99,6 +99,7 @@ func (s *Server) setEndpoints(set admin.SetEndpoints) error {
 // collectUpstream tells of an upstream and its endpoints what is not each loop's own.
 func collectUpstream(u *upstream.Upstream, sink *observe.Sink) {
 	sink.Gauge("sluice_upstream_pending", "Requests that wait for a connection.", float64(u.Pending()), "upstream", u.Name)
+	sink.Gauge("sluice_upstream_retrying", "Attempts under way that follow on others.", float64(u.Retrying()), "upstream", u.Name)
 	sink.Gauge("sluice_upstream_panic", "1 while health is disregarded because too few endpoints are healthy.", oneIf(u.Panic()), "upstream", u.Name)
 	shares := u.Shares()
 	for _, e := range u.Endpoints() {

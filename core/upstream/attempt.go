@@ -6,15 +6,8 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
-	"github.com/sluice-gateway/sluice/lb"
+	"github.com/sluice-gateway/sluice/health"
 )
-
-// maxAttempts bounds the attempts of one exchange.
-const maxAttempts = 3
-
-// maxTurned bounds how often an exchange is turned away besides: by a connection on which it had a place, or by an endpoint that has not
-// looked at it.
-const maxTurned = 5
 
 // Proxy answers exchanges from upstreams: a route's `to:`.
 type Proxy struct {
@@ -24,6 +17,7 @@ type Proxy struct {
 	timeout time.Duration // whole exchange, instead of the upstream's; 0: the upstream's
 	ownHost bool          // the endpoint's name goes into Host
 	gate    *Gate         // of the route; nil: exchanges pass
+	limits  Limits        // instead of the upstream's
 }
 
 // NewProxy gives an action that spreads exchanges over targets by weight. At least one weight must be above zero. With
@@ -92,18 +86,11 @@ func (p *Proxy) ask(x *core.Exchange, to *Subset, given *cookies, depth int) (as
 // exchange leaves an endpoint's answer in x, or fails x.
 func (p *Proxy) exchange(x *core.Exchange, s *share, set *Settings, given *cookies) {
 	l := x.Worker.Loop
-	total := p.timeout
-	if total == 0 {
-		total = set.Total
-	}
-	if total > 0 {
-		x.Deadline = x.Times.Start + int64(total)
-	}
-	if x.Request.GRPC && !boundCall(x) {
-		x.Fail(errGRPCTimeout)
+	plan, err := p.plan(x, set)
+	if err != nil {
+		x.Fail(err)
 		return
 	}
-	x.ReplayLimit = set.ReplayBytes
 	if b := set.Balancing; b != nil {
 		b.affinity(x, given)
 	}
@@ -112,7 +99,7 @@ func (p *Proxy) exchange(x *core.Exchange, s *share, set *Settings, given *cooki
 		p.mirror.see(x)
 	}
 	l.Watch(x.Downstream.Conn())
-	if err := s.try(x, set, p.ownHost); err != nil {
+	if err := s.try(x, plan); err != nil {
 		l.Watch(nil)
 		x.Fail(err)
 		return
@@ -123,77 +110,68 @@ func (p *Proxy) exchange(x *core.Exchange, s *share, set *Settings, given *cooki
 	given.give(&x.Response)
 }
 
-// boundCall lets the client's own deadline end a gRPC call; false: what it says is malformed.
-func boundCall(x *core.Exchange) bool {
-	d, ok := x.Request.GRPCTimeout()
-	if own := x.Times.Start + int64(d); d > 0 && (x.Deadline == 0 || own < x.Deadline) {
-		x.Deadline, x.Hasty = own, true
-	}
-	return ok
-}
-
-var errGRPCTimeout = &core.Error{Status: 400, Reason: "bad_request", Detail: "malformed grpc-timeout"}
-
 // try makes attempts until one is answered or none may follow.
-func (s *share) try(x *core.Exchange, set *Settings, ownHost bool) *core.Error {
-	fresh, turned := false, 0
-	for n := 1; ; n++ {
-		way, err := s.connect(x, set, fresh)
-		if err == core.ErrRefused && turned < maxTurned { // nothing was sent: that was no attempt
-			turned++
-			n--
+func (s *share) try(x *core.Exchange, p plan) *core.Error {
+	t := tries{share: s, x: x, plan: p}
+	t.begin()
+	defer t.end()
+	for {
+		beside := t.hedged()
+		way, err := t.attempt()
+		if err == core.ErrRefused && way == nil && beside == nil && t.turnedAway() { // nothing was sent: that was no attempt
 			continue
 		}
-		var tried *Endpoint
+		cause := causeOf(err)
 		if err == nil {
-			x.Upstream, tried = way, way.target()
-			if ownHost || !x.Request.Has(core.FieldHost) {
-				x.Request.Set(core.FieldHost, tried.host)
-			}
-			if err = way.do(x, set); err == nil {
-				return nil
-			}
-			way.counted().land(x, err)
-			way.abort(x)
-			if err.Retry == core.RetryRefused && turned < maxTurned {
-				turned++
-				n--
+			cause = p.retry.judge(x)
+		}
+		if beside != nil {
+			if way, err = t.settle(beside, way, err, err == nil && cause == causeNone); x.Sent.HedgeWon {
+				cause = causeNone
 			}
 		}
-		if n == maxAttempts || !s.mayRepeat(x, err) {
+		wait, again := t.again(cause)
+		if !again {
+			if err == nil {
+				if h := p.hedge; h != nil && h.After == 0 {
+					s.waits.add(x.Times.Head - x.Times.Sent)
+				}
+				t.answered(way)
+			}
 			return err
 		}
-		if tried != nil {
-			s.shun(x, tried, err)
+		t.giveUp(way, err, cause)
+		if err := t.pause(wait); err != nil {
+			return err
 		}
-		fresh = err.Retry == core.RetryIfReused
-		x.Worker.Failed(x, err)
-		x.Sent.Retries++
 	}
 }
 
-// mayRepeat says whether the request may be sent once more after err, and makes it ready for that.
-func (s *share) mayRepeat(x *core.Exchange, err *core.Error) bool {
-	switch err.Retry {
-	case core.RetryUnsent:
-		return x.Attempt.Count() < min(lb.MaxTried, len(s.usable))
-	case core.RetryRefused:
-		return x.Replay()
-	case core.RetryIfReused:
-		return x.Request.Method.Idempotent() && x.Request.Protocol == nil && x.Replay()
+// attempt makes one, and gives its way where it came to one. The way of a failed attempt has ended.
+func (t *tries) attempt() (way, *core.Error) {
+	s, x, p := t.share, t.x, &t.plan
+	defer t.endRetry()
+	x.Try = core.Try{}
+	if x.Over() {
+		return nil, x.Overdue(core.ErrTotalTimeout)
 	}
-	return false
-}
-
-// shun keeps the next attempt from an endpoint that did not answer, as long as another may. Where a kept connection has ended an
-// affinity key goes before that: an endpoint may close what is idle.
-func (s *share) shun(x *core.Exchange, e *Endpoint, err *core.Error) {
-	if err.Retry == core.RetryIfReused && x.Attempt.Keyed {
-		return
+	way, err := s.connect(x, p, t.fresh)
+	if err != nil {
+		return nil, err
 	}
-	if x.Attempt.Count()+1 < len(s.usable) && !x.Attempt.Has(&e.Endpoint) {
-		x.Attempt.Tried(&e.Endpoint)
+	x.Upstream = way
+	if p.ownHost || !x.Request.Has(core.FieldHost) {
+		x.Request.Set(core.FieldHost, way.target().host)
 	}
+	if p.tell {
+		x.TellDeadline()
+	}
+	if err = way.do(x, int64(p.header), int64(p.idle)); err != nil {
+		way.counted().land(x, err)
+		way.abort(x)
+	}
+	x.Try = core.Try{}
+	return way, err
 }
 
 // way is an exchange's way to an endpoint and back: a connection of its own, or a place in one that it shares.
@@ -203,15 +181,22 @@ type way interface {
 	target() *Endpoint
 	// counted is the attempt as the endpoint's load counts it.
 	counted() *flight
-	// do sends the request and waits for the head of the answer.
-	do(x *core.Exchange, set *Settings) *core.Error
+	// do sends the request and waits for the head of the answer. header and idle are nanoseconds.
+	do(x *core.Exchange, header, idle int64) *core.Error
+	// hold makes the budget count the exchange as active until the way ends; nil: none does any more.
+	hold(b *health.Budget)
+	// adopt makes the answer that of x, which has sent the same request.
+	adopt(x *core.Exchange)
+	// discard ends an attempt whose answer nobody gets. What of its body is here already is taken.
+	discard(x *core.Exchange)
 	// abort ends it after a failure.
 	abort(x *core.Exchange)
 }
 
 // connect gives a way to an endpoint that the exchange has not tried: over a kept connection unless fresh is wanted, else over a
 // new one. While every endpoint has all the connections it may have, the exchange waits in the queue.
-func (s *share) connect(x *core.Exchange, set *Settings, fresh bool) (way, *core.Error) {
+func (s *share) connect(x *core.Exchange, p *plan, fresh bool) (way, *core.Error) {
+	set := p.set
 	found, failure := s.find(x, set, fresh)
 	if failure == core.ErrQueueFull {
 		found, failure = s.wait(x, set, fresh)
@@ -219,6 +204,7 @@ func (s *share) connect(x *core.Exchange, set *Settings, fresh bool) (way, *core
 	if failure != nil {
 		return nil, failure
 	}
+	x.BeginTry(int64(p.perTry)) // to wait in the queue has a time of its own
 	e := found.endpoint()
 	x.Sent.Endpoint = &e.Endpoint
 	f := s.depart(e)
@@ -240,7 +226,7 @@ func (s *share) connect(x *core.Exchange, set *Settings, fresh bool) (way, *core
 	c, err := s.dial(x, e, set)
 	if err != nil {
 		x.Attempt.Tried(&e.Endpoint)
-		failure = dialError(err)
+		failure = dialError(x, err)
 		f.land(x, failure)
 		return nil, failure
 	}
@@ -271,18 +257,32 @@ type seat struct {
 	place *Endpoint // to which it may make a connection, which is counted already
 }
 
-func dialError(err error) *core.Error {
+// dialError is why there is no connection. Nothing of the request has been sent.
+func dialError(x *core.Exchange, err error) *core.Error {
+	var handshake *handshakeError
+	secured := errors.As(err, &handshake)
 	switch {
 	case errors.Is(err, loop.ErrTimeout):
-		return core.ErrConnectTimeout
+		step := core.ErrConnectTimeout
+		if secured {
+			step = core.ErrTLSTimeout
+		}
+		if x != nil {
+			step = x.Overdue(step)
+		}
+		if step == core.ErrPerTryTimeout {
+			return errPerTryUnsent
+		}
+		return step
 	case errors.Is(err, loop.ErrHangup):
 		return core.ErrClientGone
 	case errors.Is(err, loop.ErrStopped):
 		return core.ErrStopping
-	}
-	var handshake *handshakeError
-	if errors.As(err, &handshake) {
+	case secured:
 		return core.ErrHandshakeFailed
 	}
 	return core.ErrConnectFailed
 }
+
+// errPerTryUnsent is that an attempt's time was over before there was a connection.
+var errPerTryUnsent = &core.Error{Status: 504, Reason: "per_try_timeout", Detail: "connecting", Side: core.SideUpstream, Retry: core.RetryUnsent}

@@ -329,30 +329,32 @@ func TestOverridesAndTheConfiguration(t *testing.T) {
 	f("the configuration's weight", 6, 3)
 }
 
-// A kept connection that has ended is no reason to give up a key, and one to go elsewhere without a key.
+// A kept connection that has ended is no reason to give up a key, and one to go elsewhere without a key. Where all have been tried
+// it is the one that failed last that is not tried again.
 func TestShun(t *testing.T) {
 	h := newHost(t, 1, defaults(), newEndpoint(t).member, newEndpoint(t).member)
-	f := func(retry core.Retry, keyed, want bool) {
+	f := func(cause Cause, keyed, want bool) {
 		t.Helper()
 		h.on(0, func() {
 			x := h.workers[0].Begin()
 			defer h.workers[0].End(x)
 			x.Attempt.Keyed = keyed
 			s, all := h.upstream.shares[0], h.upstream.Endpoints()
-			s.shun(x, all[0], &core.Error{Retry: retry})
+			s.shun(x, all[0], cause)
 			if got := x.Attempt.Has(&all[0].Endpoint); got != want {
-				t.Errorf("retry %d, keyed %t: got %t", retry, keyed, got)
+				t.Errorf("cause %d, keyed %t: got %t", cause, keyed, got)
 			}
-			s.shun(x, all[1], &core.Error{Retry: retry})
-			if want && x.Attempt.Has(&all[1].Endpoint) {
-				t.Error("the last one was given up, too")
+			s.shun(x, all[1], cause)
+			if want && (x.Attempt.Has(&all[0].Endpoint) || !x.Attempt.Has(&all[1].Endpoint)) {
+				t.Error("the last one is not the one that is given up")
 			}
 		})
 	}
-	f(core.RetryIfReused, false, true)
-	f(core.RetryIfReused, true, false)
-	f(core.RetryRefused, false, true)
-	f(core.RetryRefused, true, true)
+	f(CauseStale, false, true)
+	f(CauseStale, true, false)
+	f(CauseRefused, false, true)
+	f(CauseRefused, true, true)
+	f(CauseStatus, true, true)
 }
 
 // While endpoints start slowly, another set is due, and none after that.

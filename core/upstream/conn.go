@@ -5,11 +5,13 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/health"
 )
 
 // conn is one connection to an endpoint: in use by one exchange, or idle and watched by the loop.
 type conn struct {
 	flight    // of the exchange that uses it
+	holds     holds
 	share     *share
 	endpoint  *Endpoint
 	raw       *loop.Conn
@@ -45,6 +47,7 @@ func (c *conn) Closed(*loop.Conn) {
 	sh := c.shareOf()
 	c.gone = true
 	c.drop(c.share.worker.Loop.Now())
+	c.holds.end()
 	switch {
 	case c.inUse:
 		sh.active--
@@ -137,7 +140,7 @@ func (s *share) dial(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error
 		return nil, err
 	}
 	if e.tls != nil {
-		if err = secure(c.raw, e, x.DeadlineIn(int64(set.Connect))); err != nil {
+		if err = secure(c.raw, e, x.DeadlineIn(int64(set.Handshake))); err != nil {
 			c.raw.Close()
 			return nil, err
 		}
@@ -176,8 +179,22 @@ func (c *conn) target() *Endpoint { return c.endpoint }
 
 func (c *conn) counted() *flight { return &c.flight }
 
-func (c *conn) do(x *core.Exchange, set *Settings) *core.Error {
-	return c.transport.Do(x, int64(set.Header), int64(set.Idle))
+func (c *conn) do(x *core.Exchange, header, idle int64) *core.Error {
+	return c.transport.Do(x, header, idle)
+}
+
+func (c *conn) hold(b *health.Budget) { c.holds.begin(b, c.share) }
+
+func (c *conn) adopt(x *core.Exchange) { c.transport.Adopt(x) }
+
+// discard takes what of the answer's body came with its head: if that is all, the connection may serve on.
+func (c *conn) discard(x *core.Exchange) {
+	for b := x.Response.Body; b != nil && len(c.transport.Buffered()) > 0; {
+		if p, err := b.Next(); err != nil || p.Last {
+			break
+		}
+	}
+	c.Finish(x)
 }
 
 // Finish ends the exchange: a clean connection is kept for the next, any other is closed.
@@ -185,6 +202,7 @@ func (c *conn) Finish(x *core.Exchange) {
 	c.share.worker.Loop.Watch(nil)
 	x.Upstream = nil
 	c.land(x, x.Err)
+	c.holds.end()
 	set := c.share.upstream.Settings()
 	c.served++
 	keep := c.transport.Finish(x) && (set.RequestsPerConnection == 0 || c.served < set.RequestsPerConnection)

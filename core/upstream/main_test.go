@@ -91,7 +91,7 @@ func (h *host) Settings() *core.Listener { return &h.settings }
 func (h *host) Release(netip.AddrPort) {}
 
 func defaults() *Settings {
-	return &Settings{Connect: patience, Header: patience, Idle: patience, Tunnel: patience, MaxPending: 100, QueueTimeout: patience,
+	return &Settings{Connect: patience, Handshake: patience, Header: patience, Idle: patience, Tunnel: patience, MaxPending: 100, QueueTimeout: patience,
 		IdlePerLoop: 100, IdleTimeout: time.Minute, ReplayBytes: 1 << 10}
 }
 

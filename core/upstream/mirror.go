@@ -211,17 +211,18 @@ func (c *reflection) attempt() *core.Error {
 		var given cookies // which nobody gets
 		set.Balancing.affinity(x, &given)
 	}
-	way, err := s.connect(x, set, false)
+	way, err := s.connect(x, &plan{set: set, perTry: set.PerTry}, false)
 	if err != nil {
 		return err
 	}
 	x.Upstream = way
 	c.setHost(way.target())
-	if err := way.do(x, set); err != nil {
+	if err := way.do(x, int64(set.Header), int64(set.Idle)); err != nil {
 		way.counted().land(x, err)
 		way.abort(x)
 		return err
 	}
+	x.Try = core.Try{}
 	x.Err = drop(x.Response.Body)
 	err = x.Err
 	way.Finish(x)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/health"
 )
 
 // Carrier is an upstream connection that takes many exchanges at once. Only the loop that owns the connection uses it.
@@ -75,12 +76,12 @@ func (m *Mux) local() *endpointShare { return &m.endpoint.shares[m.share.worker.
 // board gives the exchange a place in m that was promised to it, once m is made.
 func (m *Mux) board(x *core.Exchange, set *Settings) (*ride, *core.Error) {
 	l := m.share.worker.Loop
-	for deadline := x.DeadlineIn(int64(set.Connect)); m.carrier == nil && m.failure == nil; {
+	for deadline := x.DeadlineIn(int64(set.Connect + set.Handshake)); m.carrier == nil && m.failure == nil; {
 		m.waiting = append(m.waiting, l.Self())
 		if err := l.Park(deadline); err != nil {
 			m.forget(l.Self())
 			m.promised--
-			return nil, dialError(err)
+			return nil, dialError(x, err)
 		}
 	}
 	m.promised--
@@ -114,13 +115,13 @@ func (m *Mux) make() {
 	if err == nil {
 		m.raw = raw
 		if e.tls != nil {
-			if err = secure(raw, e, s.worker.Loop.Now()+int64(set.Connect)); err != nil {
+			if err = secure(raw, e, s.worker.Loop.Now()+int64(set.Handshake)); err != nil {
 				raw.Close()
 			}
 		}
 	}
 	if err != nil {
-		m.failure = dialError(err)
+		m.failure = dialError(nil, err)
 		m.Closed()
 	} else {
 		m.carrier = e.protocol.Carry(s.worker, raw, m)
@@ -229,6 +230,7 @@ func (s *share) newMux(e *Endpoint) *Mux {
 // ride is one exchange on a Mux.
 type ride struct {
 	flight
+	holds     holds
 	mux       *Mux
 	transport Transport
 }
@@ -256,13 +258,19 @@ func (r *ride) target() *Endpoint { return r.mux.endpoint }
 
 func (r *ride) counted() *flight { return &r.flight }
 
-func (r *ride) do(x *core.Exchange, set *Settings) *core.Error {
-	header := set.Header
+func (r *ride) do(x *core.Exchange, header, idle int64) *core.Error {
 	if x.Request.GRPC { // a stream may be long in beginning to speak
-		header = set.Idle
+		header = idle
 	}
-	return r.transport.Do(x, int64(header), int64(set.Idle))
+	return r.transport.Do(x, header, idle)
 }
+
+func (r *ride) hold(b *health.Budget) { r.holds.begin(b, r.mux.share) }
+
+func (r *ride) adopt(x *core.Exchange) { r.transport.Adopt(x) }
+
+// discard tells the endpoint that the rest is not wanted.
+func (r *ride) discard(x *core.Exchange) { r.Finish(x) }
 
 // Finish ends the exchange.
 func (r *ride) Finish(x *core.Exchange) {
@@ -285,6 +293,7 @@ func (r *ride) end(x *core.Exchange) {
 	m := r.mux
 	m.riding--
 	r.drop(m.share.worker.Loop.Now())
+	r.holds.end()
 	r.transport.Finish(x)
 	m.share.rides.put(r)
 	m.retire()

@@ -204,7 +204,7 @@ func TestMuxNotMade(t *testing.T) {
 	defer func() { _ = ln.Close() }()
 	set := sharing()
 	set.TLS = &cryptotls.Config{InsecureSkipVerify: true}
-	set.Streams, set.MaxConnections, set.Connect = 3, 1, 100*time.Millisecond
+	set.Streams, set.MaxConnections, set.Handshake = 3, 1, 100*time.Millisecond
 	h := newHost(t, 1, set, memberOf(ln, 1))
 	var all []*client
 	for range 8 {

@@ -63,7 +63,7 @@ func outcome(x *core.Exchange, failure *core.Error, answered bool) (health.Outco
 		switch {
 		case answered:
 			return answerOutcome(x), true
-		case x.Hasty || x.Uploading:
+		case x.Hurried || x.Uploading:
 			return 0, false
 		}
 		return health.Timeout, true
@@ -85,7 +85,7 @@ func answerOutcome(x *core.Exchange) health.Outcome {
 		case "14": // UNAVAILABLE
 			return health.GatewayError
 		case "4":
-			if !x.Hasty {
+			if !x.Hurried {
 				return health.GatewayError
 			}
 		}

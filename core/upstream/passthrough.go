@@ -63,9 +63,9 @@ func (s *share) pass(x *core.Exchange, set *Settings) (*conn, *core.Error) {
 			return c, nil
 		}
 		x.Attempt.Tried(&e.Endpoint)
-		failure = dialError(err)
+		failure = dialError(x, err)
 		f.land(x, failure)
-		if n == maxAttempts || !s.mayRepeat(x, failure) {
+		if n == builtIn.Attempts || causeOf(failure) != CauseConnect || s.exhausted(x) {
 			return nil, failure
 		}
 		x.Worker.Failed(x, failure)

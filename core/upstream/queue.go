@@ -58,7 +58,7 @@ func (s *share) wait(x *core.Exchange, set *Settings, fresh bool) (seat, *core.E
 				continue
 			}
 			s.leave(w)
-			return seat{}, waitError(err)
+			return seat{}, waitError(x, err)
 		}
 		s.recycle(w)
 		if given.conn != nil {
@@ -71,7 +71,7 @@ func (s *share) wait(x *core.Exchange, set *Settings, fresh bool) (seat, *core.E
 			return given, nil
 		}
 		s.decline(given, set)
-		return seat{}, waitError(err)
+		return seat{}, waitError(x, err)
 	}
 }
 
@@ -89,10 +89,10 @@ func (s *share) decline(given seat, set *Settings) {
 	}
 }
 
-func waitError(err error) *core.Error {
+func waitError(x *core.Exchange, err error) *core.Error {
 	switch err {
 	case loop.ErrTimeout:
-		return core.ErrQueueTimeout
+		return x.Overdue(core.ErrQueueTimeout)
 	case loop.ErrHangup:
 		return core.ErrClientGone
 	}

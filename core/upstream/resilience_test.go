@@ -60,8 +60,8 @@ func TestOutcome(t *testing.T) {
 	f("reset", health.Reset, core.ErrUpstreamReset, 0, nil)
 	f("reset in the body", health.Reset, core.ErrUpstreamReset, 200, nil)
 	f("garbage", health.Reset, core.ErrBadResponse, 0, nil)
-	f("no answer in time", health.Timeout, core.ErrUpstreamTimeout, 0, nil)
-	f("stalled in the body", health.Timeout, core.ErrUpstreamTimeout, 200, nil)
+	f("no answer in time", health.Timeout, core.ErrHeaderTimeout, 0, nil)
+	f("stalled in the body", health.Timeout, core.ErrIdleTimeout, 200, nil)
 	f("did not look at it", nothing, core.ErrRefused, 0, nil)
 	f("the client left", nothing, core.ErrClientGone, 0, nil)
 	f("the client left in the body", health.Success, core.ErrClientGone, 200, nil)
@@ -69,17 +69,17 @@ func TestOutcome(t *testing.T) {
 	f("stopping", nothing, core.ErrStopping, 0, nil)
 
 	past := func(x *core.Exchange) { x.Deadline = -1 }
-	hasty := func(x *core.Exchange) { x.Deadline, x.Hasty = -1, true }
-	f("our deadline", health.Timeout, core.ErrUpstreamTimeout, 0, past)
-	f("our deadline, in the body", health.Success, core.ErrUpstreamTimeout, 200, past)
-	f("our deadline, while the client still sends", nothing, core.ErrUpstreamTimeout, 0, func(x *core.Exchange) { x.Deadline, x.Uploading = -1, true })
-	f("the client's deadline", nothing, core.ErrUpstreamTimeout, 0, hasty)
+	hasty := func(x *core.Exchange) { x.Deadline, x.Hurried = -1, true }
+	f("our deadline", health.Timeout, core.ErrHeaderTimeout, 0, past)
+	f("our deadline, in the body", health.Success, core.ErrIdleTimeout, 200, past)
+	f("our deadline, while the client still sends", nothing, core.ErrHeaderTimeout, 0, func(x *core.Exchange) { x.Deadline, x.Uploading = -1, true })
+	f("the client's deadline", nothing, core.ErrHeaderTimeout, 0, hasty)
 	f("the client's deadline, in the queue", nothing, core.ErrQueueTimeout, 0, hasty)
-	f("the client's deadline is not past", health.Timeout, core.ErrUpstreamTimeout, 0, func(x *core.Exchange) { x.Deadline, x.Hasty = 1<<62, true })
+	f("the client's deadline is not past", health.Timeout, core.ErrHeaderTimeout, 0, func(x *core.Exchange) { x.Deadline, x.Hurried = 1<<62, true })
 
 	call := func(status string, hasty bool) func(x *core.Exchange) {
 		return func(x *core.Exchange) {
-			x.Request.GRPC, x.Hasty = true, hasty
+			x.Request.GRPC, x.Hurried = true, hasty
 			x.Response.AddName("Grpc-Status", []byte(status))
 		}
 	}

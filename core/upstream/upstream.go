@@ -14,16 +14,20 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
+	"github.com/sluice-gateway/sluice/health"
 	"github.com/sluice-gateway/sluice/lb"
 )
 
 // Settings are what the configuration says of an upstream besides its endpoints.
 type Settings struct {
 	Connect, Header, Idle time.Duration // timeouts; each above zero
+	Handshake             time.Duration // of TLS, after the connection; above zero
+	PerTry                time.Duration // of one attempt, up to the head of its answer; 0: none
 	Total                 time.Duration // 0: none
 	Tunnel                time.Duration // without a byte either way; above zero
 	TunnelLife            time.Duration // of a tunnel; 0: as long as it likes
 	MaxConnections        int           // to one endpoint, all loops together; 0: no limit
+	MaxRetries            int           // attempts under way that follow on others, all loops together; 0: no limit
 	MaxPending            int           // requests that wait for a connection, all loops together
 	QueueTimeout          time.Duration
 	IdlePerLoop           int
@@ -39,6 +43,9 @@ type Settings struct {
 	Balancing             *Balancing        // nil: round robin
 	Gate                  *Gate             // nil: exchanges pass
 	Admission             *Admission        // nil: any number of them
+	Retry                 *RetryPolicy      // nil: the built-in one
+	Hedge                 *HedgePolicy      // nil: none
+	Budget                *health.Budget    // of retries; nil: they are not bounded so
 }
 
 // Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.
@@ -46,6 +53,8 @@ type Transport interface {
 	// Do sends x.Request and waits for the head of the answer, which it leaves in x.Response with the body to come. header
 	// bounds the wait for the head, idle each wait for more of a body; both in nanoseconds.
 	Do(x *core.Exchange, header, idle int64) *core.Error
+	// Adopt makes the answer, whose head has come to another exchange with the same request, that of x.
+	Adopt(x *core.Exchange)
 	// Finish ends the exchange and says whether the connection can serve another.
 	Finish(x *core.Exchange) bool
 	// Buffered is what has come after a head that opens a tunnel.
@@ -72,6 +81,7 @@ type Upstream struct {
 	shares    []*share                    // of the whole, by loop
 	active    atomic.Int64                // exchanges, of those that an Admission bounds
 	pending   atomic.Int32                // requests that wait for a connection, on all loops
+	retries   atomic.Int32                // attempts under way that follow on others, on all loops
 	whole     *Subset                     // all endpoints
 	subsets   []*Subset                   // others that are kept up to date; whoever calls Assign
 }
@@ -91,6 +101,9 @@ type onLoop struct {
 	upstream *Upstream
 	worker   *core.Worker
 	queue    queue
+	counts   RetryCounts
+	hedges   hedges
+	waits    waits // for heads of answers, where hedges go by them
 	rides    rides
 	tunnels  int // open ones, and passages
 }
@@ -145,6 +158,9 @@ func (u *Upstream) Endpoints() []*Endpoint { return *u.endpoints.Load() }
 
 // Pending is the number of requests that wait for a connection.
 func (u *Upstream) Pending() int { return int(u.pending.Load()) }
+
+// Retrying is the number of attempts under way, or about to begin, that follow on others.
+func (u *Upstream) Retrying() int { return int(u.retries.Load()) }
 
 // Open is the number of connections to e, on all loops.
 func (e *Endpoint) Open() int { return int(e.open.Load()) }
