@@ -18,9 +18,10 @@ const before = "# before: "
 
 // Change is a sysctl that is not as wanted, and what it is to become.
 type Change struct {
-	Key      string `json:"key"`
-	From, To string
-	Err      error `json:"-"` // why it could not be set; nil: it was, or nothing was tried
+	Key  string `json:"key"`
+	From string `json:"from"`
+	To   string `json:"to"`
+	Err  error  `json:"-"` // why it could not be set; nil: it was, or nothing was tried
 }
 
 // Applier changes the sysctls of the host whose root folder it has, and can take that back. One at a time may be used on a host.
@@ -122,11 +123,11 @@ func (a *Applier) set(key, value string) error {
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
-		return fmt.Errorf("cannot set %s: %w%s", key, cause(err), remedy(err))
+		return fmt.Errorf("cannot set it to %q: %w%s", value, cause(err), remedy(err))
 	}
 	host := Host{Files: a.Root.FS()}
 	if now, err := host.sysctl(key); err != nil || now != value {
-		return fmt.Errorf("cannot set %s: the kernel has made %q of %q", key, now, value)
+		return fmt.Errorf("cannot set it: the kernel has made %q of %q", now, value)
 	}
 	return nil
 }

@@ -15,36 +15,6 @@ import (
 // DefaultAddress is where the gateway listens when the configuration says nothing else.
 const DefaultAddress = "unix:/run/sluice/admin.sock"
 
-const ctlUsage = `usage: sluice ctl [--admin ADDRESS] [--json] COMMAND
-
-commands:
-  health                            does the process answer?
-  ready                             does it take requests?
-  status                            state, reloads, loops and listeners
-  routes                            routes in force
-  upstreams                         upstreams, their endpoints and connections
-  upstream NAME weight ADDRESS N    gives an endpoint another weight, 0 to 1000, or "configured"
-  upstream NAME drain ADDRESS...    sends an endpoint nothing new; what it has may end
-  upstream NAME disable ADDRESS...  takes an endpoint out
-  upstream NAME enable ADDRESS...   takes drain and disable back
-  upstream NAME add ADDRESS...      adds endpoints, or takes remove back
-  upstream NAME remove ADDRESS...   removes endpoints
-  upstream NAME set ADDRESS...      makes these its only endpoints
-  certs                             certificates and when they expire
-  limits                            limits, what they count, and who is refused most
-  limit POLICY show|reset [VALUE]...
-                                    one key's buckets, by the values that it is made of
-  jwks                              keys of tokens, and where they come from
-  config                            configuration in force, as YAML
-  metrics                           Prometheus text
-  log-level [LEVEL] [--route NAME]  show or change the error log's level: debug, info, warn or error
-  reload [--wait]                   read the configuration anew; --wait tells whether it was applied
-
-options:
-  --admin ADDRESS                   unix:/path or host:port (` + DefaultAddress + `)
-  --json                            print the answer as JSON
-`
-
 // What Ctl returns.
 const (
 	exitOK      = 0
@@ -64,7 +34,7 @@ func Ctl(args []string, stdout, stderr io.Writer) int {
 	words, err := k.parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		_, _ = io.WriteString(stdout, ctlUsage)
+		_, _ = io.WriteString(stdout, ctlUsage())
 		return exitOK
 	case err == nil:
 		err = k.run(words)
@@ -74,7 +44,7 @@ func Ctl(args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
-		_, _ = fmt.Fprintf(stderr, "sluice ctl: %v\n\n%s", err, ctlUsage)
+		_, _ = fmt.Fprintf(stderr, "sluice ctl: %v\n\n%s", err, ctlUsage())
 		return exitUsage
 	}
 	_, _ = fmt.Fprintf(stderr, "sluice ctl: %s\n", Printable(err.Error(), "\n\t"))
