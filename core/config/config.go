@@ -23,6 +23,7 @@ type Config struct {
 	Log       Log
 	AccessLog AccessLog
 	Admin     Admin
+	Tuning    Tuning
 	Listeners []Listener // in the order written, as are Upstreams and Routes
 	Upstreams []Upstream
 	Policies  []Policy
@@ -73,6 +74,7 @@ type Listener struct {
 	Protocols     Protocols
 	HTTP2         ListenerHTTP2
 	TLS           *TLS // nil: not encrypted
+	Socket        Socket
 }
 
 // Protocols are what a listener's clients may speak.
@@ -144,6 +146,7 @@ type Upstream struct {
 	Protocol    string        // h1, h2 (with TLS) or h2c (without); h1
 	HTTP2       UpstreamHTTP2
 	Proxy       string // version of the PROXY header that each connection begins with: v1, v2; "": none
+	Socket      Socket // without what is of listeners
 }
 
 // UpstreamHTTP2 is how HTTP/2 connections to an upstream are used.

@@ -18,6 +18,7 @@ func (c *Config) Dump() []byte {
 	w.line("log: { level: %s, format: %s }", c.Log.Level, c.Log.Format)
 	w.line("access_log: { to: %s, sample: %s, queue: %d }", quote(orOff(c.AccessLog.To)), formatShare(c.AccessLog.Sample), c.AccessLog.Queue)
 	w.line("admin: %s", quote(orOff(c.Admin.Bind.String())))
+	w.tuning(&c.Tuning)
 	w.block("listeners:", func() {
 		for i := range c.Listeners {
 			w.block(quote(c.Listeners[i].Name)+":", func() { w.listener(&c.Listeners[i]) })
@@ -127,6 +128,7 @@ func (w *dumper) listener(l *Listener) {
 		w.line("http2: { streams: %d, keepalive: %s, keepalive_timeout: %s, max_age: %s, max_age_grace: %s }", h.Streams, formatDuration(h.KeepAlive),
 			formatDuration(h.KeepAliveTimeout), formatDuration(h.MaxAge), formatDuration(h.MaxAgeGrace))
 	}
+	w.socket(&l.Socket)
 	if l.TLS != nil {
 		w.block("tls:", func() { w.tls(l.TLS) })
 	}
@@ -252,6 +254,7 @@ func (w *dumper) upstream(u *Upstream) {
 	if u.Proxy != "" {
 		w.line("proxy_protocol: %s", u.Proxy)
 	}
+	w.socket(&u.Socket)
 	if u.TLS != nil {
 		w.block("tls:", func() { w.upstreamTLS(u.TLS) })
 	}

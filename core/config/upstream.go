@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol socket"
 	maxEndpoints   = 10_000 // of one upstream
 	maxReplayBytes = 64 << 10
 	maxTier        = 127 // priority of an endpoint
@@ -70,6 +70,8 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 			d.sizeInt(key, v, 0, maxReplayBytes, &u.ReplayBytes)
 		case "tls":
 			d.upstreamTLS(key, v, u)
+		case "socket":
+			d.upstreamSocket(key, v, &u.Socket)
 		case "protocol":
 			protocol = v
 			d.word(key, v, "h1 h2 h2c", &u.Protocol)
