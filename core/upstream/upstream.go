@@ -36,6 +36,7 @@ type Settings struct {
 	TLS                   *cryptotls.Config // nil: not encrypted. Without a ServerName each endpoint's own is asked for
 	Proxy                 ProxyVersion      // of the header that connections begin with, before TLS
 	Balancing             *Balancing        // nil: round robin
+	Prepare               func(fd int)      // sets options of a TCP socket before it connects; nil: none
 }
 
 // Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.
