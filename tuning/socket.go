@@ -22,7 +22,7 @@ const (
 // socket holds for the connections that it accepts, from then on. It is comparable.
 type Socket struct {
 	DeferAccept     time.Duration // a connection is accepted with its first byte, or after this time; whole seconds. Listening sockets
-	FastOpen        int           // of a listening socket: requests in SYNs that may wait; of others: above 0, a request goes with the SYN
+	FastOpen        int           // requests in SYNs that may wait. Listening sockets
 	UserTimeout     time.Duration // that what was sent may wait for its acknowledgement; whole milliseconds
 	NotSentLowat    int           // bytes that may wait unsent before the socket takes no more
 	QuickAck        Choice        // Off: an acknowledgement waits for the answer that it can go with
@@ -85,9 +85,36 @@ func (s *Socket) Listen(fd, shard int, cpus []int) (refused []Refusal) {
 
 // Connect sets the options of a socket of TCP that is about to connect.
 func (s *Socket) Connect(fd int) (refused []Refusal) {
-	return s.set(fd, []option{
-		{"fast_open", s.FastOpen > 0, unix.IPPROTO_TCP, unix.TCP_FASTOPEN_CONNECT, 1, 1, ""},
-	})
+	return s.set(fd, nil)
+}
+
+// Dropped names the options that s sets and next leaves alone: a socket that has them keeps them. Those that can be taken back, Steer
+// and Backlog, are not among them.
+func (s *Socket) Dropped(next *Socket) (names []string) {
+	for _, o := range []struct {
+		name      string
+		was, left bool
+	}{
+		{"defer_accept", s.DeferAccept > 0, next.DeferAccept == 0},
+		{"fast_open", s.FastOpen > 0, next.FastOpen == 0},
+		{"incoming_cpu", s.IncomingCPU, !next.IncomingCPU},
+		{"user_timeout", s.UserTimeout > 0, next.UserTimeout == 0},
+		{"notsent_lowat", s.NotSentLowat > 0, next.NotSentLowat == 0},
+		{"quickack", s.QuickAck != Default, next.QuickAck == Default},
+		{"busy_poll", s.BusyPoll > 0, next.BusyPoll == 0},
+		{"receive_buffer", s.ReceiveBuffer > 0, next.ReceiveBuffer == 0},
+		{"send_buffer", s.SendBuffer > 0, next.SendBuffer == 0},
+		{"congestion", s.Congestion != [16]byte{}, next.Congestion == [16]byte{}},
+		{"keepalive", s.KeepAlive != Default, next.KeepAlive == Default},
+		{"keepalive.idle", s.KeepAliveIdle > 0, next.KeepAliveIdle == 0},
+		{"keepalive.interval", s.KeepAliveEvery > 0, next.KeepAliveEvery == 0},
+		{"keepalive.probes", s.KeepAliveProbes > 0, next.KeepAliveProbes == 0},
+	} {
+		if o.was && o.left {
+			names = append(names, o.name)
+		}
+	}
+	return names
 }
 
 // set sets options, and those that both kinds of sockets have.

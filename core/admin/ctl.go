@@ -250,6 +250,7 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 		f("older process\tpid %d, version %s, drains since %v, ends within %v: %d connections, %d exchanges", o.PID, cell(o.Version),
 			now.Sub(o.Since).Round(time.Second), o.Until.Sub(now).Round(time.Second), o.Connections, o.Exchanges)
 	}
+	printTuning(w, s.Tuning)
 	f("\nLOOP\tEXCHANGES")
 	for _, l := range s.Loops {
 		if l.Stalled {
@@ -261,6 +262,19 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 	f("\nLISTENER\tOPEN\tACCEPTED\tBINDS")
 	for _, l := range s.Listeners {
 		f("%s\t%d\t%d\t%s", cell(l.Name), l.Connections, l.Accepted, cells(l.Binds))
+	}
+}
+
+func printTuning(w io.Writer, t *TuningStatus) {
+	if t == nil {
+		return
+	}
+	_, _ = fmt.Fprintf(w, "descriptors\tat most %d\n", t.Files)
+	if t.MemoryOf > 0 {
+		_, _ = fmt.Fprintf(w, "memory\t%d of %d MiB\n", t.MemoryUsed>>20, t.MemoryOf>>20)
+	}
+	if t.Shedding {
+		_, _ = fmt.Fprintln(w, "shedding\tnew connections are refused, because memory is short")
 	}
 }
 

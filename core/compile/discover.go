@@ -245,5 +245,6 @@ func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settin
 		s.TLS = t.config
 	}
 	s.Balancing = balancing(&u.Balance)
+	s.Prepare = prepare(&u.Socket)
 	return s
 }
