@@ -209,3 +209,29 @@ func TestAdvice(t *testing.T) {
 	f(tcp, unix.EADDRNOTAVAIL, "ip_nonlocal_bind")
 	f(tcp, unix.EMFILE, "LimitNOFILE=")
 }
+
+// TestPortsOfRoot gives the ability to open ports below 1024 away, on a thread that ends with it.
+func TestPortsOfRoot(t *testing.T) {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var none [2]unix.CapUserData
+		if err := unix.Capset(&header, &none[0]); err != nil {
+			done <- err
+			return
+		}
+		s, err := Open(bindTo("127.0.0.1:1"), 1)
+		if err == nil {
+			s.Close()
+		}
+		done <- err
+	}()
+	err := <-done
+	if err == nil {
+		t.Skip("this host lets everybody open port 1")
+	}
+	if !errors.Is(err, unix.EACCES) || !strings.Contains(err.Error(), "CAP_NET_BIND_SERVICE") {
+		t.Error(err)
+	}
+}
