@@ -88,8 +88,8 @@ func (s *Socket) Connect(fd int) (refused []Refusal) {
 	return s.set(fd, nil)
 }
 
-// Dropped names the options that s sets and next leaves alone: a socket that has them keeps them. Those that can be taken back, Steer
-// and Backlog, are not among them.
+// Dropped names the options that s sets and next leaves alone: a socket that has them keeps them. Steer, which can be taken back, is not
+// among them.
 func (s *Socket) Dropped(next *Socket) (names []string) {
 	for _, o := range []struct {
 		name      string
@@ -97,6 +97,7 @@ func (s *Socket) Dropped(next *Socket) (names []string) {
 	}{
 		{"defer_accept", s.DeferAccept > 0, next.DeferAccept == 0},
 		{"fast_open", s.FastOpen > 0, next.FastOpen == 0},
+		{"backlog", s.Backlog > 0, next.Backlog == 0},
 		{"incoming_cpu", s.IncomingCPU, !next.IncomingCPU},
 		{"user_timeout", s.UserTimeout > 0, next.UserTimeout == 0},
 		{"notsent_lowat", s.NotSentLowat > 0, next.NotSentLowat == 0},

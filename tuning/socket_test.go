@@ -62,7 +62,7 @@ func TestSocketOptions(t *testing.T) {
 	}
 
 	name, ok := CongestionName("reno")
-	if names := (&Socket{QuickAck: On, Steer: true, FastOpen: 1}).Dropped(&Socket{FastOpen: 2}); !slices.Equal(names, []string{"quickack"}) {
+	if names := (&Socket{QuickAck: On, Steer: true, FastOpen: 1, Backlog: 9}).Dropped(&Socket{FastOpen: 2}); !slices.Equal(names, []string{"backlog", "quickack"}) {
 		t.Errorf("dropped: %v", names)
 	}
 	fd := newSocket(t)

@@ -279,15 +279,23 @@ func portOf(fd int) (uint16, error) {
 // backlog is how many connections may wait to be accepted: what the configuration says, else the kernel's bound. Where /proc is
 // hidden that is not known, and the kernel cuts what is asked for.
 func (s *Sockets) backlog() int {
-	most := mostBacklog()
 	if n := s.bind.Options.Backlog; n > 0 {
-		if most > 0 && n > most {
-			s.refuse(tuning.Refusal{Option: "backlog", Err: fmt.Errorf("the kernel has made %d of %d; raise net.core.somaxconn", most, n)})
-		}
+		s.refuse(cutBacklog(n)...)
 		return n
 	}
-	return max(most, minBacklog)
+	return max(mostBacklog(), minBacklog)
 }
+
+// cutBacklog says whether the kernel cuts a backlog.
+func cutBacklog(n int) []tuning.Refusal {
+	if most := mostBacklog(); most > 0 && n > most {
+		return []tuning.Refusal{{Option: "backlog", Err: fmt.Errorf("the kernel makes %d of %d; raise net.core.somaxconn", most, n)}}
+	}
+	return nil
+}
+
+// Probe says which options the kernel would refuse to a listening socket.
+func Probe(o tuning.Socket) []tuning.Refusal { return append(o.Probe(false), cutBacklog(o.Backlog)...) }
 
 // mostBacklog is the kernel's bound; 0: it is not known.
 func mostBacklog() int {

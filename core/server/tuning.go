@@ -175,9 +175,9 @@ func (s *Server) collectTuning(sink *observe.Sink) {
 // checkSockets tries the socket options of upstreams, and of listeners whose sockets are open already: those that the kernel refuses
 // are told, or refuse the configuration if they are required.
 func (s *Server) checkSockets(c *config.Config) (err error) {
-	try := func(kind, name string, pos config.Pos, o tuning.Socket, connects bool) {
-		for _, r := range o.Probe(connects) {
-			if o.Required {
+	try := func(kind, name string, pos config.Pos, required bool, refused []tuning.Refusal) {
+		for _, r := range refused {
+			if required {
 				err = errors.Join(err, fmt.Errorf("%s: %s %q: %w", pos, kind, name, r))
 			} else {
 				s.log.Warn("socket option refused", kind, name, "option", r.Option, "error", r.Err)
@@ -186,14 +186,15 @@ func (s *Server) checkSockets(c *config.Config) (err error) {
 	}
 	for i := range c.Upstreams {
 		if u := &c.Upstreams[i]; u.Socket != (config.Socket{}) {
-			try("upstream", u.Name, u.Pos, compile.Socket(&u.Socket), true)
+			o := compile.Socket(&u.Socket)
+			try("upstream", u.Name, u.Pos, o.Required, o.Probe(true))
 		}
 	}
 	for i := range c.Listeners {
 		l := &c.Listeners[i]
 		o := compile.Socket(&l.Socket)
 		if have := s.listener(l.Name); have != nil && have.retuned(o) {
-			try("listener", l.Name, l.Pos, o, false)
+			try("listener", l.Name, l.Pos, o.Required, listen.Probe(o))
 		}
 	}
 	return err

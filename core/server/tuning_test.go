@@ -260,6 +260,10 @@ routes: [{ match: "*", to: a }]
 		}
 	}
 	f(7000)
+	g.write(write(", socket: { backlog: 1048576 }", ""))
+	if err := g.admin.Reload(true); err != nil || !strings.Contains(g.log.String(), "raise net.core.somaxconn") {
+		t.Errorf("a backlog that is cut: %v\n%s", err, g.log)
+	}
 	g.write(write("", ""))
 	if err := g.admin.Reload(true); err != nil {
 		t.Fatal(err)
