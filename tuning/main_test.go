@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
+	"golang.org/x/sys/unix"
 )
 
 var update = flag.Bool("update", false, "write the reports of the recorded hosts anew")
@@ -156,12 +157,31 @@ func TestHostileFiles(t *testing.T) {
 			}
 		}
 	}
-	pipe := recorded(t, "good")
-	pipe["proc/sys/net/core/somaxconn"] = &fstest.MapFile{Mode: fs.ModeNamedPipe | 0o644}
-	for _, f := range (&Host{Files: pipe}).Examine().Items {
-		if f.ID == "net.core.somaxconn" && f.State != Unknown {
-			t.Errorf("a pipe is read: %+v", f)
+}
+
+// TestPipesAreNotOpened puts a pipe in the place of a sysctl: to open it would wait for a writer.
+func TestPipesAreNotOpened(t *testing.T) {
+	files := recorded(t, "good")
+	delete(files, "proc/sys/net/core/somaxconn")
+	root := laid(t, files)
+	pipe := filepath.Join(root.Name(), "proc/sys/net/core/somaxconn")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan *Report)
+	go func() { done <- (&Host{Files: root.FS()}).Examine() }()
+	select {
+	case r := <-done:
+		for _, f := range r.Items {
+			if f.ID == "net.core.somaxconn" && f.State != Unknown {
+				t.Errorf("a pipe is read: %+v", f)
+			}
 		}
+	case <-time.After(10 * time.Second):
+		if f, err := os.OpenFile(pipe, os.O_WRONLY, 0); err == nil {
+			_ = f.Close()
+		}
+		t.Fatal("it waits for somebody to write")
 	}
 }
 

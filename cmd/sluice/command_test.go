@@ -125,7 +125,7 @@ func TestManual(t *testing.T) {
 			t.Errorf("it lacks %s", k.name)
 		}
 		for _, o := range k.options {
-			if !strings.Contains(string(out), o.text()) {
+			if !strings.Contains(string(out), o.text()) || !strings.Contains(string(out), o.help) {
 				t.Errorf("it lacks %s of %s", o.text(), k.name)
 			}
 		}

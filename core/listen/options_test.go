@@ -62,14 +62,14 @@ func TestOptions(t *testing.T) {
 	}
 	_ = unix.Close(accepted)
 
-	plain := opened(t, bindTo("127.0.0.1:0"), 1)
-	b = tuned()
-	b.Addr = plain.Addr()
-	for what, f := range map[string]func() (*Sockets, error){
-		"inherited": func() (*Sockets, error) { return Inherit(b, 2, passed(t, plain)) },
-		"passed":    func() (*Sockets, error) { return Adopt(b, passed(t, plain), 2) },
+	for what, f := range map[string]func(b Bind, fds []int) (*Sockets, error){
+		"inherited": func(b Bind, fds []int) (*Sockets, error) { return Inherit(b, 2, fds) },
+		"passed":    func(b Bind, fds []int) (*Sockets, error) { return Adopt(b, fds, 2) },
 	} {
-		got, err := f()
+		plain := opened(t, bindTo("127.0.0.1:0"), 1)
+		b := tuned()
+		b.Addr = plain.Addr()
+		got, err := f(b, passed(t, plain))
 		if err != nil || len(got.fds) != 2 {
 			t.Fatal(what, err)
 		}
