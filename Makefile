@@ -33,7 +33,7 @@ check: test-deps lint build race allocs ## exactly what CI runs: lint, build, al
 build: ## make bin/sluice, static and stamped with the version
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/sluice ./cmd/sluice
 
-install: ## install bin/sluice, units and a first configuration; DESTDIR= PREFIX=/usr/local
+install: ## install bin/sluice, units, manual, completions and a first configuration; DESTDIR= PREFIX=/usr/local
 	@test -x bin/sluice || $(MAKE) build
 	DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" systemd/install bin/sluice
 

@@ -107,7 +107,7 @@ func (w *Worker) Refuse(x *Exchange, err *Error) { w.gateway.refuse(x, err) }
 
 // Date is the current time as RFC 9110 (5.6.7) wants it, computed once a second.
 func (w *Worker) Date() []byte {
-	if t := w.Loop.Wall() / int64(time.Second); t != w.dateAt {
+	if t := w.Loop.Time() / int64(time.Second); t != w.dateAt {
 		w.dateAt = t
 		time.Unix(t, 0).UTC().AppendFormat(w.date[:0], "Mon, 02 Jan 2006 15:04:05 GMT")
 	}

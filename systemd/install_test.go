@@ -42,7 +42,7 @@ func need(t *testing.T, programs ...string) {
 func standIn(t *testing.T) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "sluice")
-	if err := os.WriteFile(name, []byte("#!/bin/sh\n"), 0o755); err != nil {
+	if err := os.WriteFile(name, []byte("#!/bin/sh\necho \"$@\"\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return name
@@ -90,11 +90,20 @@ func TestInstall(t *testing.T) {
 		"644 /opt/gateway/lib/systemd/system/sluice.socket",
 		"644 /opt/gateway/lib/sysusers.d/sluice.conf",
 		"644 /opt/gateway/lib/tmpfiles.d/sluice.conf",
+		"644 /opt/gateway/share/bash-completion/completions/sluice",
+		"644 /opt/gateway/share/fish/vendor_completions.d/sluice.fish",
+		"644 /opt/gateway/share/man/man8/sluice.8",
 		"644 /opt/gateway/share/sluice/dropins/affinity.conf",
 		"644 /opt/gateway/share/sluice/dropins/reload-without-admin.conf",
 		"644 /opt/gateway/share/sluice/logrotate",
 		"644 /opt/gateway/share/sluice/sluice.yaml",
+		"644 /opt/gateway/share/zsh/site-functions/_sluice",
 	})
+	for name, want := range map[string]string{"man/man8/sluice.8": "man\n", "zsh/site-functions/_sluice": "completion zsh\n"} {
+		if got := read(t, filepath.Join(root, "opt/gateway/share", name)); got != want {
+			t.Errorf("%s is not what the binary prints: %q", name, got)
+		}
+	}
 	for _, name := range []string{"lib/systemd/system/sluice.service", "share/sluice/dropins/reload-without-admin.conf"} {
 		unit := read(t, filepath.Join(root, "opt/gateway", name))
 		if strings.Contains(unit, "/usr/bin/sluice") || !strings.Contains(unit, "/opt/gateway/bin/sluice") {
@@ -113,8 +122,8 @@ func TestInstall(t *testing.T) {
 	if read(t, own) != "mine" {
 		t.Error("the configuration was overwritten")
 	}
-	if left, err := os.ReadDir(filepath.Join(root, "opt/gateway/share")); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+	if left, err := os.ReadDir(filepath.Join(root, "opt/gateway/share/sluice")); err == nil { // the others are folders of everybody
+		t.Errorf("left behind: %v", left)
 	}
 }
 
@@ -162,9 +171,13 @@ func TestPackage(t *testing.T) {
 		"644 /usr/lib/systemd/system/sluice.socket",
 		"644 /usr/lib/sysusers.d/sluice.conf",
 		"644 /usr/lib/tmpfiles.d/sluice.conf",
+		"644 /usr/share/bash-completion/completions/sluice",
+		"644 /usr/share/fish/vendor_completions.d/sluice.fish",
+		"644 /usr/share/man/man8/sluice.8",
 		"644 /usr/share/sluice/dropins/affinity.conf",
 		"644 /usr/share/sluice/dropins/reload-without-admin.conf",
 		"644 /usr/share/sluice/sluice.yaml",
+		"644 /usr/share/zsh/vendor-completions/_sluice",
 	})
 	for line := range strings.Lines(command(t, nil, "dpkg-deb", "-c", file)) {
 		if !strings.Contains(line, " root/root ") {

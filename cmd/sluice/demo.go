@@ -2,28 +2,26 @@ package main
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/valyala/fasthttp"
 )
 
 // runDemoUpstream serves, on the address given, answers that show what an upstream gets: for the demo.
-func runDemoUpstream(args []string, stderr io.Writer) int {
-	if len(args) != 1 {
-		fmt.Fprintln(stderr, "usage: sluice demo-upstream ADDRESS")
+func runDemoUpstream(c *invocation) int {
+	if len(c.words) != 1 {
+		fmt.Fprint(c.stderr, c.command.usage())
 		return exitUsage
 	}
 	s := &fasthttp.Server{
 		Name:               "demo",
 		MaxRequestBodySize: 1 << 20,
 		Handler: func(ctx *fasthttp.RequestCtx) {
-			fmt.Fprintf(ctx, "This is the demo upstream at %s. It got:\n\n%s", args[0], ctx.Request.Header.Header())
+			fmt.Fprintf(ctx, "This is the demo upstream at %s. It got:\n\n%s", c.words[0], ctx.Request.Header.Header())
 			_, _ = ctx.Write(ctx.Request.Body())
 		},
 	}
-	if err := s.ListenAndServe(args[0]); err != nil {
-		fmt.Fprintf(stderr, "sluice demo-upstream: %v\n", err)
-		return exitRefused
+	if err := s.ListenAndServe(c.words[0]); err != nil {
+		return c.refuse(err)
 	}
 	return exitOK
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"flag"
 	"fmt"
-	"io"
 	"net/netip"
 	"strings"
 
@@ -11,73 +9,52 @@ import (
 	"github.com/sluice-gateway/sluice/core/config"
 )
 
-const explainUsage = `usage: sluice explain -c FILE [METHOD] URL [-H 'name: value']... [--client IP] [--listener NAME]
-
-Says which route of a configuration a request takes, and why no more specific one does. Exit 0: a route, 1: none, 2: no answer.
-`
-
 // maxExplained bounds the less specific matches that are listed.
 const maxExplained = 20
 
 // runExplain exits like grep: 0 found, 1 not found, 2 wrong usage or configuration.
-func runExplain(args []string, stdout, stderr io.Writer) int {
-	file, spec, ok := explainSpec(args, stderr)
+func runExplain(c *invocation) int {
+	spec, ok := explainSpec(c)
 	if !ok {
 		return exitUsage
 	}
-	cfg, problems := config.Load(file)
+	cfg, problems := config.Load(c.text("c"))
 	if problems.Refused() || cfg == nil {
-		fmt.Fprint(stderr, problems)
+		fmt.Fprint(c.stderr, problems)
 		return exitUsage
 	}
 	found, err := compile.Explain(cfg, spec)
 	if err != nil {
-		fmt.Fprintf(stderr, "sluice explain: %v\n", err)
-		return exitUsage
+		return c.misused("%v", err)
 	}
-	fmt.Fprint(stdout, explanation(found))
+	fmt.Fprint(c.stdout, explanation(found))
 	if found.Match == nil {
 		return exitRefused
 	}
 	return exitOK
 }
 
-// explainSpec reads the arguments; flags may stand anywhere.
-func explainSpec(args []string, stderr io.Writer) (file string, spec compile.ExplainSpec, ok bool) {
-	flags := flag.NewFlagSet("sluice explain", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, explainUsage) }
-	flags.StringVar(&file, "c", defaultConfig, "")
-	flags.StringVar(&spec.Listener, "listener", "", "")
-	flags.Func("H", "", func(line string) error {
-		spec.Headers = append(spec.Headers, line)
-		return nil
-	})
-	flags.Func("client", "", func(text string) (err error) {
-		spec.Client, err = netip.ParseAddr(text)
-		spec.Client = spec.Client.Unmap()
-		return err
-	})
-	var words []string
-	for {
-		if flags.Parse(args) != nil {
-			return "", spec, false
+// explainSpec is the request that the command line describes.
+func explainSpec(c *invocation) (spec compile.ExplainSpec, ok bool) {
+	spec.Listener, spec.Headers = c.text("listener"), c.values["H"]
+	if text := c.text("client"); text != "" {
+		client, err := netip.ParseAddr(text)
+		if err != nil {
+			c.misused("%v", err)
+			return spec, false
 		}
-		if flags.NArg() == 0 {
-			break
-		}
-		words, args = append(words, flags.Arg(0)), flags.Args()[1:]
+		spec.Client = client.Unmap()
 	}
-	switch len(words) {
+	switch len(c.words) {
 	case 1:
-		spec.Method, spec.URL = "GET", words[0]
+		spec.Method, spec.URL = "GET", c.words[0]
 	case 2:
-		spec.Method, spec.URL = words[0], words[1]
+		spec.Method, spec.URL = c.words[0], c.words[1]
 	default:
-		flags.Usage()
-		return "", spec, false
+		fmt.Fprint(c.stderr, c.command.usage())
+		return spec, false
 	}
-	return file, spec, true
+	return spec, true
 }
 
 func explanation(e *compile.Explained) string {

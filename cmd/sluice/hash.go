@@ -13,11 +13,6 @@ import (
 	"golang.org/x/crypto/argon2"
 )
 
-const hashUsage = `usage: sluice hash key       hash an API key for "keys" of a consumer
-       sluice hash password  hash a password for "basic" of a consumer, by argon2id
-The secret is the first line of the standard input.
-`
-
 // Costs of argon2id as OWASP's second recommendation has them: 19 MiB, two rounds, one lane.
 const (
 	hashMemoryKiB = 19 << 10
@@ -30,20 +25,20 @@ const (
 	maxSecretBytes = 1024
 )
 
-func runHash(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if len(args) != 1 || args[0] != "key" && args[0] != "password" {
-		fmt.Fprint(stderr, hashUsage)
+func runHash(c *invocation) int {
+	if len(c.words) != 1 || c.words[0] != "key" && c.words[0] != "password" {
+		fmt.Fprint(c.stderr, c.command.usage())
 		return exitUsage
 	}
-	secret, err := readSecret(stdin)
-	if err == nil && args[0] == "key" && len(secret) < minKeyBytes {
+	what, stdout := c.words[0], c.stdout
+	secret, err := readSecret(c.stdin)
+	if err == nil && what == "key" && len(secret) < minKeyBytes {
 		err = fmt.Errorf("a key has at least %d bytes: it must not be guessed", minKeyBytes)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "sluice hash: cannot hash the %s: %v\n", args[0], err)
-		return exitRefused
+		return c.refuse(fmt.Errorf("cannot hash the %s: %w", what, err))
 	}
-	if args[0] == "key" {
+	if what == "key" {
 		sum := sha256.Sum256(secret)
 		fmt.Fprintln(stdout, "sha256:"+hex.EncodeToString(sum[:]))
 		return exitOK

@@ -3,14 +3,11 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"runtime/debug"
 
-	"github.com/sluice-gateway/sluice/core/admin"
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/server"
 )
@@ -25,95 +22,43 @@ const (
 	exitUsage
 )
 
-const usage = `usage: sluice COMMAND [flags]
-
-  run -c FILE             serve a configuration
-  check -c FILE           say what is wrong with a configuration; exit 1 if it is refused
-  explain -c FILE [METHOD] URL [-H 'name: value']... [--client IP] [--listener NAME]
-                          say which route a request takes, and why no more specific one does; exit 1 if none does
-  ctl [--admin ADDR] ...  ask a running gateway: status, routes, upstreams, limits, metrics, config, log-level, reload
-  upgrade [--wait] [-c FILE | --admin ADDR] [--binary PATH]
-                          have another binary take over from a running gateway without a lost connection
-  hash key|password       hash a credential of a consumer, read from the standard input
-  version                 print the version
-
-Signals to run: HUP reloads, USR1 reopens the access log, USR2 upgrades, TERM drains and exits, QUIT dumps and exits.
-`
-
-const defaultConfig = "/etc/sluice/sluice.yaml"
-
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
+	all := commands()
 	if len(args) == 0 {
-		fmt.Fprint(stderr, usage)
+		fmt.Fprint(stderr, usage(all))
 		return exitUsage
 	}
-	name, args := args[0], args[1:]
-	switch name {
-	case "run":
-		return runServer(args, stderr)
-	case "check":
-		return runCheck(args, stdout, stderr)
-	case "explain":
-		return runExplain(args, stdout, stderr)
-	case "ctl":
-		return admin.Ctl(args, stdout, stderr)
-	case "upgrade":
-		return runUpgrade(args, stdout, stderr)
-	case "hash":
-		return runHash(args, os.Stdin, stdout, stderr)
-	case "version":
-		fmt.Fprintf(stdout, "sluice %s %s %s\n", version, commit(), runtime.Version())
-		return exitOK
-	case "demo-upstream":
-		return runDemoUpstream(args, stderr)
-	case "help", "-h", "--help":
-		fmt.Fprint(stdout, usage)
-		return exitOK
+	name := args[0]
+	if name == "-h" || name == "--help" {
+		name = "help"
 	}
-	fmt.Fprintf(stderr, "sluice: unknown command %q\n%s", name, usage)
+	for i := range all {
+		if all[i].name == name {
+			return all[i].invoke(&invocation{args: args[1:], stdin: os.Stdin, stdout: stdout, stderr: stderr})
+		}
+	}
+	fmt.Fprintf(stderr, "sluice: unknown command %q\n%s", name, usage(all))
 	return exitUsage
 }
 
-// configFile takes -c from args; ok is false where they are something else.
-func configFile(name string, args []string, stderr io.Writer) (file string, ok bool) {
-	flags := flag.NewFlagSet("sluice "+name, flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.StringVar(&file, "c", defaultConfig, "configuration `file`")
-	if flags.Parse(args) != nil {
-		return "", false
-	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "sluice %s: unexpected %q\n", name, flags.Arg(0))
-		return "", false
-	}
-	return file, true
-}
-
-func runServer(args []string, stderr io.Writer) int {
-	file, ok := configFile("run", args, stderr)
-	if !ok {
-		return exitUsage
-	}
+func runServer(c *invocation) int {
 	upgrade, err := server.NewUpgrade()
 	if err == nil {
-		err = server.Run(server.Options{ConfigFile: file, Version: version, Commit: commit(), Stderr: stderr, Upgrade: upgrade})
+		err = server.Run(server.Options{ConfigFile: c.text("c"), Version: version, Commit: commit(), Stderr: c.stderr, Upgrade: upgrade})
 	}
 	if err != nil {
 		if !errors.Is(err, server.ErrRefused) {
-			fmt.Fprintf(stderr, "sluice: %v\n", err)
+			fmt.Fprintf(c.stderr, "sluice: %v\n", err)
 		}
 		return exitRefused
 	}
 	return exitOK
 }
 
-func runCheck(args []string, stdout, stderr io.Writer) int {
-	file, ok := configFile("check", args, stderr)
-	if !ok {
-		return exitUsage
-	}
+func runCheck(c *invocation) int {
+	file, stdout, stderr := c.text("c"), c.stdout, c.stderr
 	_, problems := config.Load(file)
 	if _, err := problems.WriteTo(stderr); err != nil {
 		return exitRefused

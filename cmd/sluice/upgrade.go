@@ -1,9 +1,7 @@
 package main
 
 import (
-	"flag"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"github.com/sluice-gateway/sluice/core/admin"
@@ -11,36 +9,23 @@ import (
 )
 
 // runUpgrade asks a running gateway to let another binary take over: the one that stands where it was started from, or PATH.
-func runUpgrade(args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("sluice upgrade", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	wait := flags.Bool("wait", false, "return when the new process serves, or say why it does not")
-	file := flags.String("c", "", "configuration `file` of the gateway, which says where its admin API is")
-	address := flags.String("admin", "", "`address` of its admin API, unix:/path or host:port; default "+admin.DefaultAddress)
-	binary := flags.String("binary", "", "`path` of the new binary; default: the one that the gateway was started from")
-	if flags.Parse(args) != nil {
-		return exitUsage
+func runUpgrade(c *invocation) int {
+	file, address := c.text("c"), c.text("admin")
+	if file != "" && address != "" {
+		return c.misused("-c or --admin, not both")
 	}
-	switch {
-	case flags.NArg() > 0:
-		fmt.Fprintf(stderr, "sluice upgrade: unexpected %q\n", flags.Arg(0))
-		return exitUsage
-	case *file != "" && *address != "":
-		fmt.Fprintln(stderr, "sluice upgrade: -c or --admin, not both")
-		return exitUsage
-	}
-	client, path, err := upgradeOf(*file, *address, *binary)
+	client, path, err := upgradeOf(file, address, c.text("binary"))
 	if err == nil {
-		err = client.Upgrade(path, *wait)
+		err = client.Upgrade(path, c.on("wait"))
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "sluice upgrade: %s\n", admin.Printable(err.Error(), "\n\t"))
+		fmt.Fprintf(c.stderr, "sluice upgrade: %s\n", admin.Printable(err.Error(), "\n\t"))
 		return exitRefused
 	}
-	if *wait {
-		fmt.Fprintln(stdout, "upgraded")
+	if c.on("wait") {
+		fmt.Fprintln(c.stdout, "upgraded")
 	} else {
-		fmt.Fprintln(stdout, "upgrade begun")
+		fmt.Fprintln(c.stdout, "upgrade begun")
 	}
 	return exitOK
 }

@@ -29,6 +29,8 @@ package admin
 import (
 	"io"
 	"time"
+
+	"github.com/sluice-gateway/sluice/tuning"
 )
 
 // Source is the gateway as this package knows it. Every function must be set, and be safe to call from any goroutine,
@@ -75,6 +77,16 @@ type Status struct {
 	Older          *OlderStatus     `json:"older,omitempty"`   // nil: there is none any more
 	Loops          []LoopStatus     `json:"loops"`
 	Listeners      []ListenerStatus `json:"listeners"`
+	Tuning         *TuningStatus    `json:"tuning,omitempty"` // nil: starting
+}
+
+// TuningStatus is how the process is fitted to its host.
+type TuningStatus struct {
+	tuning.Limits
+	MemoryUsed uint64 `json:"memory_used"` // by the process, or its cgroup, whichever is fuller; 0 with MemoryOf: it is not looked at
+	MemoryOf   uint64 `json:"memory_of"`
+	Shedding   bool   `json:"shedding"`  // new connections are refused, because memory is short
+	Sheddings  uint64 `json:"sheddings"` // times that this began
 }
 
 // ReloadStatus is the last reload.

@@ -15,40 +15,6 @@ import (
 // DefaultAddress is where the gateway listens when the configuration says nothing else.
 const DefaultAddress = "unix:/run/sluice/admin.sock"
 
-const ctlUsage = `usage: sluice ctl [--admin ADDRESS] [--json] COMMAND
-
-commands:
-  health                            does the process answer?
-  ready                             does it take requests?
-  status                            state, reloads, loops and listeners
-  routes                            routes in force
-  route NAME weight UPSTREAM=N...   gives upstreams of a route other weights, 0 to 1000, or "configured"
-  canaries                          canaries, their shares, and why
-  canary ROUTE pause|resume|forward|promote|abort
-                                    stays at the step, goes on, goes to the next, gives it all, or nothing
-  upstreams                         upstreams, their endpoints and connections
-  upstream NAME weight ADDRESS N    gives an endpoint another weight, 0 to 1000, or "configured"
-  upstream NAME drain ADDRESS...    sends an endpoint nothing new; what it has may end
-  upstream NAME disable ADDRESS...  takes an endpoint out
-  upstream NAME enable ADDRESS...   takes drain and disable back
-  upstream NAME add ADDRESS...      adds endpoints, or takes remove back
-  upstream NAME remove ADDRESS...   removes endpoints
-  upstream NAME set ADDRESS...      makes these its only endpoints
-  certs                             certificates and when they expire
-  limits                            limits, what they count, and who is refused most
-  limit POLICY show|reset [VALUE]...
-                                    one key's buckets, by the values that it is made of
-  jwks                              keys of tokens, and where they come from
-  config                            configuration in force, as YAML
-  metrics                           Prometheus text
-  log-level [LEVEL] [--route NAME]  show or change the error log's level: debug, info, warn or error
-  reload [--wait]                   read the configuration anew; --wait tells whether it was applied
-
-options:
-  --admin ADDRESS                   unix:/path or host:port (` + DefaultAddress + `)
-  --json                            print the answer as JSON
-`
-
 // What Ctl returns.
 const (
 	exitOK      = 0
@@ -68,7 +34,7 @@ func Ctl(args []string, stdout, stderr io.Writer) int {
 	words, err := k.parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		_, _ = io.WriteString(stdout, ctlUsage)
+		_, _ = io.WriteString(stdout, ctlUsage())
 		return exitOK
 	case err == nil:
 		err = k.run(words)
@@ -78,7 +44,7 @@ func Ctl(args []string, stdout, stderr io.Writer) int {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
-		_, _ = fmt.Fprintf(stderr, "sluice ctl: %v\n\n%s", err, ctlUsage)
+		_, _ = fmt.Fprintf(stderr, "sluice ctl: %v\n\n%s", err, ctlUsage())
 		return exitUsage
 	}
 	_, _ = fmt.Fprintf(stderr, "sluice ctl: %s\n", Printable(err.Error(), "\n\t"))
@@ -291,6 +257,7 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 		f("older process\tpid %d, version %s, drains since %v, ends within %v: %d connections, %d exchanges", o.PID, cell(o.Version),
 			now.Sub(o.Since).Round(time.Second), o.Until.Sub(now).Round(time.Second), o.Connections, o.Exchanges)
 	}
+	printTuning(w, s.Tuning)
 	f("\nLOOP\tEXCHANGES")
 	for _, l := range s.Loops {
 		if l.Stalled {
@@ -302,6 +269,19 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 	f("\nLISTENER\tOPEN\tACCEPTED\tBINDS")
 	for _, l := range s.Listeners {
 		f("%s\t%d\t%d\t%s", cell(l.Name), l.Connections, l.Accepted, cells(l.Binds))
+	}
+}
+
+func printTuning(w io.Writer, t *TuningStatus) {
+	if t == nil {
+		return
+	}
+	_, _ = fmt.Fprintf(w, "descriptors\tat most %d\n", t.Files)
+	if t.MemoryOf > 0 {
+		_, _ = fmt.Fprintf(w, "memory\t%d of %d MiB\n", t.MemoryUsed>>20, t.MemoryOf>>20)
+	}
+	if t.Shedding {
+		_, _ = fmt.Fprintln(w, "shedding\tnew connections are refused, because memory is short")
 	}
 }
 

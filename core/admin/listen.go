@@ -87,7 +87,7 @@ func removeStale(path string) error {
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		_ = c.Close()
-		return errors.New("another process listens there")
+		return errors.New("another process listens there: see ss -lxp, or give this one its own by the key admin")
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
 		return err

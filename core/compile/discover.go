@@ -296,5 +296,6 @@ func (r *Registry) settings(u *config.Upstream, t *upstreamTLS) *upstream.Settin
 	}
 	s.Balancing = balancing(&u.Balance)
 	s.Retry, s.Hedge = retryPolicy(&u.Retry), hedgePolicy(&u.Hedge)
+	s.Prepare = prepare(&u.Socket)
 	return s
 }

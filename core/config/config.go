@@ -23,6 +23,7 @@ type Config struct {
 	Log       Log
 	AccessLog AccessLog
 	Admin     Admin
+	Tuning    Tuning
 	Listeners []Listener // in the order written, as are Upstreams and Routes
 	Upstreams []Upstream
 	Policies  []Policy
@@ -77,6 +78,7 @@ type Listener struct {
 	Protocols Protocols
 	HTTP2     ListenerHTTP2
 	TLS       *TLS // nil: not encrypted
+	Socket    Socket
 }
 
 // Protocols are what a listener's clients may speak.
@@ -159,6 +161,7 @@ type Upstream struct {
 	Retry       Retry
 	RetryBudget RetryBudget // for the retries of all routes
 	Hedge       Hedge
+	Socket      Socket // without what is of listeners
 }
 
 // UpstreamHTTP2 is how HTTP/2 connections to an upstream are used.

@@ -21,6 +21,7 @@ func (c *Config) Dump() []byte {
 	if len(c.Resolvers) > 0 {
 		w.line("resolvers: %s", serverList(c.Resolvers))
 	}
+	w.tuning(&c.Tuning)
 	w.block("listeners:", func() {
 		for i := range c.Listeners {
 			w.block(quote(c.Listeners[i].Name)+":", func() { w.listener(&c.Listeners[i]) })
@@ -131,6 +132,7 @@ func (w *dumper) listener(l *Listener) {
 		w.line("http2: { streams: %d, keepalive: %s, keepalive_timeout: %s, max_age: %s, max_age_grace: %s }", h.Streams, formatDuration(h.KeepAlive),
 			formatDuration(h.KeepAliveTimeout), formatDuration(h.MaxAge), formatDuration(h.MaxAgeGrace))
 	}
+	w.socket(&l.Socket)
 	if l.TLS != nil {
 		w.block("tls:", func() { w.tls(l.TLS) })
 	}
@@ -253,6 +255,7 @@ func (w *dumper) upstream(u *Upstream) {
 	if u.Proxy != "" {
 		w.line("proxy_protocol: %s", u.Proxy)
 	}
+	w.socket(&u.Socket)
 	if u.TLS != nil {
 		w.block("tls:", func() { w.upstreamTLS(u.TLS) })
 	}

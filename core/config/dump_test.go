@@ -37,7 +37,8 @@ func TestDumpRoundTrip(t *testing.T) {
 	if a, b := hide(cfg), hide(again); !reflect.DeepEqual(a, b) {
 		t.Errorf("got\n%#v\nwant\n%#v", b, a)
 	}
-	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, outlierKeys, breakerKeys, adaptiveKeys}, " ")) {
+	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, outlierKeys, breakerKeys, adaptiveKeys,
+		tuningKeys, listenerSocketKeys}, " ")) {
 		if key != "include" && !strings.Contains(string(text), key+":") {
 			t.Errorf("testdata/full.yaml lacks %s", key)
 		}
@@ -63,6 +64,9 @@ func TestKeysAreKnown(t *testing.T) {
 	f(tlsKeys, "listeners: { a: { tls: { %s: ~ } } }\n")
 	f(acmeKeys, "listeners: { a: { tls: { acme: { %s: ~ } } } }\n")
 	f(upstreamKeys, "upstreams: { a: { %s: ~ } }\n")
+	f(tuningKeys, "tuning: { %s: ~ }\n")
+	f(listenerSocketKeys, "listeners: { a: { socket: { %s: ~ } } }\n")
+	f(upstreamSocketKeys, "upstreams: { a: { socket: { %s: ~ } } }\n")
 	f(routeKeys, "routes: [{ %s: ~ }]\n")
 	f(outlierKeys, "upstreams: { a: { outlier: { %s: ~ } } }\n")
 	f(breakerKeys, "upstreams: { a: { breaker: { %s: ~ } } }\n")

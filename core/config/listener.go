@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	listenerKeys  = "bind timeouts limits real_ip proxy_protocol redirect half_close merge_slashes request_timeout forward protocols http2 tls"
+	listenerKeys  = "bind timeouts limits real_ip proxy_protocol redirect half_close merge_slashes request_timeout forward protocols http2 socket tls"
 	realIPHeaders = "X-Forwarded-For Forwarded X-Real-IP"
 	maxBodyBytes  = 1 << 50
 	maxCount      = 10_000_000 // of connections, and of whatever else is only counted
@@ -37,7 +37,7 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 	}
 	l := defaultListener(name, d.at(k))
 	hasBind := false
-	var protocols, http2 ast.Node
+	var protocols, http2, socket ast.Node
 	var requests []written // what is of requests alone
 	ok := d.mapping(name, v, listenerKeys, func(key string, k, v ast.Node) bool {
 		switch key {
@@ -80,6 +80,9 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 		case "http2":
 			http2 = v
 			d.listenerHTTP2(key, v, &l.HTTP2)
+		case "socket":
+			socket = v
+			d.listenerSocket(key, v, &l.Socket)
 		case "tls":
 			d.tls(key, v, &l)
 		default:
@@ -91,6 +94,7 @@ func (d *decoder) listener(name string, k, v ast.Node) {
 		d.problem(k, `add bind: ":80"`, "listener %q has no %q", name, "bind")
 	}
 	d.checkProtocols(protocols, &l)
+	d.checkListenerSocket(socket, &l)
 	if http2 != nil && !l.passesOnly() && !l.speaksHTTP2() {
 		d.problem(http2, "add h2, or h2c without tls, to protocols", "%q is of no use on listener %q, which does not speak it", "http2", l.Name)
 	}

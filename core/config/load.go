@@ -97,6 +97,7 @@ func defaults() *Config {
 		Log:       Log{Level: "info", Format: "text"},
 		AccessLog: AccessLog{Sample: 1, Queue: 65536},
 		Admin:     Admin{Bind: Bind{Path: defaultAdminPath}},
+		Tuning:    defaultTuning(),
 	}
 }
 
@@ -182,7 +183,7 @@ func (l *loader) file(name string, text []byte, depth int) {
 	})
 }
 
-const documentKeys = "include loops drain log access_log admin resolvers listeners upstreams policies consumers consumers_file routes"
+const documentKeys = "include loops drain log access_log admin tuning resolvers listeners upstreams policies consumers consumers_file routes"
 
 func isDocumentKey(key string) bool {
 	for w := range strings.FieldsSeq(documentKeys) {
@@ -234,6 +235,8 @@ func (d *decoder) documentKey(key string, v ast.Node) {
 		d.admin(key, v)
 	case "resolvers":
 		d.resolvers(key, v, &cfg.Resolvers)
+	case "tuning":
+		d.tuning(key, v)
 	case "listeners":
 		d.entries(key, v, d.listener)
 	case "upstreams":

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol health outlier breaker concurrency retry hedge"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol health outlier breaker concurrency retry hedge socket"
 	maxEndpoints   = 10_000 // of one upstream, and of each file
 	maxReplayBytes = 64 << 10
 	maxTier        = 127 // priority of an endpoint
@@ -74,6 +74,8 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 			d.sizeInt(key, v, 0, maxReplayBytes, &u.ReplayBytes)
 		case "tls":
 			d.upstreamTLS(key, v, u)
+		case "socket":
+			d.upstreamSocket(key, v, &u.Socket)
 		case "protocol":
 			protocol = v
 			d.word(key, v, "h1 h2 h2c", &u.Protocol)

@@ -28,6 +28,7 @@ type Caps struct {
 	clients *limits.Connections
 	rate    atomic.Pointer[limits.Limit] // of new connections by client; nil: no limit
 	seed    limits.Seed
+	shed    *Shed
 }
 
 // NewCaps gives caps with nothing open and no rate.

@@ -13,7 +13,11 @@ import (
 // a unix socket stays the other process's until Own.
 func Inherit(b Bind, loops int, fds []int) (*Sockets, error) {
 	s := &Sockets{bind: b, loops: loops, fds: fds}
-	if err := s.inherit(); err != nil {
+	err := s.inherit()
+	if err == nil {
+		err = s.settle()
+	}
+	if err != nil {
 		s.Close()
 		return nil, fmt.Errorf("cannot listen on %s as the process before did: %w", b, err)
 	}
@@ -30,6 +34,7 @@ func (s *Sockets) inherit() error {
 		}
 	}
 	if s.bind.Path == "" {
+		s.setAll()
 		return s.openShards(s.loops)
 	}
 	if len(s.fds) > 1 {

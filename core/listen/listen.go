@@ -64,11 +64,12 @@ const (
 	LateHandshake                      // it was not over in time
 	UnknownName                        // the server name is nobody's, where TLS is only passed through
 	NotAdopted                         // the loop could not watch the socket
+	OverMemory                         // memory is short
 	reasonCount
 )
 
 func (r Reason) String() string {
-	return [...]string{"connections", "connections_per_ip", "connection_rate_per_ip", "proxy_unknown", "proxy_malformed", "proxy_timeout", "tls_handshakes", "tls_handshake_rate", "tls_failed", "tls_timeout", "tls_unknown_name", "not_adopted"}[r]
+	return [...]string{"connections", "connections_per_ip", "connection_rate_per_ip", "proxy_unknown", "proxy_malformed", "proxy_timeout", "tls_handshakes", "tls_handshake_rate", "tls_failed", "tls_timeout", "tls_unknown_name", "not_adopted", "memory"}[r]
 }
 
 // Reasons are all the reasons, for those who name their counters.

@@ -16,7 +16,11 @@ import (
 // accepted from too, because what the kernel has put into their queues would be lost: it is not moved to the others.
 func Adopt(b Bind, fds []int, loops int) (*Sockets, error) {
 	s := &Sockets{bind: b, loops: loops, fds: append([]int(nil), fds...)}
-	if err := s.adopt(); err != nil {
+	err := s.adopt()
+	if err == nil {
+		err = s.settle()
+	}
+	if err != nil {
 		s.Close()
 		return nil, fmt.Errorf("cannot listen on %s with a passed socket: %w", b, err)
 	}
@@ -35,12 +39,14 @@ func (s *Sockets) adopt() error {
 			return err
 		}
 	}
+	s.setAll()
 	for len(s.fds) < s.loops {
 		fd, listens := s.addShard()
 		if fd < 0 {
 			return s.addCopies(s.loops)
 		}
-		if s.fds = append(s.fds, fd); !listens {
+		s.fds = append(s.fds, fd)
+		if s.set(len(s.fds) - 1); !listens {
 			s.deaf = append(s.deaf, len(s.fds)-1)
 		}
 	}
@@ -97,7 +103,7 @@ func (s *Sockets) addShard() (fd int, listens bool) {
 	if s.bind.Deferred {
 		return fd, false
 	}
-	if err := unix.Listen(fd, backlog()); err != nil {
+	if err := unix.Listen(fd, s.backlog()); err != nil {
 		_ = unix.Close(fd)
 		return -1, false
 	}

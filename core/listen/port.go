@@ -186,6 +186,10 @@ func (p *Port) closeIdle() {
 // accepted takes a connection from the kernel.
 func (p *Port) accepted(fd int, peer netip.AddrPort) {
 	s := &p.settings
+	if p.caps.shed.On() {
+		p.refuse(fd, OverMemory)
+		return
+	}
 	if s.Proxies != nil && !s.Proxies.Trusts(peer.Addr()) {
 		p.refuse(fd, UnknownProxy)
 		return

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sluice-gateway/sluice/tuning"
 )
 
 const (
@@ -32,6 +34,7 @@ type Bind struct {
 	Exclusive bool
 	// Deferred leaves what Open, Inherit and Adopt open deaf until Listen: nobody can connect to it before.
 	Deferred bool
+	Options  tuning.Socket // of TCP sockets
 }
 
 func (b Bind) String() string {
@@ -51,6 +54,7 @@ type Sockets struct {
 	deaf       []int // shards that do not listen yet
 	copiesFrom int   // shards from here on are copies of those before; 0: none is
 	file       fileID
+	refused    []tuning.Refusal
 }
 
 // Open listens on b with one descriptor for each of so many loops. Close closes what no port has taken.
@@ -63,9 +67,13 @@ func Open(b Bind, shards int) (*Sockets, error) {
 	if b.Path != "" {
 		open = s.openUnix
 	}
-	if err := open(shards); err != nil {
+	err := open(shards)
+	if err == nil {
+		err = s.settle()
+	}
+	if err != nil {
 		s.Close()
-		return nil, fmt.Errorf("cannot listen on %s: %w", b, err)
+		return nil, fmt.Errorf("cannot listen on %s: %w", b, advised(b, err))
 	}
 	return s, nil
 }
@@ -84,9 +92,20 @@ func (s *Sockets) ShardsOf(loop int) int { return (len(s.fds) - loop + s.loops -
 
 // Listen makes what is deaf listen. It must come before any port takes the sockets.
 func (s *Sockets) Listen() error {
+	err := s.listen()
+	if err == nil {
+		err = s.settle()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s: %w", s, advised(s.bind, err))
+	}
+	return nil
+}
+
+func (s *Sockets) listen() error {
 	for _, shard := range s.deaf {
-		if err := unix.Listen(s.fds[shard], backlog()); err != nil {
-			return fmt.Errorf("cannot listen on %s: %w", s, err)
+		if err := unix.Listen(s.fds[shard], s.backlog()); err != nil {
+			return err
 		}
 	}
 	s.deaf = nil
@@ -175,8 +194,9 @@ func (s *Sockets) openShards(shards int) error {
 			return err
 		}
 		s.fds = append(s.fds, fd)
+		s.set(len(s.fds) - 1)
 		if s.deaf = append(s.deaf, len(s.fds)-1); !s.bind.Deferred {
-			if err := s.Listen(); err != nil {
+			if err := s.listen(); err != nil {
 				return err
 			}
 		}
@@ -256,10 +276,49 @@ func portOf(fd int) (uint16, error) {
 	return 0, err
 }
 
-// backlog is how many connections may wait to be accepted: the kernel's bound. Where /proc is hidden it is not known,
-// and the kernel cuts what is asked for.
-func backlog() int {
+// backlog is how many connections may wait to be accepted: what the configuration says, else the kernel's bound. Where /proc is
+// hidden that is not known, and the kernel cuts what is asked for.
+func (s *Sockets) backlog() int {
+	if n := s.bind.Options.Backlog; n > 0 {
+		s.refuse(cutBacklog(n)...)
+		return n
+	}
+	return max(mostBacklog(), minBacklog)
+}
+
+// cutBacklog says whether the kernel cuts a backlog.
+func cutBacklog(n int) []tuning.Refusal {
+	if most := mostBacklog(); most > 0 && n > most {
+		return []tuning.Refusal{{Option: "backlog", Err: fmt.Errorf("the kernel makes %d of %d; raise net.core.somaxconn", most, n)}}
+	}
+	return nil
+}
+
+// Probe says which options the kernel would refuse to a listening socket.
+func Probe(o tuning.Socket) []tuning.Refusal { return append(o.Probe(false), cutBacklog(o.Backlog)...) }
+
+// mostBacklog is the kernel's bound; 0: it is not known.
+func mostBacklog() int {
 	text, _ := os.ReadFile(somaxconn)
 	n, _ := strconv.Atoi(strings.TrimSpace(string(text)))
-	return max(n, minBacklog)
+	return n
+}
+
+// advised is an error of opening b with what to do about it.
+func advised(b Bind, err error) error {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE) && b.Path == "":
+		return fmt.Errorf("%w: another process has the port: see ss -ltnp sport = :%d", err, b.Addr.Port())
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%w: another process listens there: see ss -lxp src %s", err, b.Path)
+	case errors.Is(err, unix.EACCES) && b.Path == "":
+		return fmt.Errorf("%w: ports below net.ipv4.ip_unprivileged_port_start take CAP_NET_BIND_SERVICE, which the unit's drop-in 10-privileged-ports.conf gives", err)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w: the folder must be one that the gateway may write to, such as that of RuntimeDirectory=", err)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: no device of this host has the address yet: see ip address, or set net.ipv4.ip_nonlocal_bind", err)
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("%w: each loop has a socket for each address: raise LimitNOFILE= of the unit, or ulimit -n", err)
+	}
+	return err
 }

@@ -41,7 +41,7 @@ func (s *Sockets) openUnix(shards int) error {
 		return err
 	}
 	if s.deaf = append(s.deaf, 0); !s.bind.Deferred {
-		if err := s.Listen(); err != nil {
+		if err := s.listen(); err != nil {
 			return err
 		}
 	}

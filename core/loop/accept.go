@@ -24,7 +24,8 @@ type Acceptor struct {
 	accepted func(fd int, peer netip.AddrPort)
 	rest     *Timer
 	closed   bool
-	Failures int // accepts that failed for want of descriptors or memory
+	told     int64 // when the log was last told of failures; 0: never
+	Failures int   // accepts that failed for want of descriptors or memory
 }
 
 // Accept makes the loop take connections from fd, a listening, non-blocking socket, which it owns from then on. accepted
@@ -63,12 +64,22 @@ func (a *Acceptor) accept() {
 			a.accepted(int(fd), peerOf(&sa))
 		case syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM:
 			a.Failures++
+			a.complain(e)
 			a.pause()
 			return
 		case syscall.EINTR, syscall.ECONNABORTED:
 		default: // EAGAIN, and the network's errors of a connection that is already over
 			return
 		}
+	}
+}
+
+// complain tells the log, once a minute, that clients wait.
+func (a *Acceptor) complain(e syscall.Errno) {
+	if now := a.loop.now; a.told == 0 || now-a.told >= int64(time.Minute) {
+		a.told = now
+		a.loop.log.Error("cannot accept: clients wait; raise LimitNOFILE= of the unit, or bound the listeners' limits.connections",
+			"loop", a.loop.options.Index, "error", e, "failures", a.Failures)
 	}
 }
 
@@ -98,6 +109,13 @@ func (a *Acceptor) Copy() (int, error) {
 		return -1, ErrClosed
 	}
 	return unix.FcntlInt(uintptr(a.fd), unix.F_DUPFD_CLOEXEC, 0)
+}
+
+// Control runs f with the descriptor, to read or change options of the socket.
+func (a *Acceptor) Control(f func(fd int)) {
+	if !a.closed {
+		f(a.fd)
+	}
 }
 
 // Drain takes what is in the queue before Close.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -33,7 +34,7 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 		child(t)
 		return
 	}
-	l, _ := start(t, Options{})
+	l, log := start(t, Options{})
 	fd, at := listenTCP(t)
 	accepted := make(chan int, 10)
 	var a *Acceptor
@@ -69,6 +70,9 @@ func TestAcceptWithoutDescriptors(t *testing.T) {
 			t.Errorf("%d accepts failed in %v", a.Failures-failures, time.Since(begun))
 		}
 	})
+	if told := log.with("cannot accept: clients wait; raise LimitNOFILE="); len(told) != 1 || !strings.Contains(told[0], "too many open files") {
+		t.Errorf("the log was told %q", told)
+	}
 	for _, fd := range taken {
 		_ = unix.Close(fd)
 	}

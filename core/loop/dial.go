@@ -33,6 +33,11 @@ func (a Address) sockaddr() (int, unix.Sockaddr) {
 
 // Dial connects to a. It waits for the connection until the deadline on the loop's clock; 0: none.
 func (l *Loop) Dial(a Address, h Handler, deadline int64) (*Conn, error) {
+	return l.DialPrepared(a, nil, h, deadline)
+}
+
+// DialPrepared is Dial on a socket of which, if it is of TCP, prepare sets options before it connects; nil: none.
+func (l *Loop) DialPrepared(a Address, prepare func(fd int), h Handler, deadline int64) (*Conn, error) {
 	family, sa := a.sockaddr()
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -40,6 +45,9 @@ func (l *Loop) Dial(a Address, h Handler, deadline int64) (*Conn, error) {
 	}
 	if a.Path == "" {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		if prepare != nil {
+			prepare(fd)
+		}
 	}
 	if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
 		_ = unix.Close(fd)

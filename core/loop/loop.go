@@ -59,6 +59,8 @@ type Loop struct {
 	now    int64 // nanoseconds on the monotonic clock, read once a turn and after each task
 	turned int64 // now as of the start of the turn
 	epoch  time.Time
+	civil  int64 // the time of day of instant 0, as the host has it now
+	asked  int64 // when that is to be asked again
 
 	current *coroutine // runs now; nil: the loop itself
 	ready   batch[*coroutine]
@@ -87,6 +89,7 @@ type Loop struct {
 // New makes a loop with its own epoll instance.
 func New(o Options) (*Loop, error) {
 	l := &Loop{options: o, log: o.Log, accepts: map[int32]*Acceptor{}, stopped: make(chan struct{}), epoch: time.Now()}
+	l.civil = l.epoch.UnixNano()
 	if l.log == nil {
 		l.log = slog.Default()
 	}
@@ -135,11 +138,28 @@ func (l *Loop) Turned() int64 { return l.turned }
 // Clock reads the clock: monotonic nanoseconds on the scale of Now. It costs what time.Since costs.
 func (l *Loop) Clock() int64 { return int64(time.Since(l.epoch)) + 1 }
 
-// Wall is the coarse clock as nanoseconds of Unix time.
+// Wall is the coarse clock as nanoseconds of Unix time, counted from the loop's beginning: it never jumps, and so is for intervals.
 func (l *Loop) Wall() int64 { return l.epoch.UnixNano() + l.now }
 
 // WallAt is an instant of the loop's clock as nanoseconds of Unix time.
 func (l *Loop) WallAt(t int64) int64 { return l.epoch.UnixNano() + t }
+
+// Time is the time of day of the coarse clock, as nanoseconds of Unix time. When the host's clock is set it follows within a second.
+func (l *Loop) Time() int64 { return l.civil + l.now }
+
+// TimeAt is an instant of the loop's clock as the time of day.
+func (l *Loop) TimeAt(t int64) int64 { return l.civil + t }
+
+// civilEvery is how often the host's clock is asked for the time of day.
+const civilEvery = time.Second
+
+// tellTime asks for the time of day when it is due.
+func (l *Loop) tellTime() {
+	if l.now >= l.asked {
+		l.asked = l.now + int64(civilEvery)
+		l.civil = time.Now().UnixNano() - l.Clock()
+	}
+}
 
 // run is the loop's goroutine. A Goexit in a coroutine ends it, and so would a panic in what runs outside of one; the
 // deferred function goes on in another, in the middle of the same turn.
@@ -254,6 +274,7 @@ func (l *Loop) poll() {
 		}
 	}
 	l.now = l.Clock()
+	l.tellTime()
 	l.turned = l.now
 	l.busySince.Store(l.now)
 	if l.wheel.timers == 0 {

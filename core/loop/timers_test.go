@@ -87,3 +87,30 @@ func TestClocks(t *testing.T) {
 		}
 	})
 }
+
+// TestTimeFollowsTheHost sets the clock, as far as the loop can tell: the time of day follows, what intervals are made of does not.
+func TestTimeFollowsTheHost(t *testing.T) {
+	l, _ := start(t, Options{})
+	off := func() time.Duration { return time.Duration(time.Now().UnixNano() - l.TimeAt(l.Clock())).Abs() }
+	on(t, l, func() {
+		if off() > time.Second || l.Time() != l.TimeAt(l.Now()) {
+			t.Errorf("it is off by %v", off())
+		}
+	})
+	for _, step := range []time.Duration{time.Hour, -time.Hour} {
+		var wall int64
+		on(t, l, func() {
+			l.civil += int64(step)
+			wall = l.WallAt(0)
+			if off() < 59*time.Minute {
+				t.Error("it cannot be off")
+			}
+		})
+		eventually(t, l, "the time is right", func() bool { return off() < time.Second })
+		on(t, l, func() {
+			if l.WallAt(0) != wall {
+				t.Error("what intervals are made of has jumped")
+			}
+		})
+	}
+}

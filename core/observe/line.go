@@ -33,7 +33,7 @@ func (c *lineClock) append(dst []byte, at int64) []byte {
 // path and query are as the client sent them; bytes_sent counts head and body, bytes_received the body.
 func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte {
 	m := &x.Request
-	dst = clock.append(append(dst, `{"timestamp":"`...), x.Worker.Loop.WallAt(x.Times.Start))
+	dst = clock.append(append(dst, `{"timestamp":"`...), x.Worker.Loop.TimeAt(x.Times.Start))
 	dst = append(dst, '"')
 	dst = appendBytes(dst, `,"request_id":"`, x.RequestID)
 	dst = appendClient(dst, &x.Client)

@@ -47,6 +47,7 @@ func (s *Server) collect() {
 		collectTables(now.compiled.Limiters, sink)
 		collectKeys(now.compiled, sink)
 		collectCanaries(now.compiled, sink)
+		s.collectTuning(sink)
 		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))
 	})
 }

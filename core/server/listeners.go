@@ -40,10 +40,11 @@ func (s *Server) openListeners(c *compile.Compiled, first bool) (*opened, error)
 	for i := range c.Config.Listeners {
 		spec := &c.Config.Listeners[i]
 		have := s.listener(spec.Name)
+		options := compile.Socket(&spec.Socket)
 		var binds []bound
 		for j, b := range spec.Binds {
 			want := bindOf(b)
-			want.Exclusive, want.Deferred = first && s.before == nil, first && s.before != nil
+			want.Exclusive, want.Deferred, want.Options = first && s.before == nil, first && s.before != nil, options
 			next := bound{bind: want}
 			if have == nil || have.sockets(want) == nil {
 				var err error
@@ -82,6 +83,7 @@ func (o *opened) abandon() {
 // take makes the listeners of o those of s: settings in force on every loop, new sockets accepting, others left.
 func (o *opened) take(s *Server) (next []*listener) {
 	s.store(o)
+	o.tellRefused(s)
 	staying := map[*listener]bool{}
 	for i, settings := range o.compiled.Listeners {
 		l := s.listener(settings.Listener.Name)
@@ -111,9 +113,17 @@ func (s *Server) listener(name string) *listener {
 }
 
 func (l *listener) sockets(b listen.Bind) *listen.Sockets {
-	for _, have := range l.binds {
-		if have.bind.Addr == b.Addr && have.bind.Path == b.Path {
-			return have.sockets
+	if have := l.bound(b); have != nil {
+		return have.sockets
+	}
+	return nil
+}
+
+// bound is the bind with the address of b; nil: there is none.
+func (l *listener) bound(b listen.Bind) *bound {
+	for i := range l.binds {
+		if have := &l.binds[i]; have.bind.Addr == b.Addr && have.bind.Path == b.Path {
+			return have
 		}
 	}
 	return nil
@@ -122,6 +132,7 @@ func (l *listener) sockets(b listen.Bind) *listen.Sockets {
 func (s *Server) newListener(settings listen.Settings) *listener {
 	l := &listener{name: settings.Listener.Name, caps: listen.NewCaps()}
 	l.setRate(s, settings.Rate)
+	l.caps.Heed(&s.fitted.shed)
 	for i := range s.loops {
 		worker, server, server2 := s.workers[i], s.http1[i], s.http2[i]
 		speak := func(c *loop.Conn, p *listen.Port, a listen.Accepted) loop.Handler {
@@ -152,7 +163,10 @@ func (l *listener) with(s *Server, settings listen.Settings, binds []bound) *lis
 	var fresh, gone []*listen.Sockets
 	for _, b := range binds {
 		if b.sockets == nil {
-			b.sockets = l.sockets(b.bind)
+			have := l.bound(b.bind)
+			if b.sockets = have.sockets; have.bind.Options != b.bind.Options {
+				l.retune(s, b.sockets, have.bind.Options, b.bind.Options)
+			}
 		} else {
 			fresh = append(fresh, b.sockets)
 		}

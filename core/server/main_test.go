@@ -112,6 +112,12 @@ func run(t testing.TB, config string) *running {
 // runIn is run in an environment of systemd's.
 func runIn(t testing.TB, config string, env systemd.Environment) *running {
 	t.Helper()
+	return runWith(t, config, Options{Systemd: env})
+}
+
+// runWith is run with options, to which what every test has is added.
+func runWith(t testing.TB, config string, o Options) *running {
+	t.Helper()
 	folder, err := os.MkdirTemp("", "sluice") // t.TempDir's names are too long for a unix socket
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +129,8 @@ func runIn(t testing.TB, config string, env systemd.Environment) *running {
 	})
 	g.write(config)
 	g.admin.Address = "unix:" + filepath.Join(folder, "admin.sock")
-	go func() { g.ended <- Run(Options{ConfigFile: g.config, Version: "test", Stderr: g.log, Systemd: env}) }()
+	o.ConfigFile, o.Version, o.Stderr = g.config, "test", g.log
+	go func() { g.ended <- Run(o) }()
 	for deadline := time.Now().Add(patience); g.admin.Ready() != nil; time.Sleep(5 * time.Millisecond) {
 		select {
 		case err := <-g.ended:

@@ -24,6 +24,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/core/observe"
 	"github.com/sluice-gateway/sluice/systemd"
+	"github.com/sluice-gateway/sluice/tuning"
 )
 
 // Options are what the command line says.
@@ -33,6 +34,7 @@ type Options struct {
 	Stderr          io.Writer
 	Upgrade         *Upgrade            // nil: the process can be ended, but not replaced
 	Systemd         systemd.Environment // zero: the process's
+	Usage           func() tuning.Usage // of memory; nil: the process's and its cgroup's
 }
 
 // ErrRefused says that the configuration was refused; its problems have been printed.
@@ -55,6 +57,7 @@ type Server struct {
 	registry *compile.Registry
 	watchdog *loop.Watchdog
 	service  service
+	fitted   fitted
 	life     life
 	began    time.Time // this process
 
@@ -188,7 +191,11 @@ func (s *Server) start(cfg *config.Config) (err error) {
 		return err
 	}
 	s.log = s.errorLog.Logger()
+	s.tune(cfg.Tuning, true)
 	if err := s.makeLoops(cfg); err != nil {
+		return err
+	}
+	if err := s.checkSockets(cfg); err != nil {
 		return err
 	}
 	compiled, err := s.registry.Compile(cfg)
@@ -222,6 +229,7 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	}
 	s.watchdog = loop.Watch(s.loops, watchdogInterval, s.log)
 	s.apply(compiled, next)
+	s.watchMemory()
 	if s.before == nil {
 		s.tend()
 	}
@@ -285,6 +293,7 @@ func (s *Server) apply(c *compile.Compiled, next *opened) {
 // close ends what runs, in the reverse of start.
 func (s *Server) close() {
 	s.endService()
+	s.endTuning()
 	if s.registry != nil {
 		s.registry.Close()
 	}
@@ -339,6 +348,9 @@ func (s *Server) tryReload() error {
 	if n := cfg.Loops; n != 0 && n != len(s.loops) {
 		s.log.Warn("the number of loops changes with the next start", "now", len(s.loops), "configured", n)
 	}
+	if err := s.checkSockets(cfg); err != nil {
+		return err
+	}
 	compiled, err := s.registry.Compile(cfg)
 	if err != nil {
 		return err
@@ -360,5 +372,6 @@ func (s *Server) tryReload() error {
 		return err
 	}
 	s.apply(compiled, next)
+	s.tune(cfg.Tuning, false)
 	return nil
 }

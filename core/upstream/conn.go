@@ -116,7 +116,7 @@ func (e *Endpoint) over(set *Settings) bool {
 func (s *share) open(x *core.Exchange, e *Endpoint, set *Settings) (*conn, error) {
 	c := &conn{share: s, endpoint: e, inUse: true}
 	e.shares[s.worker.Loop.Index()].active++
-	raw, err := s.worker.Loop.Dial(e.address, c, x.DeadlineIn(int64(set.Connect)))
+	raw, err := s.worker.Loop.DialPrepared(e.address, set.Prepare, c, x.DeadlineIn(int64(set.Connect)))
 	if err != nil {
 		if !c.gone { // it did not come to a connection that could tell
 			c.Closed(nil)

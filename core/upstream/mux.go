@@ -111,7 +111,7 @@ func (m *Mux) forget(t loop.Task) {
 func (m *Mux) make() {
 	s, e := m.share, m.endpoint
 	set := s.upstream.Settings()
-	raw, err := s.worker.Loop.Dial(e.address, m, s.worker.Loop.Now()+int64(set.Connect))
+	raw, err := s.worker.Loop.DialPrepared(e.address, set.Prepare, m, s.worker.Loop.Now()+int64(set.Connect))
 	if err == nil {
 		m.raw = raw
 		if e.tls != nil {

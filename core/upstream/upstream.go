@@ -46,6 +46,7 @@ type Settings struct {
 	Retry                 *RetryPolicy      // nil: the built-in one
 	Hedge                 *HedgePolicy      // nil: none
 	Budget                *health.Budget    // of retries; nil: they are not bounded so
+	Prepare               func(fd int)      // sets options of a TCP socket before it connects; nil: none
 }
 
 // Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"slices"
 	"time"
 
 	"github.com/caddyserver/certmagic"
+	"golang.org/x/sys/unix"
 )
 
 // turn is when a name is to be tried.
@@ -106,7 +108,7 @@ func (m *Issuer) attempt(r *running, e *entry) {
 	defer cancel()
 	e.begin()
 	was := e.cert.Load()
-	err := m.obtain(ctx, r, e.name)
+	err := m.advised(m.obtain(ctx, r, e.name))
 	have := m.refresh(r, e)
 	if r.ctx.Err() == nil && (err != nil || !have) {
 		m.options.Counters.Failures.Add(1)
@@ -125,6 +127,21 @@ func (m *Issuer) attempt(r *running, e *entry) {
 		m.options.Log.Warn("cannot get certificate", "name", e.name, "error", err, "next_attempt_in", pause.Round(time.Second).String())
 		e.fail(err, pause)
 	}
+}
+
+// advised is the error of an attempt with what to do about a storage that cannot be written to, which certmagic tells as text only.
+func (m *Issuer) advised(err error) error {
+	if err == nil {
+		return nil
+	}
+	failed := os.MkdirAll(m.storage.Path, 0o700)
+	if failed == nil {
+		failed = unix.Access(m.storage.Path, unix.W_OK)
+	}
+	if failed == nil {
+		return err
+	}
+	return fmt.Errorf("%w: the storage must be a folder that the gateway may write to, such as that of StateDirectory=: %w", err, failed)
 }
 
 // obtain loads the certificate from the storage, renews it if that is due, or gets one where there is none. What is stored

@@ -102,7 +102,7 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 	}
 	keys, d := p.keys.Current(), p.consumers.Directory()
 	c := &p.caches[x.Worker.Loop.Index()]
-	g := c.find(text, keys, d, x.Worker.Loop.Wall())
+	g := c.find(text, keys, d, x.Worker.Loop.Time())
 	if g == nil {
 		var err *core.Error
 		if g, err = p.await(x, c, string(text), keys, d); err != nil {
@@ -118,7 +118,7 @@ func (p *Policy) await(x *core.Exchange, c *cache, text string, keys *KeySet, d 
 	if c.verifying >= maxVerifying {
 		return nil, errBusy
 	}
-	now := time.Unix(0, x.Worker.Loop.Wall())
+	now := time.Unix(0, x.Worker.Loop.Time())
 	c.verifying++
 	with := keys
 	defer func() { c.verifying-- }()

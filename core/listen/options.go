@@ -1,0 +1,93 @@
+package listen
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-gateway/sluice/tuning"
+)
+
+// errNotShared says that an option needs the sockets of an address to be separate.
+var errNotShared = errors.New("the loops share one socket, which was opened without SO_REUSEPORT: ReusePort=yes of the socket unit")
+
+// Refused are the options that the kernel has refused, each once.
+func (s *Sockets) Refused() []tuning.Refusal { return s.refused }
+
+// refuse keeps a refusal, once for all shards.
+func (s *Sockets) refuse(refused ...tuning.Refusal) {
+	for _, r := range refused {
+		known := false
+		for _, have := range s.refused {
+			known = known || have.Option == r.Option
+		}
+		if !known {
+			s.refused = append(s.refused, r)
+		}
+	}
+}
+
+// set sets the options of a shard.
+func (s *Sockets) set(shard int) {
+	if s.bind.Path == "" {
+		s.refuse(s.bind.Options.Listen(s.fds[shard], shard%s.loops, tuning.AllowedCPUs())...)
+	}
+}
+
+// setAll sets the options of shards that listen already.
+func (s *Sockets) setAll() {
+	for shard := range s.fds {
+		s.set(shard)
+		if s.bind.Path == "" && s.bind.Options.Backlog > 0 {
+			_ = unix.Listen(s.fds[shard], s.backlog()) // it listens: what can fail has not failed
+		}
+	}
+}
+
+// settle sets what is of all shards together, once all listen, and says whether what is required was refused.
+func (s *Sockets) settle() error {
+	if s.bind.Path == "" && len(s.deaf) == 0 {
+		s.refuse(steer(s.bind.Options.Steer, s.fds[0], s.loops, s.copiesFrom > 0)...)
+	}
+	if s.bind.Options.Required && len(s.refused) > 0 {
+		var errs []error
+		for _, r := range s.refused {
+			errs = append(errs, r)
+		}
+		return errors.Join(errs...)
+	}
+	return nil
+}
+
+func steer(on bool, fd, loops int, shared bool) []tuning.Refusal {
+	err := errNotShared
+	switch {
+	case !on: // the process before may have steered
+		_ = tuning.Unsteer(fd)
+		return nil
+	case !shared:
+		err = tuning.SteerShards(fd, loops)
+	}
+	if err != nil {
+		return []tuning.Refusal{{Option: "steer", Err: err}}
+	}
+	return nil
+}
+
+// Retune sets other options on the sockets of s that the port accepts from. What the old options set and the new do not stays set.
+func (p *Port) Retune(s *Sockets, o tuning.Socket) (refused []tuning.Refusal) {
+	cpus := tuning.AllowedCPUs()
+	for _, a := range p.accepts {
+		if a.sockets != s || s.bind.Path != "" {
+			continue
+		}
+		a.acceptor.Control(func(fd int) {
+			refused = append(refused, o.Listen(fd, a.shard%s.loops, cpus)...)
+			if o.Backlog > 0 {
+				_ = unix.Listen(fd, o.Backlog)
+			}
+			refused = append(refused, steer(o.Steer, fd, s.loops, s.copiesFrom > 0)...)
+		})
+	}
+	return refused
+}

@@ -1,0 +1,299 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"math"
+	"net"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/tuning"
+)
+
+const pong = `listeners: { http: { bind: "127.0.0.1:0" SOCKET } }
+routes: [{ match: "*", respond: { body: pong } }]
+`
+
+// pinged sends a request on a connection and says whether it was answered.
+func pinged(c net.Conn) error {
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+		return err
+	}
+	b := make([]byte, 4096)
+	for n := 0; ; {
+		k, err := c.Read(b[n:])
+		if n += k; strings.HasSuffix(string(b[:n]), "pong") {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func connect(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// TestSheds fills the memory: new connections are refused, open ones are served, all of it is seen; and taken back below the mark.
+func TestSheds(t *testing.T) {
+	var used atomic.Uint64
+	g := runWith(t, strings.Replace(pong, " SOCKET", "", 1)+"tuning: { memory_limit: off, shed_above: 90% }\n",
+		Options{Usage: func() tuning.Usage { return tuning.Usage{Used: used.Load(), Limit: 1000} }})
+	kept := connect(t, g.addr)
+	if err := pinged(kept); err != nil {
+		t.Fatal(err)
+	}
+	used.Store(950)
+	g.eventually("connections are refused", func() bool { return g.status().Tuning.Shedding })
+	if err := pinged(connect(t, g.addr)); !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
+		t.Errorf("a new connection: %v", err)
+	}
+	if err := pinged(kept); err != nil {
+		t.Errorf("an open connection: %v", err)
+	}
+	used.Store(860) // below the mark, but not by enough
+	time.Sleep(3 * usageEvery)
+	if s := g.status().Tuning; !s.Shedding || s.MemoryUsed != 860 || s.MemoryOf != 1000 || s.Sheddings != 1 {
+		t.Errorf("status: %+v", s)
+	}
+	metrics := g.metrics()
+	for _, want := range []string{"sluice_shedding 1\n", "sluice_sheddings_total 1\n", "sluice_memory_used_share 0.86\n",
+		`sluice_connections_rejected_total{listener="http",reason="memory"} 1` + "\n"} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %s", want)
+		}
+	}
+	used.Store(840)
+	g.eventually("connections are taken again", func() bool { return !g.status().Tuning.Shedding })
+	if err := pinged(connect(t, g.addr)); err != nil {
+		t.Errorf("a new connection: %v", err)
+	}
+	for _, want := range []string{"memory is short: new connections are refused; give the gateway more", "connections are taken again"} {
+		if n := strings.Count(g.log.String(), want); n != 1 {
+			t.Errorf("%d times in the log: %s", n, want)
+		}
+	}
+	// Without a mark nothing is refused.
+	g.write(strings.Replace(pong, " SOCKET", "", 1) + "tuning: off\n")
+	if err := g.admin.Reload(true); err != nil {
+		t.Fatal(err)
+	}
+	used.Store(2000)
+	time.Sleep(3 * usageEvery)
+	if s := g.status().Tuning; s.Shedding || s.MemoryOf != 0 {
+		t.Errorf("status: %+v", s)
+	}
+}
+
+func (g *running) metrics() string {
+	g.t.Helper()
+	text, err := g.admin.Metrics()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestTuned has the configuration fit the runtime to the host, and reloads change that.
+func TestTuned(t *testing.T) {
+	limit, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
+	t.Cleanup(func() {
+		debug.SetMemoryLimit(limit)
+		debug.SetGCPercent(percent)
+	})
+	plain := strings.Replace(pong, " SOCKET", "", 1)
+	g := run(t, plain)
+	f := func(want int64, percent int) {
+		t.Helper()
+		had := debug.SetGCPercent(100)
+		debug.SetGCPercent(had)
+		if got := debug.SetMemoryLimit(-1); got != want || had != percent {
+			t.Errorf("the runtime keeps to %d and %d %%, want %d and %d %%", got, had, want, percent)
+		}
+	}
+	all, from := (&tuning.Host{Files: os.DirFS("/")}).Memory()
+	g.eventually("the memory is looked at", func() bool { return g.status().Tuning.MemoryOf > 0 })
+	s := g.status().Tuning
+	if s.MemoryBytes != all || s.MemoryFrom != from || s.Files == 0 || s.CPUs < 1 {
+		t.Errorf("status: %+v", s)
+	}
+	f(int64(0.8*float64(all)), 100)
+	reload := func(line string) {
+		t.Helper()
+		g.write(plain + line)
+		if err := g.admin.Reload(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reload("tuning: { memory_limit: 1GiB, gc_percent: 300 }\n")
+	f(1<<30, 300)
+	t.Setenv("GOMEMLIMIT", "1GiB") // whose word is final
+	reload("tuning: { memory_limit: 50% }\n")
+	f(1<<30, 100)
+	_ = os.Unsetenv("GOMEMLIMIT")
+	reload("tuning: off\n")
+	f(math.MaxInt64, 100)
+}
+
+// descriptors gives the descriptors of this process for which f is true.
+func descriptors(t *testing.T, f func(fd int) bool) (found []int) {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range list {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && f(fd) {
+			found = append(found, fd)
+		}
+	}
+	return found
+}
+
+func portNumber(sa unix.Sockaddr) int {
+	if sa, ok := sa.(*unix.SockaddrInet4); ok {
+		return sa.Port
+	}
+	return 0
+}
+
+// TestSocketOptions has the configuration set options of listeners and upstreams, change them by a reload, and refuse a reload that
+// requires what the kernel does not have.
+func TestSocketOptions(t *testing.T) {
+	up, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = up.Close() }()
+	go func() {
+		for {
+			c, err := up.Accept()
+			if err != nil {
+				return
+			}
+			defer func() { _ = c.Close() }()
+			b := make([]byte, 4096)
+			if _, err := c.Read(b); err == nil {
+				_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong")
+			}
+		}
+	}()
+	write := func(listener, upstream string) string {
+		return `listeners: { http: { bind: "127.0.0.1:0"` + listener + ` } }
+upstreams: { a: { endpoints: ["` + up.Addr().String() + `"]` + upstream + ` } }
+routes: [{ match: "*", to: a }]
+`
+	}
+	g := run(t, write(", socket: { user_timeout: 5s, congestion: nosuch }", ", socket: { user_timeout: 6s, keepalive: 40s }"))
+	if !strings.Contains(g.log.String(), `modprobe tcp_nosuch`) {
+		t.Errorf("the log does not say that an option was refused:\n%s", g.log)
+	}
+	timeouts := func(fds []int) (all []int) {
+		for _, fd := range fds {
+			ms, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+			if err != nil {
+				t.Error(err)
+			}
+			all = append(all, ms)
+		}
+		return all
+	}
+	_, text, _ := net.SplitHostPort(g.addr)
+	own, _ := strconv.Atoi(text)
+	f := func(want int) {
+		t.Helper()
+		got := timeouts(descriptors(t, func(fd int) bool {
+			sa, err := unix.Getsockname(fd)
+			listens, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+			return err == nil && listens == 1 && portNumber(sa) == own
+		}))
+		for _, ms := range got {
+			if ms != want {
+				t.Errorf("listening sockets have %v, want %d", got, want)
+			}
+		}
+		if len(got) == 0 {
+			t.Error("no listening socket was found")
+		}
+	}
+	f(5000)
+	if err := pinged(connect(t, g.addr)); err != nil {
+		t.Fatal(err)
+	}
+	kept := descriptors(t, func(fd int) bool {
+		sa, err := unix.Getpeername(fd)
+		return err == nil && portNumber(sa) == up.Addr().(*net.TCPAddr).Port
+	})
+	if got := timeouts(kept); len(got) != 1 || got[0] != 6000 {
+		t.Errorf("connections to the upstream have %v", got)
+	} else if idle, _ := unix.GetsockoptInt(kept[0], unix.IPPROTO_TCP, unix.TCP_KEEPIDLE); idle != 40 {
+		t.Errorf("a connection to the upstream is asked after %d s", idle)
+	}
+
+	g.write(write(", socket: { user_timeout: 7s, backlog: 99 }", ""))
+	if err := g.admin.Reload(true); err != nil {
+		t.Fatal(err)
+	}
+	f(7000)
+	for _, bad := range []string{write(", socket: { user_timeout: 8s, congestion: nosuch, required: true }", ""),
+		write("", ", socket: { congestion: nosuch, required: true }")} {
+		g.write(bad)
+		if err := g.admin.Reload(true); err == nil || !strings.Contains(err.Error(), "modprobe tcp_nosuch") || !strings.Contains(err.Error(), "sluice.yaml:") {
+			t.Errorf("required: %v", err)
+		}
+	}
+	f(7000)
+	g.write(write(", socket: { backlog: 1048576 }", ""))
+	if err := g.admin.Reload(true); err != nil || !strings.Contains(g.log.String(), "raise net.core.somaxconn") {
+		t.Errorf("a backlog that is cut: %v\n%s", err, g.log)
+	}
+	g.write(write("", ""))
+	if err := g.admin.Reload(true); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(g.log.String(), "stay set until the listener is opened anew") || !strings.Contains(g.log.String(), "user_timeout") {
+		t.Errorf("the log does not say what stays:\n%s", g.log)
+	}
+}
+
+// TestFewFilesAreTold lowers the limit of descriptors, which the configuration leaves.
+func TestFewFilesAreTold(t *testing.T) {
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	low := unix.Rlimit{Cur: 2000, Max: was.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &was) })
+	g := run(t, strings.Replace(pong, " SOCKET", "", 1)+"tuning: { raise_file_limit: false }\n")
+	if s := g.status().Tuning; s.Files != 2000 || !strings.Contains(g.log.String(), "raise LimitNOFILE=") || !strings.Contains(g.metrics(), "sluice_file_limit 2000\n") {
+		t.Errorf("%+v\n%s", s, g.log)
+	}
+}
+
+// TestTuningStands holds the configuration's default against what README promises of it.
+func TestTuningStands(t *testing.T) {
+	cfg, problems := config.Parse("a", []byte(strings.Replace(pong, " SOCKET", "", 1)+"tuning: auto\n"), config.Env{})
+	if cfg == nil || cfg.Tuning.MemoryPercent != 80 || cfg.Tuning.ShedPercent != 90 || !cfg.Tuning.RaiseFiles {
+		t.Errorf("%+v, %s", cfg, problems)
+	}
+}
