@@ -29,6 +29,7 @@ func (l *loader) check() {
 	l.checkBalance(partial)
 	l.checkIdentity()
 	l.checkAccess()
+	l.checkLimits()
 	l.checkRedirects()
 	l.checkMatched()
 	l.checkPassthrough(partial)

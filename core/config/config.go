@@ -23,6 +23,7 @@ type Config struct {
 	Log       Log
 	AccessLog AccessLog
 	Admin     Admin
+	Cluster   *Cluster   // nil: this node is alone
 	Listeners []Listener // in the order written, as are Upstreams and Routes
 	Upstreams []Upstream
 	Policies  []Policy

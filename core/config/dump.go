@@ -18,6 +18,9 @@ func (c *Config) Dump() []byte {
 	w.line("log: { level: %s, format: %s }", c.Log.Level, c.Log.Format)
 	w.line("access_log: { to: %s, sample: %s, queue: %d }", quote(orOff(c.AccessLog.To)), formatShare(c.AccessLog.Sample), c.AccessLog.Queue)
 	w.line("admin: %s", quote(orOff(c.Admin.Bind.String())))
+	if c.Cluster != nil {
+		w.block("cluster:", func() { w.cluster(c.Cluster) })
+	}
 	w.block("listeners:", func() {
 		for i := range c.Listeners {
 			w.block(quote(c.Listeners[i].Name)+":", func() { w.listener(&c.Listeners[i]) })

@@ -182,7 +182,7 @@ func (l *loader) file(name string, text []byte, depth int) {
 	})
 }
 
-const documentKeys = "include loops drain log access_log admin listeners upstreams policies consumers consumers_file routes"
+const documentKeys = "include loops drain log access_log admin cluster listeners upstreams policies consumers consumers_file routes"
 
 func isDocumentKey(key string) bool {
 	for w := range strings.FieldsSeq(documentKeys) {
@@ -232,6 +232,8 @@ func (d *decoder) documentKey(key string, v ast.Node) {
 		d.accessLog(key, v)
 	case "admin":
 		d.admin(key, v)
+	case "cluster":
+		d.cluster(key, v)
 	case "listeners":
 		d.entries(key, v, d.listener)
 	case "upstreams":

@@ -69,7 +69,7 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 		case "replay_bytes":
 			d.sizeInt(key, v, 0, maxReplayBytes, &u.ReplayBytes)
 		case "tls":
-			d.upstreamTLS(key, v, u)
+			u.TLS = d.upstreamTLS(key, v)
 		case "protocol":
 			protocol = v
 			d.word(key, v, "h1 h2 h2c", &u.Protocol)
