@@ -40,6 +40,8 @@ type Registry struct {
 	consumers  *consumers
 	keys       map[string]*KeySource // by place
 	passwords  *gate
+	sharing    *sharing // nil: this node is alone
+	sharings   int      // that were made
 	generation int
 }
 
@@ -65,6 +67,7 @@ type Compiled struct {
 	issuerOf    map[string]issuerKey // by listener
 	policies    map[string]core.Step
 	consumers   *consumers
+	sharing     *sharing
 	keys        map[string]*KeySource // by place
 	secured     map[string]*upstreamTLS
 	found       map[string]*discovered // all upstreams, new ones and those in force
@@ -96,6 +99,9 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	}
 	var err error
 	if c.consumers, err = newConsumers(cfg); err != nil {
+		return nil, err
+	}
+	if c.sharing, err = r.share(cfg); err != nil {
 		return nil, err
 	}
 	if c.policies, err = r.policies(c); err != nil {
@@ -190,6 +196,7 @@ func (r *Registry) Apply(c *Compiled) {
 	r.upstreams = c.found
 	r.putIssuers(c)
 	r.putLimiters(c)
+	r.putSharing(c)
 	r.putKeys(c)
 	for _, e := range r.encrypted {
 		e.stop()
@@ -234,6 +241,7 @@ func (r *Registry) Close() {
 		e.stop()
 	}
 	r.consumers.stop()
+	r.putSharing(&Compiled{})
 	for _, s := range r.keys {
 		r.closing.Go(s.stop)
 	}

@@ -38,6 +38,7 @@ func (s *Server) collect() {
 		}
 		s.collectCertificates(now.compiled, sink)
 		collectTables(now.compiled.Limiters, sink)
+		collectRedis(now.compiled.Redis(), sink)
 		collectKeys(now.compiled, sink)
 		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))
 	})
