@@ -22,6 +22,7 @@ type Limiter struct {
 
 	spec any // as it is written, but for places
 	step core.Step
+	kept []ratelimit.Kept // of the process before, until it is in force
 }
 
 // rateLimit makes the step of a rate_limit, or takes that of the configuration in force if nothing of it has changed.
@@ -233,6 +234,7 @@ func (r *Registry) putLimiters(c *Compiled) {
 			if err := l.start(r, before); err != nil {
 				panic("BUG: " + err.Error())
 			}
+			l.resume(r)
 		}
 		next[l.Name] = l
 		switch {

@@ -20,13 +20,14 @@ type statePart struct {
 	restore func(s *Server, c *compile.Compiled, body []byte) error // before c is in force
 }
 
-// stateParts are the parts, in the order in which they are restored. Limits, health, and what was overridden at run time get
-// their lines here.
+// stateParts are the parts, in the order in which they are restored. Health, and what was overridden at run time, get their
+// lines here.
 func stateParts() []statePart {
 	return []statePart{
 		{"service", 1, (*Server).exportService, (*Server).restoreService},
 		{"ticket-keys", 1, (*Server).exportTicketKeys, (*Server).restoreTicketKeys},
 		{countersPart, 1, (*Server).exportCounters, (*Server).restoreCounters},
+		{limitsPart, limitsVersion, (*Server).exportLimits, (*Server).restoreLimits},
 	}
 }
 
