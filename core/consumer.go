@@ -12,6 +12,7 @@ type Consumer struct {
 	Groups []string // in no order
 	Tier   string   // what he has agreed on, such as how much he may use; "": none
 	Tags   []string
+	Tenant string // to whom he belongs, with others; "": to nobody
 }
 
 // In says whether c is in a group.

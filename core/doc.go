@@ -31,7 +31,8 @@
 // is matched and what is forwarded. The listener's steps run (Listener.Before: listen.RealIP, which finds the client behind
 // trusted proxies; the answer to an authority's challenge, which alone may wait; the redirect to another listener). Exchange.route asks the Router, a route.Table, for the most specific
 // Route, checks its body limit and gives the request its id. The route's Chain runs: each step continues, or
-// answers in the action's place. One that may block runs in Loop.Await, on a goroutine of its own.
+// answers in the action's place. One that may block runs in Loop.Await, on a goroutine of its own. A limit takes of buckets of the node, or
+// of what the node has of the cluster's ahead of need (limits.Cluster); in mode strict it waits for Redis in Await, for a bounded time.
 //
 // Answer. The route's Action leaves an answer in Exchange.Response: route.Respond and route.Redirect make it here,
 // upstream.Proxy asks an endpoint. Proxy.Answer asks the route's breaker, chooses the upstream by weight, and asks that one's breaker

@@ -21,6 +21,7 @@ type Exchange struct {
 
 	Route    *Route
 	Consumer *Consumer  // who has proved who he is, by a policy of the route; nil: nobody has
+	Claims   *Claims    // of the token by which he proved it; nil: it was not by a token, or nobody asks for any
 	Params   []Param    // of the route's path, in order
 	Attempt  lb.Attempt // endpoints that were tried
 	Upstream Upstream   // the exchange's upstream side, by whoever answers
@@ -166,7 +167,7 @@ func (x *Exchange) reset() {
 	x.Response.Reset()
 	x.Listener, x.Snapshot, x.Downstream = nil, nil, nil
 	x.Client = Client{}
-	x.Route, x.Consumer, x.Params, x.Attempt, x.Upstream, x.Hold, x.Trial = nil, nil, nil, lb.Attempt{}, nil, nil, nil
+	x.Route, x.Consumer, x.Claims, x.Params, x.Attempt, x.Upstream, x.Hold, x.Trial = nil, nil, nil, nil, lb.Attempt{}, nil, nil, nil
 	x.Deadline, x.Hurried, x.Try, x.Err = 0, false, Try{}, nil
 	x.BodyLimit, x.ReplayLimit, x.KeepBody, x.Uploading, x.Moved, x.Passed = 0, 0, KeepNot, false, 0, false
 	x.Times, x.Sent, x.RequestID = Times{}, Sent{}, nil

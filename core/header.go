@@ -93,6 +93,22 @@ func (h *Header) All(yield func(id FieldID, name, value []byte) bool) {
 	}
 }
 
+// Single gives the value of a field that stands there once, and how often it does.
+func (h *Header) Single(name string) (value []byte, n int) {
+	id := LookupField([]byte(name))
+	for i := range h.fields {
+		f := &h.fields[i]
+		if f.removed || f.ID != id || id == FieldOther && !EqualFold(h.name(f), name) {
+			continue
+		}
+		if n++; n > 1 {
+			return nil, n
+		}
+		value = h.value(f)
+	}
+	return value, n
+}
+
 // Lookup is the first value of a field by name, in any case; ok is false when there is none.
 func (h *Header) Lookup(name string) (value []byte, ok bool) {
 	for i := range h.fields {

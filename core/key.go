@@ -11,20 +11,24 @@ import (
 // KeyKind is what of a request a key is made of.
 type KeyKind uint8
 
-// The kinds. The last four have a name.
+// The kinds. The last five have a name.
 const (
 	KeyGlobal KeyKind = iota // nothing: there is one key
 	KeyIP                    // the client's address, as far as it can be trusted
 	KeyRoute
 	KeyMethod
-	KeyHost // without its port
+	KeyHost     // without its port
+	KeyUpstream // of a route that has one
+	KeyConsumer // by name
+	KeyTenant   // of the consumer
 	KeyHeader
 	KeyCookie
 	KeyQuery
-	KeyPath // a parameter of the route's path
+	KeyPath  // a parameter of the route's path
+	KeyClaim // of a token that a policy has verified
 )
 
-var keyKindNames = [...]string{"global", "ip", "route", "method", "host", "header", "cookie", "query", "path"}
+var keyKindNames = [...]string{"global", "ip", "route", "method", "host", "upstream", "consumer", "tenant", "header", "cookie", "query", "path", "claim"}
 
 // ParseKeyKind gives the kind that a configuration names.
 func ParseKeyKind(name string) (KeyKind, bool) {
@@ -198,6 +202,21 @@ func (p *keyPart) value(x *Exchange, ipv6Bits int) (v []byte, ok bool) {
 		return v, n == 1
 	case KeyQuery:
 		return p.argument(x)
+	case KeyClaim:
+		s, ok := x.Claims.Value(p.Name)
+		return x.Worker.scratch(append(x.Worker.memory[:0], s...)), ok
+	case KeyUpstream:
+		return x.Worker.scratch(append(x.Worker.memory[:0], x.Route.Upstream...)), x.Route.Upstream != ""
+	case KeyConsumer:
+		if x.Consumer == nil {
+			return nil, false
+		}
+		return x.Worker.scratch(append(x.Worker.memory[:0], x.Consumer.Name...)), true
+	case KeyTenant:
+		if x.Consumer == nil || x.Consumer.Tenant == "" {
+			return nil, false
+		}
+		return x.Worker.scratch(append(x.Worker.memory[:0], x.Consumer.Tenant...)), true
 	}
 	v = x.Param(p.Name)
 	return v, v != nil

@@ -151,3 +151,48 @@ func TestGRPCStatusOfFailures(t *testing.T) {
 		}
 	}
 }
+
+// TestKeysOfConsumers makes keys of what policies before a limit have found out; what they have not is missing, and never what a client says.
+func TestKeysOfConsumers(t *testing.T) {
+	f := func(text, consumer, tenant, claim, upstream, want string) {
+		t.Helper()
+		x := keyed(t, "192.0.2.1", "sub=a&consumer=a", "X-Consumer-Name: a", "Consumer: a")
+		x.Route = &Route{Name: "r", Upstream: upstream}
+		if consumer != "" {
+			x.Consumer = &Consumer{Name: consumer, Tenant: tenant}
+		}
+		if claim != "" {
+			x.Claims = NewClaims([]string{"sub"}, []string{claim})
+		}
+		r := recipe(text)
+		k, missing := r.Key(x)
+		if got := string(r.AppendText(nil, x)); got != want || missing != strings.Contains(want, "=-") {
+			t.Errorf("%s: %s, missing %t, want %s", text, got, missing, want)
+		}
+		if missing {
+			return
+		}
+		var values []string
+		for part := range strings.FieldsSeq(want) {
+			_, v, _ := strings.Cut(part, "=")
+			values = append(values, v)
+		}
+		if named, ok := r.Named(values); !ok || named != k {
+			t.Errorf("%s: the key of %q is another", text, values)
+		}
+	}
+	f("consumer", "", "", "", "", "consumer=-")
+	f("consumer", "acme", "", "", "", "consumer=acme")
+	f("tenant", "acme", "", "", "", "tenant=-")
+	f("tenant", "acme", "t", "", "", "tenant=t")
+	f("claim:sub", "acme", "", "", "", "claim=-")
+	f("claim:sub", "", "", "u-1", "", "claim=u-1")
+	f("claim:plan", "", "", "u-1", "", "claim=-")
+	f("upstream", "", "", "", "", "upstream=-")
+	f("upstream consumer", "b", "", "", "api", "upstream=api consumer=b")
+	one, _ := recipe("consumer").Named([]string{"x"})
+	two, _ := recipe("tenant").Named([]string{"x"})
+	if one == two {
+		t.Error("a consumer and a tenant of one name have one key")
+	}
+}

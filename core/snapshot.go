@@ -26,6 +26,7 @@ type Route struct {
 	LogSample  float64     // -1: the access log's own
 	ClientCert *ClientCert // nil: none is asked for
 	Connect    bool        // it names the method CONNECT: a tunnel is wanted
+	Upstream   string      // by name, of a route that has one; "": none, or several
 }
 
 // Action answers an exchange: it leaves the answer in x.Response or fails it.

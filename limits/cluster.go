@@ -54,12 +54,14 @@ type ClusterSpec struct {
 // When the Source fails, Away decides at once, for all keys, and one question in each pause tries whether it is back. What was
 // admitted meanwhile was not granted.
 type Cluster struct {
-	rule   stockRule
-	limit  uint32
-	table  *table
-	source Source
-	away   Away
-	local  *Limit
+	rule  stockRule
+	limit uint32
+	table *table
+	// capacity is that of the table, in keys.
+	capacity int
+	source   Source
+	away     Away
+	local    *Limit
 
 	_     [64]byte
 	gone  atomic.Bool  // the source is away
@@ -110,7 +112,7 @@ func NewCluster(s ClusterSpec, source Source) (*Cluster, error) {
 	r := stockRule{limit: int64(s.Limit), batch: batch, credit: credit, answer: int64(answer)}
 	r.good, r.memory = int64(good/stockUnit)+1, int64(min(s.Period, stockMemory)/stockUnit)+1
 	r.pace = int64(min(2*float64(batch)/float64(s.Limit)*float64(s.Period), float64(time.Minute)))
-	return &Cluster{rule: r, limit: s.Limit, table: newTable(s.Capacity, 1), source: source, away: s.Away, local: s.Local}, nil
+	return &Cluster{rule: r, limit: s.Limit, table: newTable(s.Capacity, 1), capacity: clampCapacity(s.Capacity), source: source, away: s.Away, local: s.Local}, nil
 }
 
 // Take implements Limiter.
@@ -176,6 +178,42 @@ func (c *Cluster) Refund(key Key, cost uint32, at, now int64) {
 		s.balance += int64(cost)
 		return s.state()
 	})
+}
+
+// Charge takes cost although it may not be there, as for a cost that is known only after the fact: the cluster is asked for what is
+// owed. A node may owe as much as Limit; what is more is forgiven, as is what is charged of a key that was forgotten meanwhile. While
+// the Source is away a Cluster with a Local charges that.
+func (c *Cluster) Charge(key Key, cost uint32, now int64) {
+	if c.gone.Load() {
+		if c.away == AwayLocal {
+			c.local.Charge(key, cost, now)
+		}
+		return
+	}
+	s := c.table.find(key)
+	if s.words == nil || cost == 0 {
+		return
+	}
+	for word := s.state(0); ; {
+		was := word.Load()
+		state, ask := c.rule.charge(stockState(was, s), cost, now)
+		if !word.CompareAndSwap(was, state|s.owner()) {
+			continue
+		}
+		if ask > 0 && s.ours() {
+			c.ask(key, ask, now)
+		}
+		return
+	}
+}
+
+// Forget makes key one that was never seen here. What the cluster counts stays.
+func (c *Cluster) Forget(key Key) bool { return c.table.forget(key) }
+
+// Table is the state of the table of keys.
+func (c *Cluster) Table() Stats {
+	t := c.table
+	return Stats{c.capacity, len(t.words) * 8, int(t.slots), t.used.Load(), t.evicted.Load(), t.untracked.Load()}
 }
 
 // Grant answers an Ask with tokens of key. It also says that the Source is there. A key that was forgotten meanwhile gets

@@ -36,12 +36,11 @@ func gcraAhead(state uint64, r *rule, now int64) (ahead int64, astray bool) {
 	if state == 0 {
 		return 0, false
 	}
-	most := r.depth + r.patience
 	switch ahead = int64(state - ticks(now)); {
 	case ahead <= 0:
 		return 0, false
-	case ahead > most+clockSlack:
-		return most, true
+	case ahead > r.deepest+clockSlack:
+		return r.depth + r.patience, true
 	}
 	return ahead, false
 }

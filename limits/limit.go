@@ -126,8 +126,8 @@ func (l *Limit) Refund(key Key, cost uint32, at, now int64) {
 	}
 }
 
-// Charge takes cost although it may not be there, as for a cost that is known only after the fact. What is more than the bucket
-// holds is forgiven.
+// Charge takes cost although it may not be there, as for a cost that is known only after the fact. A bucket may owe as much as it
+// holds; what is more is forgiven.
 func (l *Limit) Charge(key Key, cost uint32, now int64) {
 	if cost == 0 {
 		return

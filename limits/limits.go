@@ -30,6 +30,8 @@
 //
 // A Hierarchy is several limits as one decision, such as gateway, tenant and client: all of them are taken, or none.
 //
+// Package redis below keeps a cluster's buckets in Redis: it is a Source, and for those who wait it decides itself.
+//
 // Concurrency bounds what is in flight. Connections does that for connections per client address, and is there before
 // anything is read. Top remembers who is refused most.
 //

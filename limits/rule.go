@@ -76,6 +76,7 @@ type rule struct {
 	interval     int64 // ticks from one token to the next
 	depth        int64 // ticks in which an empty bucket fills: burst * interval
 	patience     int64 // ticks of MaxWait
+	deepest      int64 // ticks that a bucket may be from full: what charges may owe is one depth more
 }
 
 // outcome is what an algorithm says of one cost. Times are in ns. It has four fields because that is what the compiler keeps in
@@ -128,6 +129,7 @@ func newRule(w Window) (rule, error) {
 	}
 	r.depth = int64(r.burst) * r.interval
 	r.patience = int64(w.MaxWait) * ticksPerNano
+	r.deepest = 2*r.depth + r.patience
 	return r, nil
 }
 
@@ -158,13 +160,15 @@ func (r *rule) refund(state uint64, cost uint32, at, now int64) uint64 {
 	return pairRefund(state, cost, at, r.period)
 }
 
-// charge takes cost although it may not be there: as much of it as there is room for, and more is forgiven.
+// charge takes cost although it may not be there. A bucket then owes what it did not have, up to as much as it holds; more is forgiven.
+// If it owed nothing, whoever comes for a token at a time would never pay what his requests cost beyond it. A window is used up, and
+// owes nothing to the next.
 func (r *rule) charge(state uint64, cost uint32, now int64) uint64 {
 	used, before := r.used(state, now)
 	most := int64(r.limit)
 	switch {
 	case r.interval > 0:
-		most = r.depth + r.patience
+		most = r.deepest
 	case r.Algorithm == inFlight:
 		most = pairMax // what is in flight is, whatever the limit has become
 	}
@@ -213,7 +217,7 @@ func (r *rule) filled(used, before, now int64) uint64 {
 	}
 	switch r.Algorithm {
 	case TokenBucket, LeakyBucket:
-		return gcraState((min(used, r.depth+r.patience)+minTicks-1)&^(minTicks-1), now)
+		return gcraState((min(used, r.deepest)+minTicks-1)&^(minTicks-1), now)
 	case FixedWindow:
 		return fixedState(r.period, uint64(min(used, int64(r.limit))), now)
 	}
@@ -229,8 +233,11 @@ func (r *rule) convert(old *rule, state uint64, now int64) uint64 {
 	if old.unit() != r.unit() {
 		used, before = scale(used, old.unit(), r.unit()), scale(before, old.unit(), r.unit())
 	}
-	if r.Algorithm == inFlight {
+	switch {
+	case r.Algorithm == inFlight:
 		return r.filled(used, before, now)
+	case r.interval > 0: // what was owed under another rule is forgiven
+		used = min(used, r.depth+r.patience)
 	}
 	return r.filled(used, min(before, int64(r.limit)), now)
 }

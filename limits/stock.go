@@ -99,6 +99,17 @@ func (r *stockRule) take(state uint64, cost uint32, now int64) (next uint64, ask
 	return s.state(), ask, o
 }
 
+// charge takes cost, and says how many tokens are to be asked for.
+func (r *stockRule) charge(state uint64, cost uint32, now int64) (next uint64, ask int64) {
+	s := r.at(state, now)
+	s.balance = max(s.balance-int64(cost), min(s.balance, -r.limit))
+	if s.balance < (r.batch+1)/2 && s.quiet == 0 {
+		ask = r.batch - s.balance
+		s.hush(now, r.answer)
+	}
+	return s.state(), ask
+}
+
 // grant adds tokens.
 func (r *stockRule) grant(state uint64, tokens uint32, now int64) uint64 {
 	s := r.at(state, now)

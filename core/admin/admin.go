@@ -75,6 +75,7 @@ type Status struct {
 	ProcessStarted time.Time        `json:"process_started"`
 	Upgrade        *UpgradeStatus   `json:"upgrade,omitempty"` // the last one that did not come about
 	Older          *OlderStatus     `json:"older,omitempty"`   // nil: there is none any more
+	Cluster        *ClusterStatus   `json:"cluster,omitempty"` // nil: nothing is shared with other nodes
 	Loops          []LoopStatus     `json:"loops"`
 	Listeners      []ListenerStatus `json:"listeners"`
 	Tuning         *TuningStatus    `json:"tuning,omitempty"` // nil: starting

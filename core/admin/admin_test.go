@@ -445,7 +445,7 @@ func TestCtl(t *testing.T) {
 	f("jwks", exitOK, `https://id.example.com/keys  2     k1\x1b`, "no answer")
 	f("certs", exitOK, `evil\x1b[2J`, "  2  ", `failed  b.pem  cannot read; no answer\x1b`, "www.example.com  acme    -", "2026-01-02T03:04:05Z  -       -")
 	f("limits", exitOK, "few     ip     5/s    11 ", `few     ip=evil\x1b[2J  3`)
-	f("limit few show x y", exitOK, "x|y    5/s    2          1s\n")
+	f("limit few show x y", exitOK, "x|y    -     5/s    2          1s\n")
 	f("limit few reset a", exitRefused, "cannot reset")
 	f("limit few", exitUsage, "show|reset")
 	f("limit few burn a", exitUsage, `"burn"`)

@@ -253,6 +253,13 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 	} else if u != nil {
 		f("last upgrade\tfailed %s: %s", u.At.Format(time.RFC3339), cell(u.Error))
 	}
+	if c := s.Cluster; c != nil {
+		state := "there"
+		if c.Away {
+			state = "away"
+		}
+		f("cluster\t%s since %s, %d commands, %d errors, last problem: %s", state, c.Since.Format(time.RFC3339), c.Commands, c.Errors, cell(c.Problem))
+	}
 	if o := s.Older; o != nil {
 		f("older process\tpid %d, version %s, drains since %v, ends within %v: %d connections, %d exchanges", o.PID, cell(o.Version),
 			now.Sub(o.Since).Round(time.Second), o.Until.Sub(now).Round(time.Second), o.Connections, o.Exchanges)

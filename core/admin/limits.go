@@ -30,6 +30,32 @@ type LevelStatus struct {
 	Passed    uint64 `json:"passed"` // over the limit, but not refused: dry_run or share
 	Misses    uint64 `json:"lease_misses"`
 	Untracked uint64 `json:"untracked"` // admitted without being counted
+	Mode      string `json:"mode"`      // local, lease or strict
+	// Rates are those of tiers and consumers, such as "tier paid: 1000/min"; they count in buckets of their own.
+	Rates   []string      `json:"rates,omitempty"`
+	Cluster *SharedStatus `json:"cluster,omitempty"` // of mode lease
+}
+
+// SharedStatus is a node's part of a limit of the cluster. It counts since the limit was made.
+type SharedStatus struct {
+	Away     bool   `json:"away"`     // the cluster is
+	Asks     uint64 `json:"asks"`     // for tokens
+	Granted  uint64 `json:"granted"`  // tokens
+	Failures uint64 `json:"failures"` // asks without an answer
+	Alone    uint64 `json:"alone"`    // requests decided on while it was away
+}
+
+// ClusterStatus is the way to what nodes share. It counts since it was made.
+type ClusterStatus struct {
+	Away     bool      `json:"away"` // nobody waits for it
+	Since    time.Time `json:"since"`
+	Problem  string    `json:"problem,omitempty"` // the last one
+	Commands uint64    `json:"commands"`
+	Batches  uint64    `json:"batches"`
+	Errors   uint64    `json:"errors"`
+	Timeouts uint64    `json:"timeouts"` // requests that waited in vain
+	Alone    uint64    `json:"alone"`    // requests that did not wait, since it was away
+	Dropped  uint64    `json:"dropped"`  // questions for which there was no room
 }
 
 // RefusedKey is a key that was refused often.
@@ -42,6 +68,7 @@ type RefusedKey struct {
 // KeyStatus is one key's bucket of one level.
 type KeyStatus struct {
 	Level     string        `json:"level"`
+	Rate      string        `json:"rate,omitempty"` // of a tier or a consumer; "": of whoever has no other
 	Limit     string        `json:"limit"`
 	Remaining uint32        `json:"remaining"`
 	Reset     time.Duration `json:"reset_ns"` // until all of it is there again
@@ -102,9 +129,9 @@ func (k *ctl) limit(words []string) error {
 	case "show":
 		all, err := k.client.Limit(policy, key)
 		return k.show(all, err, func(w io.Writer) {
-			_, _ = fmt.Fprintln(w, "LEVEL\tLIMIT\tREMAINING\tRESET")
+			_, _ = fmt.Fprintln(w, "LEVEL\tRATE\tLIMIT\tREMAINING\tRESET")
 			for _, s := range all {
-				_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", cell(s.Level), cell(s.Limit), s.Remaining, s.Reset.Round(time.Millisecond))
+				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\n", cell(s.Level), cell(s.Rate), cell(s.Limit), s.Remaining, s.Reset.Round(time.Millisecond))
 			}
 		})
 	case "reset":

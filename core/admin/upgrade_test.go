@@ -196,3 +196,18 @@ func TestStatusOfUpgrades(t *testing.T) {
 		}
 	}
 }
+
+func TestStatusOfCluster(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for want, c := range map[string]*ClusterStatus{
+		"": nil,
+		"cluster\tthere since 2026-01-02T03:04:05Z, 7 commands, 0 errors, last problem: -":    {Since: now, Commands: 7},
+		`cluster	away since 2026-01-02T03:04:05Z, 0 commands, 1 errors, last problem: no\x1b`: {Since: now, Away: true, Errors: 1, Problem: "no\x1b"},
+	} {
+		var out bytes.Buffer
+		printStatus(&out, &Status{Cluster: c}, now)
+		if !strings.Contains(out.String(), want) || c == nil && strings.Contains(out.String(), "cluster") {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}

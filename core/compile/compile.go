@@ -49,6 +49,8 @@ type Registry struct {
 	faults     map[string]*fault.Policy    // by name
 	breakers   map[breakerKey]*breaking
 	changes    *breakerChanges
+	sharing    *sharing // nil: this node is alone
+	sharings   int      // that were made
 	generation int
 	kept       keeper
 }
@@ -80,6 +82,7 @@ type Compiled struct {
 	issuerOf    map[string]issuerKey // by listener
 	policies    map[string]core.Step
 	consumers   *consumers
+	sharing     *sharing
 	keys        map[string]*KeySource // by place
 	secured     map[string]*upstreamTLS
 	checking    map[string]*checking                   // by upstream; of those that are checked
@@ -133,6 +136,9 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	}
 	var err error
 	if c.consumers, err = newConsumers(cfg); err != nil {
+		return nil, err
+	}
+	if c.sharing, err = r.share(cfg); err != nil {
 		return nil, err
 	}
 	if c.policies, err = r.policies(c); err != nil {
@@ -241,6 +247,7 @@ func (r *Registry) Apply(c *Compiled) {
 	}
 	r.putIssuers(c)
 	r.putLimiters(c)
+	r.putSharing(c)
 	r.putKeys(c)
 	r.canaries.put(c.canaries)
 	r.splits.put(r, c.splits)
@@ -270,6 +277,7 @@ func (r *Registry) Close() {
 	}
 	r.changes.stop()
 	r.consumers.stop()
+	r.putSharing(&Compiled{})
 	for _, s := range r.keys {
 		r.closing.Go(s.stop)
 	}

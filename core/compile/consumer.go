@@ -37,7 +37,7 @@ func directory(cfg *config.Config, f *config.ConsumersFile) (*core.Directory, er
 	for _, list := range [][]config.Consumer{cfg.Consumers, f.Consumers} {
 		for i := range list {
 			c := &list[i]
-			s := core.ConsumerSpec{Consumer: core.Consumer{Name: c.Name, Groups: c.Groups, Tier: c.Tier, Tags: c.Tags},
+			s := core.ConsumerSpec{Consumer: core.Consumer{Name: c.Name, Groups: c.Groups, Tier: c.Tier, Tags: c.Tags, Tenant: c.Tenant},
 				Keys: c.Keys, Fingerprints: c.Certificates}
 			if len(c.Basic) > 0 {
 				s.Passwords = make(map[string]core.Password, len(c.Basic))

@@ -18,7 +18,7 @@ func tokens(r *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, er
 	j := p.JWT
 	spec := jwt.Spec{Carrier: carrierOf(j.Carrier), Hide: j.Hide, Optional: j.Optional, Issuers: j.Issuers, Audiences: j.Audiences,
 		Algorithms: j.Algorithms, Leeway: j.Leeway, MaximumLifetime: j.MaximumLifetime, CacheFor: cacheTokens, Scopes: j.Scopes,
-		Consumer: j.Consumer, Tier: j.Tier}
+		Consumer: j.Consumer, Tier: j.Tier, Tenant: j.Tenant, Keep: c.Config.AskedClaims()}
 	if strings.EqualFold(spec.Carrier.Header, "Authorization") {
 		spec.Carrier.Scheme = "Bearer"
 	}

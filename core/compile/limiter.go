@@ -22,12 +22,25 @@ type Limiter struct {
 
 	spec any // as it is written, but for places
 	step core.Step
+	kept []ratelimit.Kept // of the process before, until it is in force
 }
 
 // rateLimit makes the step of a rate_limit, or takes that of the configuration in force if nothing of it has changed.
 func (r *Registry) rateLimit(c *Compiled, name string, spec *config.RateLimit) (core.Step, error) {
-	return r.limiter(c, name, bareRateLimit(spec), func(l *Limiter) (core.Step, error) {
-		p := ratelimit.New(r.rateLimitSpec(name, spec))
+	type written struct {
+		config.RateLimit
+		sharing int // by whose way the cluster is asked
+	}
+	w := written{RateLimit: bareRateLimit(spec)}
+	if spec.Mode != "local" {
+		w.sharing = c.sharing.serial
+	}
+	return r.limiter(c, name, w, func(l *Limiter) (core.Step, error) {
+		s, err := r.rateLimitSpec(c, name, spec)
+		if err != nil {
+			return core.Step{}, err
+		}
+		p := ratelimit.New(s)
 		l.Rate = p
 		return core.Step{Request: p, Response: p, End: p}, p.Check()
 	})
@@ -68,13 +81,25 @@ func bareRateLimit(spec *config.RateLimit) config.RateLimit {
 	bare := *spec
 	bare.Levels = append([]config.LimitLevel(nil), spec.Levels...)
 	for i := range bare.Levels {
-		bare.Levels[i].Pos = config.Pos{}
+		l := &bare.Levels[i]
+		l.Pos, l.Tiers, l.Consumers = config.Pos{}, bareRates(l.Tiers), bareRates(l.Consumers)
 	}
 	return bare
 }
 
-func (r *Registry) rateLimitSpec(name string, spec *config.RateLimit) ratelimit.Spec {
+func bareRates(rates []config.OwnRate) []config.OwnRate {
+	bare := append([]config.OwnRate(nil), rates...)
+	for i := range bare {
+		bare[i].Pos = config.Pos{}
+	}
+	return bare
+}
+
+func (r *Registry) rateLimitSpec(c *Compiled, name string, spec *config.RateLimit) (ratelimit.Spec, error) {
 	s := ratelimit.Spec{
+		TierClaim:     spec.TierClaim,
+		Mode:          modeOf(spec.Mode),
+		Away:          awayOf(spec.OnError),
 		Capacity:      spec.Capacity,
 		Cost:          uint32(spec.Cost),
 		Missing:       ratelimit.Missing(missingOf(spec.OnMissing)),
@@ -88,9 +113,12 @@ func (r *Registry) rateLimitSpec(name string, spec *config.RateLimit) ratelimit.
 	if strings.ContainsRune(name, '#') { // a route's name is not for clients
 		title = "default"
 	}
+	if a := spec.CostAfter; a != nil {
+		s.After = &ratelimit.After{Header: a.Header, Max: uint32(a.Max), Remove: a.Remove}
+	}
 	for i := range spec.Levels {
 		l := &spec.Levels[i]
-		keys := core.NewKeyRecipe(r.seed, keyParts(l.Key), spec.IPv6Prefix)
+		keys := core.NewKeyRecipe(r.keySeed(c, spec), keyParts(l.Key), spec.IPv6Prefix)
 		level := ratelimit.Level{
 			Name:   keys.String(),
 			Keys:   keys,
@@ -102,27 +130,46 @@ func (r *Registry) rateLimitSpec(name string, spec *config.RateLimit) ratelimit.
 		if len(spec.Levels) > 1 {
 			levelTitle += "-" + l.Scope
 		}
-		for j, w := range l.Windows {
-			window := limits.Window{Algorithm: algorithm(spec.Algorithm), Limit: uint32(w.Limit), Period: w.Period, MaxWait: spec.MaxWait}
-			if j == 0 {
-				window.Burst = uint32(l.Burst)
+		level.Windows, level.Titles = windowsOf(spec, l.Windows, l.Burst, levelTitle)
+		own := func(rates []config.OwnRate) (out []ratelimit.Rate) {
+			for _, o := range rates {
+				rate := ratelimit.Rate{Name: o.Name}
+				rate.Windows, rate.Titles = windowsOf(spec, o.Windows, o.Burst, levelTitle)
+				out = append(out, rate)
 			}
-			level.Windows = append(level.Windows, window)
-			windowTitle := levelTitle
-			if _, unit, _ := strings.Cut(w.String(), "/"); len(l.Windows) > 1 {
-				windowTitle += "-" + unit
-			}
-			level.Titles = append(level.Titles, windowTitle)
+			return out
 		}
+		level.Tiers, level.Consumers = own(l.Tiers), own(l.Consumers)
 		s.Levels = append(s.Levels, level)
 	}
-	return s
+	if s.Mode == ratelimit.Local {
+		return s, nil
+	}
+	s.Cluster = c.sharing.client
+	return s, shareRates(name, &s)
+}
+
+// windowsOf gives the windows of rates, and what clients call them.
+func windowsOf(spec *config.RateLimit, rates []config.Rate, burst int, title string) (windows []limits.Window, titles []string) {
+	for j, w := range rates {
+		window := limits.Window{Algorithm: algorithm(spec.Algorithm), Limit: uint32(w.Limit), Period: w.Period, MaxWait: spec.MaxWait}
+		if j == 0 {
+			window.Burst = uint32(burst)
+		}
+		windows = append(windows, window)
+		windowTitle := title
+		if _, unit, _ := strings.Cut(w.String(), "/"); len(rates) > 1 {
+			windowTitle += "-" + unit
+		}
+		titles = append(titles, windowTitle)
+	}
+	return windows, titles
 }
 
 // fewKeys says that many requests take of few keys.
 func fewKeys(key []config.KeyPart) bool {
 	for _, p := range key {
-		if p.Kind != "global" && p.Kind != "route" && p.Kind != "method" {
+		if p.Kind != "global" && p.Kind != "route" && p.Kind != "method" && p.Kind != "upstream" {
 			return false
 		}
 	}
@@ -187,6 +234,7 @@ func (r *Registry) putLimiters(c *Compiled) {
 			if err := l.start(r, before); err != nil {
 				panic("BUG: " + err.Error())
 			}
+			l.resume(r)
 		}
 		next[l.Name] = l
 		switch {

@@ -17,6 +17,9 @@ func (r *Registry) route(c *Compiled, spec *config.Route) (*core.Route, error) {
 	if spec.LogSample != nil {
 		out.LogSample = *spec.LogSample
 	}
+	if len(spec.To) == 1 {
+		out.Upstream = spec.To[0].Upstream
+	}
 	for i := range spec.Matches {
 		for _, m := range spec.Matches[i].Methods {
 			out.Connect = out.Connect || m == "CONNECT"

@@ -34,6 +34,7 @@ func (l *loader) check() {
 	l.checkHedges()
 	l.checkIdentity()
 	l.checkAccess()
+	l.checkLimits()
 	l.checkRedirects()
 	l.checkMatched()
 	l.checkPassthrough(partial)

@@ -26,6 +26,12 @@ func mustParse(t *testing.T, text string) *Config {
 func bare(cfg *Config) *Config {
 	clear := func(p *Pos) { *p = Pos{} }
 	clear(&cfg.Admin.Bind.Pos)
+	if c := cfg.Cluster; c != nil {
+		clear(&c.Pos)
+		if c.Redis.TLS != nil {
+			clear(&c.Redis.TLS.Pos)
+		}
+	}
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
 		clear(&l.Pos)
@@ -138,6 +144,11 @@ func barePolicy(p *Policy) {
 	if r := p.RateLimit; r != nil {
 		for i := range r.Levels {
 			r.Levels[i].Pos = Pos{}
+			for _, own := range [][]OwnRate{r.Levels[i].Tiers, r.Levels[i].Consumers} {
+				for j := range own {
+					own[j].Pos = Pos{}
+				}
+			}
 		}
 	}
 	if p.Access != nil {

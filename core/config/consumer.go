@@ -18,6 +18,7 @@ type Consumer struct {
 	Groups       []string
 	Tier         string // "": none
 	Tags         []string
+	Tenant       string              // to whom he belongs, with others; "": to nobody
 	Keys         [][sha256.Size]byte // of API keys
 	Basic        map[string]Password // by user name
 	JWT          []TokenSubject
@@ -31,7 +32,7 @@ type TokenSubject struct {
 }
 
 const (
-	consumerKeys   = "groups tier tags keys basic jwt certificates"
+	consumerKeys   = "groups tier tags tenant keys basic jwt certificates"
 	maxConsumers   = 1_000_000
 	maxMemberships = 100 // groups of a consumer, and tags
 	maxCredentials = 100 // of each kind, of one consumer
@@ -68,6 +69,11 @@ func (d *decoder) consumer(name string, k, v ast.Node) {
 			var s string
 			if d.text(key, v, &s) {
 				refuse(v, c.setTier(s))
+			}
+		case "tenant":
+			var s string
+			if d.text(key, v, &s) {
+				refuse(v, c.setTenant(s))
 			}
 		case "keys":
 			d.list(key, v, func(v ast.Node) { d.apiKey(key, v, &c) })
@@ -156,6 +162,14 @@ func (c *Consumer) setTier(s string) string {
 		return fmt.Sprintf("%q cannot name a tier", clip(s))
 	}
 	c.Tier = s
+	return ""
+}
+
+func (c *Consumer) setTenant(s string) string {
+	if !isName(s) {
+		return fmt.Sprintf("%q cannot name a tenant", clip(s))
+	}
+	c.Tenant = s
 	return ""
 }
 
@@ -309,7 +323,7 @@ func (w *dumper) consumers(c *Config) {
 }
 
 func (w *dumper) consumer(c *Consumer) {
-	if len(c.Groups)+len(c.Tier)+len(c.Tags)+len(c.Keys)+len(c.Basic)+len(c.JWT)+len(c.Certificates) == 0 {
+	if len(c.Groups)+len(c.Tier)+len(c.Tags)+len(c.Tenant)+len(c.Keys)+len(c.Basic)+len(c.JWT)+len(c.Certificates) == 0 {
 		w.line("%s: {}", quote(c.Name))
 		return
 	}
@@ -325,6 +339,9 @@ func (w *dumper) consumerParts(c *Consumer) {
 	}
 	if len(c.Tags) > 0 {
 		w.line("tags: %s", quoteList(c.Tags))
+	}
+	if c.Tenant != "" {
+		w.line("tenant: %s", quote(c.Tenant))
 	}
 	if len(c.Keys) > 0 {
 		var keys []string

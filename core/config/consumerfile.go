@@ -137,6 +137,12 @@ func (c *Consumer) readMember(r objectReader, key string) error {
 			return err
 		}
 		return asError(c.setTier(s))
+	case "tenant":
+		s, err := r.text()
+		if err != nil {
+			return err
+		}
+		return asError(c.setTenant(s))
 	case "groups":
 		return r.texts(func(s string) string { return addMembership("group", s, &c.Groups) })
 	case "tags":

@@ -22,6 +22,9 @@ func (c *Config) Dump() []byte {
 		w.line("resolvers: %s", serverList(c.Resolvers))
 	}
 	w.tuning(&c.Tuning)
+	if c.Cluster != nil {
+		w.block("cluster:", func() { w.cluster(c.Cluster) })
+	}
 	w.block("listeners:", func() {
 		for i := range c.Listeners {
 			w.block(quote(c.Listeners[i].Name)+":", func() { w.listener(&c.Listeners[i]) })

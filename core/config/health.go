@@ -325,12 +325,10 @@ func (d *decoder) checkTLS(key string, n ast.Node, h *Health) {
 		d.problem(n, "", "%q must be true, false, inherit or a map, not %q", key, clip(s.Value))
 		return
 	}
-	var own Upstream
-	d.upstreamTLS(key, n, &own)
-	h.TLS, h.OwnTLS = "own", own.TLS
-	if _, word := n.(*ast.BoolNode); word && own.TLS != nil {
+	h.TLS, h.OwnTLS = "own", d.upstreamTLS(key, n)
+	if _, word := n.(*ast.BoolNode); word && h.OwnTLS != nil {
 		h.TLS = "on"
-	} else if own.TLS == nil {
+	} else if h.OwnTLS == nil {
 		h.TLS = "off"
 	}
 }

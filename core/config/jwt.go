@@ -29,6 +29,7 @@ type JWT struct {
 	Headers         []ClaimHeader
 	Consumer        string // claim; "": sub, if there is one
 	Tier            string // claim; "": none
+	Tenant          string // claim; "": none
 }
 
 // RequiredClaim is a claim that must have one of the values.
@@ -42,7 +43,7 @@ type ClaimHeader struct{ Header, Claim string }
 
 const (
 	jwtKeys = "header cookie query issuer audience jwks secret keys algorithms leeway maximum_lifetime claims scopes hide_credentials optional " +
-		"headers consumer tier"
+		"headers consumer tier tenant"
 	jwtAlgorithms    = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA HS256 HS384 HS512"
 	defaultLeeway    = 30 * time.Second
 	maxLeeway        = 10 * time.Minute
@@ -104,6 +105,10 @@ func (d *decoder) jwt(key string, n ast.Node) *JWT {
 		case "tier":
 			if d.text(key, v, &j.Tier) {
 				d.claimName(v, j.Tier)
+			}
+		case "tenant":
+			if d.text(key, v, &j.Tenant) {
+				d.claimName(v, j.Tenant)
 			}
 		case "hide_credentials":
 			d.boolean(key, v, &j.Hide)
@@ -239,7 +244,7 @@ func (w *dumper) jwt(j *JWT) {
 	}
 	w.block("jwt:", func() {
 		for _, at := range []struct{ key, value string }{{"header", j.Carrier.Header}, {"cookie", j.Carrier.Cookie}, {"query", j.Carrier.Query},
-			{"jwks", j.JWKS}, {"secret", j.Secret.String()}, {"consumer", j.Consumer}, {"tier", j.Tier}} {
+			{"jwks", j.JWKS}, {"secret", j.Secret.String()}, {"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}} {
 			if at.value != "" {
 				w.line("%s: %s", at.key, quote(at.value))
 			}

@@ -10,8 +10,8 @@ import (
 
 // KeyPart is one thing of a request that says whose bucket is taken of.
 type KeyPart struct {
-	Kind string // ip, route, global, method, host, header, cookie, query or path
-	Name string // of the last four; of a header in lower case
+	Kind string // ip, route, global, method, host, upstream, consumer, tenant, header, cookie, query, path or claim
+	Name string // of the last five; of a header in lower case
 }
 
 // String is the part as it is written.
@@ -23,7 +23,9 @@ func (p KeyPart) String() string {
 }
 
 // always says whether every request has it.
-func (p KeyPart) always() bool { return p.Kind == "route" || p.Kind == "global" || p.Kind == "method" }
+func (p KeyPart) always() bool {
+	return p.Kind == "route" || p.Kind == "global" || p.Kind == "method" || p.Kind == "upstream"
+}
 
 // Keying says whose bucket a request takes of, and how many buckets there are.
 type Keying struct {
@@ -42,8 +44,8 @@ type Refusal struct {
 }
 
 const (
-	keyWords    = "ip route global method host"
-	keyNames    = "header cookie query path" // that take a name
+	keyWords    = "ip route global method host upstream consumer tenant"
+	keyNames    = "header cookie query path claim" // that take a name
 	maxKeyParts = 8
 	minCapacity = 16
 	maxCapacity = 1 << 24
@@ -130,9 +132,6 @@ func (d *decoder) keyPart(key string, n ast.Node, to *KeyPart) bool {
 	}
 	kind, name, named := strings.Cut(text, ":")
 	switch kind {
-	case "consumer", "tenant", "claim":
-		d.problem(n, "ip, or header:NAME of a header that a trusted proxy sets", "there are no keys by %s yet: no policy says who a client is", kind)
-		return false
 	case "header":
 		if named && !d.token(key, n, name) {
 			return false
@@ -179,21 +178,6 @@ func (d *decoder) refusal(key string, k, v ast.Node, to *Refusal) bool {
 		return false
 	}
 	return true
-}
-
-// checkKeys refuses keys of a path parameter that a route which uses the policy does not have.
-func (l *loader) checkKeys(r *Route, at Pos, keys ...[]KeyPart) {
-	names := map[string]int{}
-	for i := range r.Matches {
-		countParameters(r.Matches[i].Path, names)
-	}
-	for _, key := range keys {
-		for _, p := range key {
-			if p.Kind == "path" && names[p.Name] < max(1, len(r.Matches)) {
-				l.problemAt(at, "write {"+p.Name+"} into the path of every match", "%q cannot be the key here: it is not a parameter of every match of this route", p)
-			}
-		}
-	}
 }
 
 // Concurrency bounds what is in flight.

@@ -183,7 +183,7 @@ func (l *loader) file(name string, text []byte, depth int) {
 	})
 }
 
-const documentKeys = "include loops drain log access_log admin tuning resolvers listeners upstreams policies consumers consumers_file routes"
+const documentKeys = "include loops drain log access_log admin tuning cluster resolvers listeners upstreams policies consumers consumers_file routes"
 
 func isDocumentKey(key string) bool {
 	for w := range strings.FieldsSeq(documentKeys) {
@@ -237,6 +237,8 @@ func (d *decoder) documentKey(key string, v ast.Node) {
 		d.resolvers(key, v, &cfg.Resolvers)
 	case "tuning":
 		d.tuning(key, v)
+	case "cluster":
+		d.cluster(key, v)
 	case "listeners":
 		d.entries(key, v, d.listener)
 	case "upstreams":

@@ -164,12 +164,6 @@ func (l *loader) checkPolicies(partial bool) {
 				l.checkGRPCWeb(r, u.Pos)
 			case p.CORS != nil:
 				l.checkCORS(r, u.Pos)
-			case p.RateLimit != nil:
-				for i := range p.RateLimit.Levels {
-					l.checkKeys(r, u.Pos, p.RateLimit.Levels[i].Key)
-				}
-			case p.Concurrency != nil:
-				l.checkKeys(r, u.Pos, p.Concurrency.Key)
 			}
 		}
 	}

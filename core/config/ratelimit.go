@@ -14,8 +14,12 @@ type RateLimit struct {
 	Algorithm string        // token_bucket, sliding_window, fixed_window or leaky_bucket; token_bucket
 	MaxWait   time.Duration // of leaky_bucket, the longest delay: 1ms..1m
 	Levels    []LimitLevel  // 1 to 8, of which all are taken or none
+	TierClaim string        // of the token, that names the tier; "": the consumer's own
+	Mode      string        // local, lease or strict; local
+	OnError   string        // what is done while the cluster is away: local, allow or deny; local
 	Keying
-	Cost          int // tokens that a request takes; 1
+	Cost          int        // tokens that a request takes; 1
+	CostAfter     *CostAfter // nil: they are all that it costs
 	HideHeaders   bool
 	LegacyHeaders bool    // X-RateLimit-* too
 	Share         float64 // of the requests over a limit that are refused, the others are only counted; 1
@@ -29,11 +33,14 @@ type LimitLevel struct {
 	Key     []KeyPart // the policy's, or what scope says
 	Windows []Rate    // 1 to 4, of different lengths
 	Burst   int       // of the shortest window; 0: its limit, or 1 with leaky_bucket
+	// What stands in the place of Windows and Burst: the consumer's own, else his tier's. Each counts in buckets of its own.
+	Tiers     []OwnRate // at most 64
+	Consumers []OwnRate // at most 100
 }
 
 const (
-	rateLimitKeys   = "algorithm max_wait limit limits burst cost hide_headers legacy_headers share " + keyingKeys + " " + refusalKeys
-	levelKeys       = "scope limit burst"
+	rateLimitKeys   = "algorithm max_wait limit limits burst tiers consumers tier_from mode on_error cost hide_headers legacy_headers share " + keyingKeys + " " + refusalKeys
+	levelKeys       = "scope limit burst tiers consumers"
 	limitAlgorithms = "token_bucket sliding_window fixed_window leaky_bucket"
 
 	maxLevels      = 8
@@ -44,7 +51,7 @@ const (
 
 // rateLimit reads a policy: a rate, or a map.
 func (d *decoder) rateLimit(key string, n ast.Node) *RateLimit {
-	r := &RateLimit{Algorithm: "token_bucket", Keying: newKeying(), Cost: 1, Share: 1, Refusal: Refusal{Status: 429}}
+	r := &RateLimit{Algorithm: "token_bucket", Mode: "local", OnError: "local", Keying: newKeying(), Cost: 1, Share: 1, Refusal: Refusal{Status: 429}}
 	n = d.resolve(n)
 	level := LimitLevel{Scope: "key"}
 	if n == nil {
@@ -56,7 +63,7 @@ func (d *decoder) rateLimit(key string, n ast.Node) *RateLimit {
 	case *ast.MappingNode, *ast.MappingValueNode:
 		d.rateLimitMap(key, n, r, &level)
 	default:
-		if d.windows("limit", n, &level) {
+		if d.windows("limit", n, &level.Windows) {
 			r.Levels = []LimitLevel{level}
 		}
 	}
@@ -76,29 +83,7 @@ func (d *decoder) rateLimitMap(key string, n ast.Node, r *RateLimit, level *Limi
 	given := map[string]Pos{}
 	ok := d.mapping(key, n, rateLimitKeys, func(key string, k, v ast.Node) bool {
 		given[key] = d.at(k)
-		switch key {
-		case "algorithm":
-			d.word(key, v, limitAlgorithms, &r.Algorithm)
-		case "max_wait":
-			d.durationUpTo(key, v, time.Millisecond, maxLimitWait, &r.MaxWait)
-		case "limit":
-			d.windows(key, v, level)
-		case "limits":
-			d.levels(key, v, r)
-		case "burst":
-			d.integer(key, v, 1, maxRateLimit, &level.Burst)
-		case "cost":
-			d.integer(key, v, 1, maxRateLimit, &r.Cost)
-		case "hide_headers":
-			d.boolean(key, v, &r.HideHeaders)
-		case "legacy_headers":
-			d.boolean(key, v, &r.LegacyHeaders)
-		case "share":
-			d.part(key, v, &r.Share)
-		default:
-			return d.keying(key, k, v, &r.Keying) || d.refusal(key, k, v, &r.Refusal)
-		}
-		return true
+		return d.rateLimitKey(key, v, r, level) || d.keying(key, k, v, &r.Keying) || d.refusal(key, k, v, &r.Refusal)
 	})
 	if !ok {
 		return
@@ -110,7 +95,9 @@ func (d *decoder) rateLimitMap(key string, n ast.Node, r *RateLimit, level *Limi
 		}
 	}
 	together("limit", "limits", "write all of them there")
-	together("limits", "burst", "it belongs to one of them")
+	for _, key := range []string{"burst", "tiers", "consumers"} {
+		together("limits", key, "it belongs to one of them")
+	}
 	_, one := given["limit"]
 	_, many := given["limits"]
 	if !one && !many {
@@ -119,6 +106,7 @@ func (d *decoder) rateLimitMap(key string, n ast.Node, r *RateLimit, level *Limi
 	if one && !many {
 		r.Levels = []LimitLevel{*level}
 	}
+	d.checkMode(given, r)
 	if r.HideHeaders {
 		together("hide_headers", "legacy_headers", "no header tells of the limit")
 	}
@@ -144,6 +132,52 @@ func (d *decoder) rateLimitMap(key string, n ast.Node, r *RateLimit, level *Limi
 	}
 }
 
+// rateLimitKey reads one of the keys that only a rate_limit has.
+func (d *decoder) rateLimitKey(key string, v ast.Node, r *RateLimit, level *LimitLevel) bool {
+	switch key {
+	case "algorithm":
+		d.word(key, v, limitAlgorithms, &r.Algorithm)
+	case "max_wait":
+		d.durationUpTo(key, v, time.Millisecond, maxLimitWait, &r.MaxWait)
+	case "limits":
+		d.levels(key, v, r)
+	case "tier_from":
+		d.tierFrom(key, v, &r.TierClaim)
+	case "mode":
+		d.word(key, v, limitModes, &r.Mode)
+	case "on_error":
+		d.word(key, v, "local allow deny", &r.OnError)
+	case "cost":
+		d.cost(key, v, r)
+	case "hide_headers":
+		d.boolean(key, v, &r.HideHeaders)
+	case "legacy_headers":
+		d.boolean(key, v, &r.LegacyHeaders)
+	case "share":
+		d.part(key, v, &r.Share)
+	default:
+		return d.levelKey(key, v, level)
+	}
+	return true
+}
+
+// levelKey reads one of the keys that a level has, wherever it is written.
+func (d *decoder) levelKey(key string, v ast.Node, level *LimitLevel) bool {
+	switch key {
+	case "limit":
+		d.windows(key, v, &level.Windows)
+	case "burst":
+		d.integer(key, v, 1, maxRateLimit, &level.Burst)
+	case "tiers":
+		d.ownRates(key, v, maxTierRates, &level.Tiers)
+	case "consumers":
+		d.ownRates(key, v, maxConsumerRates, &level.Consumers)
+	default:
+		return false
+	}
+	return true
+}
+
 // levels reads the bounds of a policy, from the outermost to the innermost.
 func (d *decoder) levels(key string, n ast.Node, r *RateLimit) {
 	d.list(key, n, func(v ast.Node) {
@@ -154,18 +188,12 @@ func (d *decoder) levels(key string, n ast.Node, r *RateLimit) {
 		level := LimitLevel{Pos: d.at(v), Scope: "key"}
 		limited := false
 		ok := d.mapping(key, v, levelKeys, func(key string, _, v ast.Node) bool {
-			switch key {
-			case "scope":
+			if key == "scope" {
 				d.scope(key, v, &level)
-			case "limit":
-				limited = true
-				d.windows(key, v, &level)
-			case "burst":
-				d.integer(key, v, 1, maxRateLimit, &level.Burst)
-			default:
-				return false
+				return true
 			}
-			return true
+			limited = limited || key == "limit"
+			return d.levelKey(key, v, &level)
 		})
 		switch {
 		case !ok:
@@ -202,23 +230,23 @@ func scopeText(parts []KeyPart) string {
 }
 
 // windows reads one rate, or several of one level.
-func (d *decoder) windows(key string, n ast.Node, level *LimitLevel) bool {
+func (d *decoder) windows(key string, n ast.Node, to *[]Rate) bool {
 	whole := true
 	d.list(key, n, func(v ast.Node) {
 		var r Rate
 		switch {
 		case !d.limitRate(key, v, &r):
 			whole = false
-		case slices.ContainsFunc(level.Windows, func(o Rate) bool { return o.Period == r.Period }):
+		case slices.ContainsFunc(*to, func(o Rate) bool { return o.Period == r.Period }):
 			d.problem(v, "", "%q has two rates of the same time", key)
-		case len(level.Windows) == maxWindows:
+		case len(*to) == maxWindows:
 			d.problem(v, "", "a limit has at most %d rates", maxWindows)
 		default:
-			level.Windows = append(level.Windows, r)
+			*to = append(*to, r)
 		}
 	})
-	slices.SortFunc(level.Windows, func(a, b Rate) int { return int(min(max(a.Period-b.Period, -1), 1)) })
-	return whole && len(level.Windows) > 0
+	slices.SortFunc(*to, func(a, b Rate) int { return int(min(max(a.Period-b.Period, -1), 1)) })
+	return whole && len(*to) > 0
 }
 
 // rateLimitWhole checks what takes more than one key.
@@ -243,10 +271,24 @@ func (d *decoder) rateLimitWhole(n ast.Node, r *RateLimit) {
 }
 
 func (d *decoder) levelWhole(r *RateLimit, l *LimitLevel) {
+	d.ratesWhole(r, &OwnRate{Pos: l.Pos, Windows: l.Windows, Burst: l.Burst})
+	for _, own := range [][]OwnRate{l.Tiers, l.Consumers} {
+		for i := range own {
+			d.ratesWhole(r, &own[i])
+		}
+	}
+}
+
+// ratesWhole checks the rates of a level, or what stands in their place.
+func (d *decoder) ratesWhole(r *RateLimit, l *OwnRate) {
 	bucket := r.Algorithm == "token_bucket" || r.Algorithm == "leaky_bucket"
 	if l.Burst > 0 && !bucket {
 		d.problemAt(l.Pos, "", "%s has no %q", r.Algorithm, "burst")
 		return
+	}
+	cost := r.Cost
+	if a := r.CostAfter; a != nil {
+		cost = a.Max
 	}
 	for i, w := range l.Windows {
 		most, what := w.Limit, fmt.Sprintf("the limit %s", w)
@@ -267,8 +309,11 @@ func (d *decoder) levelWhole(r *RateLimit, l *LimitLevel) {
 		if i == 0 && l.Burst > 0 && float64(l.Burst)/float64(w.Limit)*float64(w.Period) > float64(maxPeriod) {
 			d.problemAt(l.Pos, "", "a burst of %d takes longer than 90 days to come at %s", l.Burst, w)
 		}
-		if r.Cost > most {
+		switch {
+		case r.Cost > most:
 			d.problemAt(l.Pos, "", "no request would pass: it costs %d, more than %s", r.Cost, what)
+		case cost > most:
+			d.problemAt(l.Pos, "", "a request may cost %d, more than %s", cost, what)
 		}
 	}
 }
@@ -279,7 +324,7 @@ func (w *dumper) rateLimit(r *RateLimit) {
 		w.line("max_wait: %s", formatDuration(r.MaxWait))
 	}
 	keys := make([][]KeyPart, 0, len(r.Levels))
-	own := false
+	own, tiered := false, false
 	w.block("limits:", func() {
 		for i := range r.Levels {
 			l := &r.Levels[i]
@@ -288,19 +333,27 @@ func (w *dumper) rateLimit(r *RateLimit) {
 			if own = own || l.Scope == "key"; l.Scope != "key" {
 				scope = keyList(l.Key)
 			}
-			burst := ""
-			if l.Burst > 0 {
-				burst = fmt.Sprintf(", burst: %d", l.Burst)
-			}
-			rates := make([]string, len(l.Windows))
-			for j := range rates {
-				rates[j] = l.Windows[j].String()
-			}
-			w.line("- { scope: %s, limit: %s%s }", scope, quoteList(rates), burst)
+			tiered = tiered || len(l.Tiers) > 0
+			w.item(func() {
+				w.line("scope: %s", scope)
+				w.line("limit: %s", rateList(l.Windows))
+				if l.Burst > 0 {
+					w.line("burst: %d", l.Burst)
+				}
+				w.ownRates("tiers:", l.Tiers)
+				w.ownRates("consumers:", l.Consumers)
+			})
 		}
 	})
 	w.keying(&r.Keying, own, keys)
-	w.line("cost: %d", r.Cost)
+	if tiered {
+		w.line("tier_from: %s", quote(tierFrom(r.TierClaim)))
+	}
+	w.line("mode: %s", r.Mode)
+	if r.Mode != "local" {
+		w.line("on_error: %s", r.OnError)
+	}
+	w.cost(r)
 	if !r.HideHeaders {
 		w.line("legacy_headers: %t", r.LegacyHeaders)
 	} else {

@@ -225,13 +225,13 @@ func (d *decoder) relative(name string) string {
 }
 
 // upstreamTLS reads true, or a map.
-func (d *decoder) upstreamTLS(key string, n ast.Node, u *Upstream) {
+func (d *decoder) upstreamTLS(key string, n ast.Node) *UpstreamTLS {
 	t := &UpstreamTLS{Pos: d.at(n), MinVersion: "1.2"}
 	if b, ok := d.resolve(n).(*ast.BoolNode); ok {
 		if b.Value {
-			u.TLS = t
+			return t
 		}
-		return
+		return nil
 	}
 	d.mapping(key, n, upstreamTLSKeys, func(key string, _, v ast.Node) bool {
 		switch key {
@@ -265,7 +265,7 @@ func (d *decoder) upstreamTLS(key string, n ast.Node, u *Upstream) {
 	if t.Insecure && t.CA != "" {
 		d.problem(n, "drop one of them", "%q has both %q and %q", key, "ca", "insecure_skip_verify")
 	}
-	u.TLS = t
+	return t
 }
 
 func (d *decoder) clientAuth(key string, n ast.Node, t *TLS) {

@@ -73,7 +73,7 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 		case "replay_bytes":
 			d.sizeInt(key, v, 0, maxReplayBytes, &u.ReplayBytes)
 		case "tls":
-			d.upstreamTLS(key, v, u)
+			u.TLS = d.upstreamTLS(key, v)
 		case "socket":
 			d.upstreamSocket(key, v, &u.Socket)
 		case "protocol":

@@ -163,6 +163,7 @@ func (s *Server) status() admin.Status {
 		st.State = "draining"
 	}
 	st.Generation = now.compiled.Snapshot.Generation
+	st.Cluster = clusterStatus(now.compiled.Redis())
 	for i, l := range s.loops {
 		one := admin.LoopStatus{Index: i}
 		one.Stalled = l.Do(time.Second, func() { one.Exchanges = s.workers[i].Active() }) != nil

@@ -45,6 +45,7 @@ func (s *Server) collect() {
 		s.collectResilience(now.compiled, sink)
 		s.collectCertificates(now.compiled, sink)
 		collectTables(now.compiled.Limiters, sink)
+		collectRedis(now.compiled.Redis(), sink)
 		collectKeys(now.compiled, sink)
 		collectCanaries(now.compiled, sink)
 		s.collectTuning(sink)

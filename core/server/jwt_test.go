@@ -375,3 +375,48 @@ func TestJWTReload(t *testing.T) {
 		t.Errorf("%+v, %v", keys, err)
 	}
 }
+
+// TestLimitByToken limits by claims: each has a bucket of its own, and the tier that a claim names. A claim that is no text is missing.
+func TestLimitByToken(t *testing.T) {
+	i := newTokenIssuer(t)
+	g := newGate(t, strings.ReplaceAll(`
+loops: 2
+listeners: { http: { bind: "127.0.0.1:0" } }
+policies:
+  users: { jwt: { issuer: "https://id.test", audience: api, jwks: "JWKS", tenant: org } }
+  each: { rate_limit: { limit: 1/day, key: "claim:sub", tiers: { gold: 3/day }, tier_from: "claim:plan", on_missing: deny } }
+  org: { rate_limit: { limit: 2/day, key: tenant } }
+routes:
+  - { match: /each, use: [users, each], respond: {} }
+  - { match: /org, use: [users, org], respond: {} }
+`, "JWKS", i.url))
+	client := newH1Client(t)
+	f := func(path string, requests int, want string, claims map[string]any) {
+		t.Helper()
+		token, got := i.token(claims), ""
+		for range requests {
+			req, _ := http.NewRequest("GET", "http://"+g.addr+path, nil)
+			req.Header.Set("Authorization", "Bearer "+token)
+			res, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			got += fmt.Sprint(" ", res.StatusCode)
+		}
+		if got != want {
+			t.Errorf("%s with %v:%s, want%s", path, claims, got, want)
+		}
+	}
+	for end := time.Now().Add(patience); i.fetches.Load() == 0 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	f("/each", 4, " 200 200 200 429", nil)
+	f("/each", 2, " 200 429", map[string]any{"sub": "user-2", "plan": "silver"})
+	f("/each", 2, " 200 429", map[string]any{"sub": "user-3", "plan": nil})
+	f("/each", 1, " 200", map[string]any{"sub": "user-4", "plan": []string{"gold"}})
+	f("/org", 1, " 200", map[string]any{"sub": "user-1", "org": "o"})
+	f("/org", 2, " 200 429", map[string]any{"sub": "user-2", "org": "o"})
+	f("/org", 1, " 200", map[string]any{"sub": "user-2", "org": "p"})
+	f("/org", 1, " 403", map[string]any{"sub": "user-2", "org": 7})
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/observe"
 	"github.com/sluice-gateway/sluice/core/policy/ratelimit"
 	"github.com/sluice-gateway/sluice/limits"
+	"github.com/sluice-gateway/sluice/limits/redis"
 )
 
 // topKeys is how many of the keys that are refused most are shown of a policy.
@@ -61,9 +62,52 @@ func collectTables(all []*compile.Limiter, sink *observe.Sink) {
 			continue
 		}
 		for n := range l.Rate.Levels() {
-			each(l.Rate.Level(n).Name, l.Rate.Stats(n))
+			level := l.Rate.Level(n).Name
+			each(level, l.Rate.Stats(n))
+			collectShared(l, n, sink)
 		}
 	}
+}
+
+// collectShared tells of level n's part of the cluster's tokens.
+func collectShared(l *compile.Limiter, n int, sink *observe.Sink) {
+	c, away, ok := l.Rate.Shared(n)
+	if !ok {
+		return
+	}
+	labels := []string{"policy", l.Name, "level", l.Rate.Level(n).Name}
+	sink.Counter("sluice_limit_cluster_asks_total", "Times that a node asked the cluster for tokens.", float64(c.Asks), labels...)
+	sink.Counter("sluice_limit_cluster_granted_total", "Tokens that the cluster granted.", float64(c.Granted), labels...)
+	sink.Counter("sluice_limit_cluster_failures_total", "Questions to the cluster that were not answered.", float64(c.Failures+c.Unasked), labels...)
+	sink.Counter("sluice_limit_cluster_alone_total", "Requests that were decided on while the cluster was away.", float64(c.Alone), labels...)
+	sink.Gauge("sluice_limit_cluster_away", "1 while the cluster is away for this limit.", oneIf(away), labels...)
+}
+
+// collectRedis tells of the way to Redis.
+func collectRedis(c *redis.Client, sink *observe.Sink) {
+	if c == nil {
+		return
+	}
+	s := c.Status()
+	sink.Gauge("sluice_redis_away", "1 while the circuit to Redis is open: nobody waits for it.", oneIf(s.Away))
+	sink.Gauge("sluice_redis_waiting", "Questions that wait for the next batch.", float64(s.Waiting))
+	sink.Counter("sluice_redis_commands_total", "Commands sent to Redis.", float64(s.Commands))
+	sink.Counter("sluice_redis_batches_total", "Batches of commands, each a round trip.", float64(s.Batches))
+	sink.Counter("sluice_redis_errors_total", "Commands without a good answer.", float64(s.Errors))
+	sink.Counter("sluice_redis_timeouts_total", "Requests that waited for Redis in vain.", float64(s.Timeouts))
+	sink.Counter("sluice_redis_alone_total", "Requests that did not wait since Redis was away.", float64(s.Alone))
+	sink.Counter("sluice_redis_dropped_total", "Questions for which there was no room.", float64(s.Dropped))
+	sink.Counter("sluice_redis_losses_total", "Times that Redis went away.", float64(s.Losses))
+}
+
+// clusterStatus tells of what is shared with other nodes; nil: nothing is.
+func clusterStatus(c *redis.Client) *admin.ClusterStatus {
+	if c == nil {
+		return nil
+	}
+	s := c.Status()
+	return &admin.ClusterStatus{Away: s.Away, Since: s.Since, Problem: s.Problem, Commands: s.Commands, Batches: s.Batches, Errors: s.Errors,
+		Timeouts: s.Timeouts, Alone: s.Alone, Dropped: s.Dropped}
 }
 
 // limitStatus tells of all policies of limits.
@@ -79,8 +123,7 @@ func (s *Server) limitStatus() (out []admin.LimitStatus) {
 			one.Levels = []admin.LevelStatus{levelStatus(l.Flight.Keys().String(), strconv.Itoa(int(l.Flight.Limit())), l.Flight.Stats())}
 		} else {
 			for n := range l.Rate.Levels() {
-				level := l.Rate.Level(n)
-				one.Levels = append(one.Levels, levelStatus(level.Name, windowsText(level.Windows), l.Rate.Stats(n)))
+				one.Levels = append(one.Levels, rateStatus(l.Rate, n))
 			}
 		}
 		var top *limits.Top
@@ -103,6 +146,20 @@ func (s *Server) limitStatus() (out []admin.LimitStatus) {
 
 func levelStatus(level, limit string, s limits.Stats) admin.LevelStatus {
 	return admin.LevelStatus{Level: level, Limit: limit, Keys: s.Used, Slots: s.Slots, Bytes: s.Bytes, Evicted: s.Evicted, Untracked: s.Untracked}
+}
+
+// rateStatus tells of level n of a rate_limit, with what it has of the cluster.
+func rateStatus(p *ratelimit.Policy, n int) admin.LevelStatus {
+	level := p.Level(n)
+	s := levelStatus(level.Name, windowsText(level.Windows), p.Stats(n))
+	for _, r := range p.Rates(n)[1:] {
+		s.Rates = append(s.Rates, r.Name+": "+windowsText(r.Windows))
+	}
+	s.Mode = p.Mode().String()
+	if c, away, ok := p.Shared(n); ok {
+		s.Cluster = &admin.SharedStatus{Away: away, Asks: c.Asks, Granted: c.Granted, Failures: c.Failures + c.Unasked, Alone: c.Alone}
+	}
+	return s
 }
 
 // counted is what one loop says of a limiter.
@@ -183,9 +240,13 @@ func (s *Server) keyStatus(name string, values []string) (out []admin.KeyStatus,
 		return []admin.KeyStatus{{Level: l.Flight.Keys().String(), Limit: strconv.Itoa(int(l.Flight.Limit())), Remaining: l.Flight.Limit() - min(n, l.Flight.Limit())}}, nil
 	}
 	for i := range l.Rate.Levels() {
-		if d, ok := l.Rate.Peek(i, values, s.registry.Wall()); ok {
-			level := l.Rate.Level(i)
-			out = append(out, admin.KeyStatus{Level: level.Name, Limit: windowsText(level.Windows[d.Window : d.Window+1]), Remaining: d.Remaining, Reset: d.Reset})
+		for j, r := range l.Rate.Rates(i) {
+			d, ok := l.Rate.Peek(i, j, values, s.registry.Wall())
+			if !ok || j > 0 && d.Reset == 0 { // nothing is used of a rate that somebody else has
+				continue
+			}
+			out = append(out, admin.KeyStatus{Level: l.Rate.Level(i).Name, Rate: r.Name, Limit: windowsText(r.Windows[d.Window : d.Window+1]),
+				Remaining: d.Remaining, Reset: d.Reset})
 		}
 	}
 	if len(out) == 0 {
@@ -214,7 +275,10 @@ func (s *Server) resetKey(name string, values []string) error {
 	}
 	found := false
 	for i := range l.Rate.Levels() {
-		_, ok := l.Rate.Forget(i, values)
+		_, ok, err := l.Rate.Forget(i, values)
+		if err != nil {
+			return fmt.Errorf("cannot reset it in the cluster: %w", err)
+		}
 		found = found || ok
 	}
 	if !found {

@@ -198,6 +198,9 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	if err := s.checkSockets(cfg); err != nil {
 		return err
 	}
+	if s.before != nil {
+		s.takeSeed(s.before.parts)
+	}
 	compiled, err := s.registry.Compile(cfg)
 	if err != nil {
 		return err

@@ -20,8 +20,8 @@ type statePart struct {
 	restore func(s *Server, c *compile.Compiled, body []byte) error // before c is in force
 }
 
-// stateParts are the parts, in the order in which they are restored. Limits, health, and what was overridden at run time get
-// their lines here.
+// stateParts are the parts, in the order in which they are restored. Health, and what was overridden at run time, get their
+// lines here.
 func stateParts() []statePart {
 	return []statePart{
 		{"service", 1, (*Server).exportService, (*Server).restoreService},
@@ -32,6 +32,7 @@ func stateParts() []statePart {
 		{"breakers", 1, (*Server).exportBreakers, (*Server).restoreBreakers},
 		{countersPart, 1, (*Server).exportCounters, (*Server).restoreCounters},
 		{"health-checks", 1, (*Server).exportChecks, (*Server).restoreChecks},
+		{limitsPart, limitsVersion, (*Server).exportLimits, (*Server).restoreLimits},
 	}
 }
 

@@ -7,7 +7,9 @@ type grant struct {
 	token    string
 	until    int64 // on the wall clock: not used later
 	consumer *core.Consumer
-	values   []string // of the fields that the upstream gets, in the policy's order; "": none
+	kept     int          // bytes of claims
+	claims   *core.Claims // that are kept; nil: none are asked for
+	values   []string     // of the fields that the upstream gets, in the policy's order; "": none
 }
 
 // cache holds the tokens that one loop has seen verified, of one policy. Tokens are compared whole. It has two generations, so that
@@ -55,6 +57,7 @@ func (c *cache) put(g *grant) {
 	for _, v := range g.values {
 		size += len(v)
 	}
+	size += g.kept
 	if c.bytes+size > maxYoungBytes {
 		c.old, c.young, c.bytes = c.young, nil, 0
 	}

@@ -64,6 +64,7 @@ func (p *Policy) judge(t *token, d *core.Directory, now time.Time) (*grant, *cor
 		}
 		g.values = append(g.values, s)
 	}
+	g.keep(p.spec.Keep, t.claims)
 	g.until = min(now.Add(p.spec.CacheFor).UnixNano(), time.Unix(int64(exp), 0).Add(p.spec.Leeway).UnixNano())
 	return g, nil
 }
@@ -155,26 +156,52 @@ func (p *Policy) consumer(claims map[string]any, issuer string, d *core.Director
 	case !ok || who == "" || len(who) > maxNameBytes || !isFieldText(who) || strings.Contains(who, " "):
 		return nil, errConsumer
 	}
-	tier := ""
-	if p.spec.Tier != "" {
-		if v, given := claims[p.spec.Tier]; given {
-			if tier, ok = v.(string); !ok {
-				return nil, errConsumer
-			}
-		}
+	tier, one := word(claims, p.spec.Tier)
+	tenant, other := word(claims, p.spec.Tenant)
+	if !one || !other {
+		return nil, errConsumer
 	}
 	c := d.BySubject(issuer, who)
 	switch {
 	case c == nil && d.Named(who) != nil:
 		return nil, errConsumer
 	case c == nil:
-		return &core.Consumer{Name: who, Tier: tier}, nil
-	case c.Tier == "" && tier != "":
+		return &core.Consumer{Name: who, Tier: tier, Tenant: tenant}, nil
+	case c.Tier == "" && tier != "" || c.Tenant == "" && tenant != "":
 		copied := *c
-		copied.Tier = tier
+		if copied.Tier == "" {
+			copied.Tier = tier
+		}
+		if copied.Tenant == "" {
+			copied.Tenant = tenant
+		}
 		return &copied, nil
 	}
 	return c, nil
+}
+
+// word is what a claim says of the consumer: "" if there is none of that name, false if it is no word.
+func word(claims map[string]any, name string) (s string, ok bool) {
+	v, given := claims[name]
+	if name == "" || !given {
+		return "", true
+	}
+	s, ok = v.(string)
+	return s, ok && len(s) <= maxNameBytes && isFieldText(s)
+}
+
+// keep holds those of the claims that are asked for and that the token has.
+func (g *grant) keep(asked []string, claims map[string]any) {
+	var names, values []string
+	for _, name := range asked {
+		if s, ok := valueText(claims[name]); ok && claims[name] != nil {
+			names, values = append(names, name), append(values, s)
+			g.kept += len(s)
+		}
+	}
+	if len(names) > 0 {
+		g.claims = core.NewClaims(names, values)
+	}
 }
 
 // valueText is a claim as a field's value: of a list, its items with commas. A claim that is not there gives "".

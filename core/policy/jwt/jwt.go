@@ -27,8 +27,10 @@ type Spec struct {
 	Claims          []Required
 	Scopes          []string // all of them
 	Headers         []HeaderClaim
-	Consumer        string // claim that names the consumer; "": sub, if there is one
-	Tier            string // claim that names the consumer's tier; "": none
+	Consumer        string   // claim that names the consumer; "": sub, if there is one
+	Tier            string   // claim that names the consumer's tier; "": none
+	Tenant          string   // claim that names the consumer's tenant; "": none
+	Keep            []string // claims that policies behind this one ask for
 }
 
 // Keys are the keys as they are now.
@@ -202,6 +204,9 @@ func (p *Policy) pass(x *core.Exchange, g *grant) {
 	}
 	if g.consumer != nil {
 		x.Consumer = g.consumer
+	}
+	if g.claims != nil {
+		x.Claims = g.claims
 	}
 	for i, v := range g.values {
 		if v == "" {

@@ -1,7 +1,9 @@
 package ratelimit
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -14,28 +16,50 @@ import (
 
 // texts are what of the fields is always the same.
 type texts struct {
-	policy string     // RateLimit-Policy
-	titles [][]string // by level and window: the item of RateLimit up to its number
+	whole  string       // RateLimit-Policy, where all have the same rates
+	policy [][]string   // its items, by level and rate
+	titles [][][]string // by level, rate and window: the item of RateLimit up to its number
 }
 
 // newTexts writes what is known beforehand. A window of less than a second has no w: it is whole seconds there.
-func newTexts(levels []Level) (t texts) {
+func newTexts(levels []rates) (t texts) {
 	for i := range levels {
-		var titles []string
-		for j, w := range levels[i].Windows {
-			title := quoted(levels[i].Titles[j])
-			titles = append(titles, title+";r=")
-			if t.policy != "" {
-				t.policy += ", "
+		var policies []string
+		var all [][]string
+		for _, r := range levels[i].all {
+			policy := ""
+			var titles []string
+			for j, w := range r.Windows {
+				title := quoted(r.Titles[j])
+				titles = append(titles, title+";r=")
+				if policy != "" {
+					policy += ", "
+				}
+				policy += title + ";q=" + strconv.FormatUint(uint64(w.Limit), 10)
+				if w.Period >= time.Second {
+					policy += ";w=" + strconv.FormatInt(seconds(w.Period), 10)
+				}
 			}
-			t.policy += title + ";q=" + strconv.FormatUint(uint64(w.Limit), 10)
-			if w.Period >= time.Second {
-				t.policy += ";w=" + strconv.FormatInt(seconds(w.Period), 10)
-			}
+			policies, all = append(policies, policy), append(all, titles)
 		}
-		t.titles = append(t.titles, titles)
+		t.policy, t.titles = append(t.policy, policies), append(t.titles, all)
+	}
+	if !slices.ContainsFunc(t.policy, func(policies []string) bool { return len(policies) > 1 }) {
+		t.whole = t.join(new(note))
 	}
 	return t
+}
+
+// join is RateLimit-Policy for the rates of a request.
+func (t *texts) join(n *note) string {
+	var b strings.Builder
+	for i, policies := range t.policy {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(policies[n.chosen[i]])
+	}
+	return b.String()
 }
 
 // quoted writes a String of RFC 9651, 3.3.3, which is of printable ASCII.
@@ -57,32 +81,47 @@ func quoted(s string) string {
 // seconds rounds up: who comes back then is not early.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
-// tell writes what d says into the head of a response.
-func (p *Policy) tell(m *core.Message, d *limits.Decision) {
+// tell writes what was decided into the head of a response. Of what the cluster has left a node that leases knows nothing: then only the
+// policy is told, and when it is worth to come back.
+func (p *Policy) tell(m *core.Message, n *note) {
+	d := &n.Decision
 	if !d.Allowed && d.RetryAfter > 0 && d.RetryAfter != limits.Never {
 		m.Remove(core.FieldRetryAfter)
 		number(m, core.FieldRetryAfter.String(), core.FieldRetryAfter, seconds(d.RetryAfter))
 	}
-	if p.spec.HideHeaders || d.Limit == 0 {
+	if !p.tells || d.Limit == 0 {
 		return
 	}
 	line := m.Begin("RateLimit-Policy")
-	line.String(p.texts.policy)
+	if line.String(p.texts.whole); p.texts.whole == "" {
+		for i, policies := range p.texts.policy {
+			if i > 0 {
+				line.String(", ")
+			}
+			line.String(policies[n.chosen[i]])
+		}
+	}
 	line.End(core.FieldOther)
-	line = m.Begin("RateLimit")
-	line.String(p.texts.titles[d.Level][d.Window])
-	b := strconv.AppendUint(line.Buffer(), uint64(d.Remaining), 10)
-	line.SetBuffer(strconv.AppendInt(append(b, ";t="...), seconds(d.Reset), 10))
-	line.End(core.FieldOther)
+	rate := n.chosen[d.Level]
+	if p.spec.Mode != Lease {
+		line = m.Begin("RateLimit")
+		line.String(p.texts.titles[d.Level][rate][d.Window])
+		b := strconv.AppendUint(line.Buffer(), uint64(d.Remaining), 10)
+		line.SetBuffer(strconv.AppendInt(append(b, ";t="...), seconds(d.Reset), 10))
+		line.End(core.FieldOther)
+	}
 	if !p.spec.LegacyHeaders {
 		return
 	}
-	for _, f := range [...]struct {
+	for i, f := range [...]struct {
 		name  string
 		value int64
-	}{{"X-RateLimit-Limit", int64(d.Limit)}, {"X-RateLimit-Remaining", int64(d.Remaining)}, {"X-RateLimit-Reset", seconds(d.Reset)}} {
+	}{{"X-RateLimit-Limit", int64(p.rates[d.Level].all[rate].Windows[d.Window].Limit)}, {"X-RateLimit-Remaining", int64(d.Remaining)},
+		{"X-RateLimit-Reset", seconds(d.Reset)}} {
 		m.RemoveName(f.name) // the last to write is the policy that the request met first
-		number(m, f.name, core.FieldOther, f.value)
+		if i == 0 || p.spec.Mode != Lease {
+			number(m, f.name, core.FieldOther, f.value)
+		}
 	}
 }
 

@@ -1,18 +1,23 @@
 // Package ratelimit is the policy that bounds requests in time: the mechanism is package limits, this one asks it for each
 // request, and tells the client.
 //
+// Buckets are this node's, or the cluster's: then they are taken of ahead of need, or each request waits for the decision, beside the loop.
+//
 // A policy has one level or several, from the outermost to the innermost, such as the whole gateway and a client. All of them
 // are one decision. Levels of which many requests take, because there is one key for all or one for a route, are asked
 // through leases of their loop; the others directly.
 package ratelimit
 
 import (
-	"math/rand/v2"
+	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/limits"
+	"github.com/sluice-gateway/sluice/limits/redis"
 )
 
 // Missing is what becomes of a request that lacks the key of a level.
@@ -25,21 +30,49 @@ const (
 	Deny
 )
 
+// Mode is whose buckets they are.
+type Mode uint8
+
+// The modes.
+const (
+	Local  Mode = iota // this node's
+	Lease              // the cluster's, of which the node takes ahead of need: no request waits
+	Strict             // the cluster's, of which each request takes, and waits for it
+)
+
+// String is the mode as a configuration has it.
+func (m Mode) String() string { return [...]string{"local", "lease", "strict"}[m] }
+
 // Level is one bound, as it is configured.
 type Level struct {
 	Name    string // in metrics
 	Windows []limits.Window
 	Keys    *core.KeyRecipe
-	Leased  bool        // many requests take of few keys
-	Err     *core.Error // of those that it refuses
-	Titles  []string    // what clients call its windows: one for each
+	Leased  bool           // many requests take of few keys
+	Err     *core.Error    // of those that it refuses
+	Titles  []string       // what clients call its windows: one for each
+	Buckets *redis.Buckets // those of the cluster; nil in mode Local
+	// Tiers and Consumers have rates of their own in the place of Windows.
+	Tiers, Consumers []Rate
+}
+
+// After says how a response tells what its request has cost.
+type After struct {
+	Header string
+	Max    uint32 // what is above counts as Max
+	Remove bool   // the client does not get the header
 }
 
 // Spec is what a Policy is made of. It is copied.
 type Spec struct {
 	Levels        []Level // 1 to limits.MaxLevels
-	Capacity      int     // keys of a level that has more than one
+	TierClaim     string  // of the token, that names the tier; "": the consumer's own
+	Mode          Mode
+	Away          limits.Away   // what is done while the cluster is
+	Cluster       *redis.Client // nil in mode Local
+	Capacity      int           // keys of a level that has more than one
 	Cost          uint32
+	After         *After // nil: Cost is all
 	Missing       Missing
 	HideHeaders   bool
 	LegacyHeaders bool    // X-RateLimit-* too
@@ -50,40 +83,64 @@ type Spec struct {
 
 // Policy is the policy. Start makes it ready. From then on it is immutable, but for its lanes, each of which belongs to one loop.
 type Policy struct {
-	spec   Spec
-	limits []*limits.Limit // by level
-	texts  texts
-	lanes  []*lane // by loop
+	spec    Spec
+	rates   []rates    // by level
+	buckets [][]bucket // by level and rate
+	texts   texts
+	lanes   []*lane // by loop
+	tells   bool    // headers tell of the limit
 }
 
 // New makes a policy. It takes no memory for keys before Start.
 func New(s Spec) *Policy {
-	p := &Policy{spec: s}
+	p := &Policy{spec: s, tells: !s.HideHeaders && !s.DryRun}
 	p.spec.Levels = append([]Level(nil), s.Levels...)
-	p.texts = newTexts(p.spec.Levels)
+	for i := range p.spec.Levels {
+		p.rates = append(p.rates, newRates(&p.spec.Levels[i]))
+	}
+	p.texts = newTexts(p.rates)
 	return p
 }
 
 // Check says whether Start will be able to make the limits.
 func (p *Policy) Check() error {
-	for i := range p.spec.Levels {
-		if _, err := limits.NewLimit(limits.Spec{Windows: p.spec.Levels[i].Windows}); err != nil {
-			return err
+	for i := range p.rates {
+		for j := range p.rates[i].all {
+			r := &p.rates[i].all[j]
+			if _, err := limits.NewLimit(limits.Spec{Windows: r.Windows}); err != nil {
+				return err
+			}
+			if p.remote() && (r.Buckets == nil || p.spec.Cluster == nil) {
+				return errors.New("a limit of the cluster has no cluster")
+			}
 		}
 	}
 	return nil
 }
 
-// capacity is how many keys a level has room for.
-func (p *Policy) capacity(l *Level) int {
-	if l.Keys.One() {
+// remote says whether buckets are the cluster's.
+func (p *Policy) remote() bool { return p.spec.Mode != Local }
+
+// capacity is how many keys a rate has room for.
+func (p *Policy) capacity(l *Level, r *Rate) int {
+	if l.Keys.One() || strings.HasPrefix(r.Name, "consumer ") && l.Keys.String() == "consumer" {
 		return limits.MinCapacity
 	}
 	return p.spec.Capacity
 }
 
 // Bytes is the memory that the tables of level i take.
-func (p *Policy) Bytes(i int) int { return limits.TableBytes(p.capacity(&p.spec.Levels[i])) }
+func (p *Policy) Bytes(i int) int {
+	sum, l := 0, &p.spec.Levels[i]
+	for j := range p.rates[i].all {
+		bytes := limits.TableBytes(p.capacity(l, &p.rates[i].all[j]))
+		if p.spec.Mode == Lease && p.spec.Away == limits.AwayLocal {
+			bytes *= 2 // what the cluster has granted, and what is taken while it is away
+		}
+		sum += bytes
+	}
+	return sum
+}
 
 // Levels is how many there are.
 func (p *Policy) Levels() int { return len(p.spec.Levels) }
@@ -91,57 +148,99 @@ func (p *Policy) Levels() int { return len(p.spec.Levels) }
 // Level is how level i is configured.
 func (p *Policy) Level(i int) *Level { return &p.spec.Levels[i] }
 
-// Start makes p ready, off the loops, with what before has counted: levels of one name keep their buckets, though their rates be
-// others. nil: there is none. p is in use once what Start has posted to the loops has run.
+// Mode is whose buckets they are.
+func (p *Policy) Mode() Mode { return p.spec.Mode }
+
+// Start makes p ready, off the loops, with what before has counted: levels and rates of one name keep their buckets, though they hold
+// another number. nil: there is none. p is in use once what Start has posted to the loops has run.
 func (p *Policy) Start(workers []*core.Worker, before *Policy, now int64) error {
-	from := make([]int, len(p.spec.Levels)) // the level of before; -1: none
-	for i := range p.spec.Levels {
-		l := &p.spec.Levels[i]
-		s := limits.Spec{Windows: l.Windows, Capacity: p.capacity(l)}
-		var limit *limits.Limit
-		var err error
-		if from[i] = before.find(l.Name); from[i] >= 0 {
-			limit, err = before.limits[from[i]].Reconfigure(s, now)
-		} else {
-			limit, err = limits.NewLimit(s)
+	for i := range p.rates {
+		level := &p.spec.Levels[i]
+		old := before.find(level.Name)
+		buckets := make([]bucket, len(p.rates[i].all))
+		for j := range buckets {
+			r := &p.rates[i].all[j]
+			var from *bucket
+			if k := before.rate(old, r.Name); k >= 0 {
+				from = &before.buckets[old][k]
+			}
+			var err error
+			if buckets[j], err = p.newBucket(level, r, from, now); err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			return err
-		}
-		p.limits = append(p.limits, limit)
+		p.buckets = append(p.buckets, buckets)
 	}
-	for i, w := range workers {
-		var old *lane
-		if before != nil {
-			old = before.lanes[i]
-		}
-		a, err := p.newLane(w.Loop, old, from, len(workers))
+	for _, w := range workers {
+		a, err := p.newLane(w.Loop, before, len(p.lanes), len(workers))
 		if err != nil {
 			return err
 		}
 		p.lanes = append(p.lanes, a)
-		w.Loop.Post(func() { a.move(p.limits, len(workers)) })
+		w.Loop.Post(func() { a.move(p.buckets, len(workers)) })
 	}
 	return nil
 }
 
+// find is the level of that name; -1: there is none.
 func (p *Policy) find(name string) int {
 	if p == nil {
 		return -1
 	}
-	for i := range p.spec.Levels {
-		if p.spec.Levels[i].Name == name {
-			return i
-		}
+	return slices.IndexFunc(p.spec.Levels, func(l Level) bool { return l.Name == name })
+}
+
+// rate is the one of that name of a level; -1: there is none.
+func (p *Policy) rate(level int, name string) int {
+	if level < 0 {
+		return -1
 	}
-	return -1
+	return slices.IndexFunc(p.rates[level].all, func(r Rate) bool { return r.Name == name })
 }
 
 // OnRequest takes of all levels, or refuses.
 func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 	l := x.Worker.Loop
 	a := p.lanes[l.Index()]
-	lacks := -1
+	lacks := p.ask(x, a)
+	var d limits.Decision
+	var n *note
+	switch {
+	case lacks >= 0:
+		d.Level = uint8(lacks)
+	case p.spec.Mode == Strict:
+		n = a.noteOf()
+		d = p.takeStrict(x, a, n)
+	default:
+		d = a.take(l.Wall())
+	}
+	if !d.Allowed {
+		return p.refuse(x, a, d, n)
+	}
+	for i, b := range a.branches {
+		if a.asks[i].Cost > 0 {
+			b.counts.Allowed++
+		}
+	}
+	if tells := p.tells && d.Limit > 0; tells || p.spec.After != nil {
+		if n == nil {
+			n = a.noteOf()
+		}
+		n.Decision, n.tells, n.admitted = d, tells, true
+		x.Keep(n)
+	} else if n != nil {
+		a.done(n)
+	}
+	if d.Delay > 0 && !p.spec.DryRun {
+		a.blamed.delayed++
+		return wait(x, d.Delay)
+	}
+	return core.Continue
+}
+
+// ask fills the lane's asks, and chooses the rate of each level. lacks is the first level of which x has no key although it must; -1: none.
+func (p *Policy) ask(x *core.Exchange, a *lane) (lacks int) {
+	lacks = -1
 	for i := range p.spec.Levels {
 		key, missing := p.spec.Levels[i].Keys.Key(x)
 		a.asks[i] = limits.Ask{Key: key, Cost: p.spec.Cost}
@@ -151,41 +250,31 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 				lacks = i
 			}
 		}
-	}
-	var d limits.Decision
-	if lacks >= 0 {
-		d.Level = uint8(lacks)
-	} else {
-		d = a.take(l.Wall())
-	}
-	if !d.Allowed {
-		return p.refuse(x, a, d)
-	}
-	for i, c := range a.accounts {
-		if a.asks[i].Cost > 0 {
-			c.counts.Allowed++
+		if len(p.rates[i].all) > 1 {
+			a.choose(i, p.rates[i].of(x, p.spec.TierClaim))
 		}
 	}
-	if !p.spec.HideHeaders && !p.spec.DryRun && d.Limit > 0 {
-		x.Keep(a.note(d))
-	}
-	if d.Delay > 0 && !p.spec.DryRun {
-		a.blamed.delayed++
-		return wait(x, d.Delay)
-	}
-	return core.Continue
+	return lacks
 }
 
 // refuse answers, unless the request is one of those that are only counted.
-func (p *Policy) refuse(x *core.Exchange, a *lane, d limits.Decision) core.Verdict {
+func (p *Policy) refuse(x *core.Exchange, a *lane, d limits.Decision, n *note) core.Verdict {
 	level := &p.spec.Levels[d.Level]
 	a.blamed.add(a.asks[d.Level].Key, level.Keys, x)
+	counts := a.branches[d.Level].counts
 	if p.spec.DryRun || p.spec.Share < 1 && a.random.Float64() >= p.spec.Share {
-		a.accounts[d.Level].counts.Passed++
+		counts.Passed++
+		if n != nil {
+			a.done(n)
+		}
 		return core.Continue
 	}
-	a.accounts[d.Level].counts.Refused++
-	x.Keep(a.note(d))
+	counts.Refused++
+	if n == nil {
+		n = a.noteOf()
+	}
+	n.Decision, n.tells = d, true
+	x.Keep(n)
 	p.spec.Refusal.Answer(x, level.Err)
 	return core.Respond
 }
@@ -212,10 +301,17 @@ func wait(x *core.Exchange, delay time.Duration) core.Verdict {
 	return core.Respond
 }
 
-// OnResponse tells the client of the limit.
+// OnResponse takes what the request has cost beyond what was taken before, and tells the client of the limit.
 func (p *Policy) OnResponse(x *core.Exchange) {
-	if n, ok := x.Kept().(*note); ok {
-		p.tell(&x.Response, &n.Decision)
+	n, ok := x.Kept().(*note)
+	if !ok {
+		return
+	}
+	if p.spec.After != nil {
+		p.settle(x, n)
+	}
+	if n.tells {
+		p.tell(&x.Response, n)
 	}
 }
 
@@ -223,116 +319,5 @@ func (p *Policy) OnResponse(x *core.Exchange) {
 func (p *Policy) OnEnd(x *core.Exchange) {
 	if n, ok := x.Kept().(*note); ok {
 		p.lanes[x.Worker.Loop.Index()].done(n)
-	}
-}
-
-// note is what is remembered of a decision until the response.
-type note struct{ limits.Decision }
-
-const (
-	maxFree = 1024
-	// leaseKeys is for how many keys a loop holds tokens: few enough for one Settle to see all.
-	leaseKeys   = 64
-	settleEvery = int64(50 * time.Millisecond)
-	// settleFor is how long after the last take there may be something to settle.
-	settleFor = int64(300 * time.Millisecond)
-)
-
-// lane is what one loop has of a policy. Nobody else touches it.
-type lane struct {
-	loop      *loop.Loop
-	accounts  []*account // by level, shared with the policies before and after
-	hierarchy *limits.Hierarchy
-	asks      []limits.Ask
-	leased    bool // some account is
-	blamed    *blamed
-	free      []*note
-	random    *rand.Rand
-
-	timer *loop.Timer // settles leases while they are used
-	armed bool
-	used  int64 // when they last were
-}
-
-// newLane makes a lane, off the loop. It has the accounts of the lane before; move makes them ready.
-func (p *Policy) newLane(l *loop.Loop, before *lane, from []int, loops int) (*lane, error) {
-	a := &lane{loop: l, asks: make([]limits.Ask, len(from)), blamed: &blamed{}, random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))}
-	if before != nil {
-		a.blamed = before.blamed
-	}
-	var levels []limits.Level
-	for i, j := range from {
-		c := &account{limit: p.limits[i]}
-		if j >= 0 {
-			c = before.accounts[j]
-		} else if p.spec.Levels[i].Leased {
-			var err error
-			if c.lease, err = limits.NewLease(p.limits[i], loops, leaseKeys); err != nil {
-				return nil, err
-			}
-		}
-		a.leased = a.leased || p.spec.Levels[i].Leased
-		a.accounts, levels = append(a.accounts, c), append(levels, c)
-	}
-	a.timer = l.NewTimer(a.settle)
-	var err error
-	a.hierarchy, err = limits.NewHierarchy(levels...)
-	return a, err
-}
-
-// move makes the accounts go on with these limits. What is leased goes back first.
-func (a *lane) move(to []*limits.Limit, loops int) {
-	for i, c := range a.accounts {
-		c.limit = to[i]
-		if c.lease != nil {
-			c.lease.Move(to[i], loops, a.loop.Wall())
-		}
-	}
-}
-
-func (a *lane) take(now int64) limits.Decision {
-	if a.leased {
-		a.used = a.loop.Now()
-		if !a.armed {
-			a.armed = true
-			a.timer.At(a.used + settleEvery)
-		}
-	}
-	if len(a.accounts) > 1 {
-		return a.hierarchy.Take(a.asks, now)
-	}
-	if a.asks[0].Cost == 0 {
-		return limits.Decision{Allowed: true}
-	}
-	return a.accounts[0].Take(a.asks[0].Key, a.asks[0].Cost, now)
-}
-
-// settle gives back what is not used, as long as somebody takes and a little longer.
-func (a *lane) settle() {
-	for _, c := range a.accounts {
-		if c.lease != nil {
-			c.lease.Settle(a.loop.Wall())
-		}
-	}
-	if now := a.loop.Now(); now-a.used < settleFor {
-		a.timer.At(now + settleEvery)
-		return
-	}
-	a.armed = false
-}
-
-func (a *lane) note(d limits.Decision) *note {
-	last := len(a.free) - 1
-	if last < 0 {
-		return &note{d}
-	}
-	n := a.free[last]
-	n.Decision, a.free = d, a.free[:last]
-	return n
-}
-
-func (a *lane) done(n *note) {
-	if len(a.free) < maxFree {
-		a.free = append(a.free, n)
 	}
 }

@@ -115,15 +115,16 @@ func TestStartKeepsWhatIsUsed(t *testing.T) {
 	for range 10 {
 		step(p, x)
 	}
-	next := New(Spec{Levels: append([]Level{}, p.spec.Levels[2], p.spec.Levels[0]), Cost: 1, Share: 1, Capacity: 1 << 16, Refusal: p.spec.Refusal})
-	next.spec.Levels[1].Windows = []limits.Window{{Limit: 5000, Period: time.Hour}}
+	levels := append([]Level{}, p.spec.Levels[2], p.spec.Levels[0])
+	levels[1].Windows = []limits.Window{{Limit: 5000, Period: time.Hour}}
+	next := New(Spec{Levels: levels, Cost: 1, Share: 1, Capacity: 1 << 16, Refusal: p.spec.Refusal})
 	if err := next.Start([]*core.Worker{x.Worker}, p, x.Worker.Loop.Wall()); err != nil {
 		t.Fatal(err)
 	}
-	next.lanes[0].move(next.limits, 1) // posted to a loop that does not run
+	next.lanes[0].move(next.buckets, 1) // posted to a loop that does not run
 	now := x.Worker.Loop.Wall()
-	tenant, _ := next.Peek(0, []string{"red"}, now)
-	global, _ := next.Peek(1, nil, now)
+	tenant, _ := next.Peek(0, 0, []string{"red"}, now)
+	global, _ := next.Peek(1, 0, nil, now)
 	if tenant.Remaining != 990 || global.Remaining != 4990 {
 		t.Errorf("%d and %d remain, want 990 and 4990", tenant.Remaining, global.Remaining)
 	}
