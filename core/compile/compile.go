@@ -15,6 +15,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/observe"
+	"github.com/sluice-gateway/sluice/core/policy/forward"
 	"github.com/sluice-gateway/sluice/core/route"
 	"github.com/sluice-gateway/sluice/core/upstream"
 	"github.com/sluice-gateway/sluice/limits"
@@ -40,7 +41,10 @@ type Registry struct {
 	consumers  *consumers
 	keys       map[string]*KeySource // by place
 	passwords  *gate
+	services   map[string]*service // by what is said of them
 	generation int
+
+	forwardCounts map[string][]forward.Counts // by name
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
@@ -61,20 +65,25 @@ type Compiled struct {
 	Authorities []Authority
 	Staples     *tls.Staples
 	Limiters    []*Limiter
+	Forwards    []Forward
 	issuers     map[issuerKey]*issuing
 	issuerOf    map[string]issuerKey // by listener
 	policies    map[string]core.Step
 	consumers   *consumers
 	keys        map[string]*KeySource // by place
+	services    map[string]*service
 	secured     map[string]*upstreamTLS
 	found       map[string]*discovered // all upstreams, new ones and those in force
+
+	forwardCounts map[string][]forward.Counts
 }
 
 // Compile builds cfg. Names of endpoints are resolved; one that does not resolve is logged and asked for again later.
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
-		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}}
+		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{},
+		services: map[string]*service{}, forwardCounts: map[string][]forward.Counts{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -191,6 +200,8 @@ func (r *Registry) Apply(c *Compiled) {
 	r.putIssuers(c)
 	r.putLimiters(c)
 	r.putKeys(c)
+	r.putServices(c)
+	r.forwardCounts = c.forwardCounts
 	for _, e := range r.encrypted {
 		e.stop()
 	}
@@ -234,6 +245,9 @@ func (r *Registry) Close() {
 		e.stop()
 	}
 	r.consumers.stop()
+	for _, s := range r.services {
+		s.transport.CloseIdleConnections()
+	}
 	for _, s := range r.keys {
 		r.closing.Go(s.stop)
 	}

@@ -97,6 +97,9 @@ func bare(cfg *Config) *Config {
 }
 
 func barePolicy(p *Policy) {
+	if f := p.Forward; f != nil && f.TLS != nil {
+		f.TLS.Pos = Pos{}
+	}
 	p.Pos = Pos{}
 	if r := p.RateLimit; r != nil {
 		for i := range r.Levels {

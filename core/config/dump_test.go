@@ -37,7 +37,7 @@ func TestDumpRoundTrip(t *testing.T) {
 	if a, b := hide(cfg), hide(again); !reflect.DeepEqual(a, b) {
 		t.Errorf("got\n%#v\nwant\n%#v", b, a)
 	}
-	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys}, " ")) {
+	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, forwardAuthKeys}, " ")) {
 		if key != "include" && !strings.Contains(string(text), key+":") {
 			t.Errorf("testdata/full.yaml lacks %s", key)
 		}
@@ -63,6 +63,7 @@ func TestKeysAreKnown(t *testing.T) {
 	f(tlsKeys, "listeners: { a: { tls: { %s: ~ } } }\n")
 	f(acmeKeys, "listeners: { a: { tls: { acme: { %s: ~ } } } }\n")
 	f(upstreamKeys, "upstreams: { a: { %s: ~ } }\n")
+	f(forwardAuthKeys, "policies: { a: { forward: { %s: ~ } } }\n")
 	f(routeKeys, "routes: [{ %s: ~ }]\n")
 	f(matchKeys, "routes: [{ match: { %s: ~ } }]\n")
 }

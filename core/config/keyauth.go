@@ -135,6 +135,9 @@ func (w *dumper) identity(p *Policy) {
 	if b := p.Basic; b != nil {
 		w.line("basic: { realm: %s, hide: %t, optional: %t }", quote(b.Realm), b.Hide, b.Optional)
 	}
+	if p.Forward != nil {
+		w.forwardAuth(p.Forward)
+	}
 	if p.IP != nil {
 		w.ip(p.IP)
 	}

@@ -23,6 +23,7 @@ type Policy struct {
 	Access      *Access
 	JWT         *JWT
 	Basic       *Basic
+	Forward     *ForwardAuth
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -36,7 +37,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt ip access"
+	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt forward ip access"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -87,6 +88,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.JWT = d.jwt(key, v)
 		case "basic":
 			p.Basic = d.basic(key, v)
+		case "forward":
+			p.Forward = d.forwardAuth(key, v)
 		case "ip":
 			p.IP = d.ip(key, v)
 		case "access":

@@ -162,6 +162,9 @@ func allocCases(t testing.TB) []allocCase {
 		{name: "password", config: strings.Replace(plainConfig, "to: a }", "use: [{ basic: on }, { access: { consumers: ann } }], to: a }", 1) +
 			"consumers: { ann: { basic: { ann: \"" + argonHash("x") + "\" } } }\n", answer: kib, requestEnds: "\r\n\r\n",
 			request: []string{strings.Replace(get, "Accept", basicHeader("ann:x")+"\r\nAccept", 1)}},
+		{name: "forward", answer: kib, requestEnds: "\r\n\r\n", request: []string{strings.Replace(get, "Accept", "X-User: root\r\nAuthorization: User ann\r\nAccept", 1)},
+			config: strings.Replace(plainConfig, "to: a }", "use: [{ forward: { url: \""+newAuthService(t).url+
+				"\", copy: [X-User, X-Roles], copy_to_client: X-For-Client, cache: { key: [header:Authorization, ip, \"query:k\"], ttl: 1h } } }], to: a }", 1)},
 		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 	}
 }

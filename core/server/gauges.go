@@ -3,6 +3,7 @@ package server
 import (
 	"strconv"
 
+	"github.com/sluice-gateway/sluice/core/compile"
 	"github.com/sluice-gateway/sluice/core/http2"
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/observe"
@@ -21,6 +22,7 @@ func (s *Server) collect() {
 			collectPort(l, i, sink)
 		}
 		collectLimits(now.compiled.Limiters, i, sink)
+		collectForwards(now.compiled.Forwards, i, sink)
 		for _, u := range now.compiled.Upstreams {
 			for _, e := range u.Endpoints() {
 				sink.Gauge("sluice_upstream_idle_connections", "Connections to an endpoint that no exchange uses.",
@@ -41,6 +43,20 @@ func (s *Server) collect() {
 		collectKeys(now.compiled, sink)
 		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))
 	})
+}
+
+func collectForwards(all []compile.Forward, i int, sink *observe.Sink) {
+	for _, f := range all {
+		c := f.Policy.Counts(i)
+		const judged = "Requests that a service was to judge, by what came of them."
+		sink.Counter("sluice_forward_requests_total", judged, float64(c.Allowed), "policy", f.Name, "result", "allowed")
+		sink.Counter("sluice_forward_requests_total", judged, float64(c.Denied), "policy", f.Name, "result", "denied")
+		sink.Counter("sluice_forward_requests_total", judged, float64(c.Failed), "policy", f.Name, "result", "failed")
+		sink.Counter("sluice_forward_requests_total", judged, float64(c.Busy), "policy", f.Name, "result", "busy")
+		sink.Counter("sluice_forward_unjudged_total", "Requests that passed although no service has judged them.", float64(c.Passed), "policy", f.Name)
+		sink.Counter("sluice_forward_calls_total", "Questions to a service.", float64(c.Asked), "policy", f.Name)
+		sink.Counter("sluice_forward_cached_total", "Requests that were judged by an earlier answer.", float64(c.Cached), "policy", f.Name)
+	}
 }
 
 func collectPort(l *listener, i int, sink *observe.Sink) {

@@ -40,30 +40,6 @@ func TestCache(t *testing.T) {
 	f("another directory", k1, d2, "a", 0, false)
 }
 
-// TestCacheIsBounded puts in more than is kept, and uses one token all the time, which stays.
-func TestCacheIsBounded(t *testing.T) {
-	var c cache
-	d, _ := core.NewDirectory(nil)
-	keys := &KeySet{}
-	c.find(nil, keys, d, 0)
-	c.put(&grant{token: "used", until: 1})
-	size := func(m map[string]*grant) (n int) {
-		for token := range m {
-			n += len(token) + grantBytes
-		}
-		return n
-	}
-	for i := range 50_000 {
-		c.put(&grant{token: longToken(i), until: 1})
-		if i%100 == 0 && c.find([]byte("used"), keys, d, 0) == nil {
-			t.Fatalf("what is used is gone after %d others", i)
-		}
-	}
-	if young, old := size(c.young), size(c.old); young > maxYoungBytes || old > maxYoungBytes || young+old < maxYoungBytes {
-		t.Errorf("%d bytes are young, %d old", young, old)
-	}
-}
-
 func TestCacheAllocs(t *testing.T) {
 	var c cache
 	d, _ := core.NewDirectory(nil)
