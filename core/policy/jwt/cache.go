@@ -4,10 +4,9 @@ import "github.com/sluice-gateway/sluice/core"
 
 // grant is what a verified token is good for.
 type grant struct {
-	token    string
-	until    int64 // on the wall clock: not used later
-	consumer *core.Consumer
-	values   []string // of the fields that the upstream gets, in the policy's order; "": none
+	*core.Grant
+	token string
+	until int64 // on the wall clock: not used later
 }
 
 // cache holds the tokens that one loop has seen verified, of one policy. Tokens are compared whole.
@@ -34,9 +33,5 @@ func (c *cache) find(token []byte, keys *KeySet, d *core.Directory, now int64) *
 
 // put keeps a grant that was made with the keys and directory that find was asked about last.
 func (c *cache) put(g *grant) {
-	size := 0
-	for _, v := range g.values {
-		size += len(v)
-	}
-	c.grants.Put(g.token, g, size)
+	c.grants.Put(g.token, g, g.Bytes())
 }

@@ -27,7 +27,7 @@ func TestCache(t *testing.T) {
 	}
 	fill := func() {
 		f("nothing yet", k1, d1, "a", 0, false)
-		c.put(&grant{token: "a", until: 10})
+		c.put(&grant{Grant: &core.Grant{}, token: "a", until: 10})
 	}
 	fill()
 	f("there", k1, d1, "a", 9, true)
@@ -46,7 +46,7 @@ func TestCacheAllocs(t *testing.T) {
 	keys := &KeySet{}
 	c.find(nil, keys, d, 0)
 	token := []byte(strings.Repeat("x", 800))
-	c.put(&grant{token: string(token), until: 1})
+	c.put(&grant{Grant: &core.Grant{}, token: string(token), until: 1})
 	if n := testing.AllocsPerRun(100, func() {
 		if c.find(token, keys, d, 0) == nil {
 			t.Fatal("not found")
@@ -65,7 +65,7 @@ func BenchmarkCached(b *testing.B) {
 	var tokens [2000][]byte
 	for i := range tokens {
 		tokens[i] = []byte(longToken(i))
-		c.put(&grant{token: string(tokens[i]), until: 1})
+		c.put(&grant{Grant: &core.Grant{}, token: string(tokens[i]), until: 1})
 	}
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
