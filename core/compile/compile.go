@@ -16,6 +16,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/observe"
 	"github.com/sluice-gateway/sluice/core/policy/forward"
+	"github.com/sluice-gateway/sluice/core/policy/introspect"
 	"github.com/sluice-gateway/sluice/core/route"
 	"github.com/sluice-gateway/sluice/core/upstream"
 	"github.com/sluice-gateway/sluice/limits"
@@ -44,7 +45,8 @@ type Registry struct {
 	services   map[string]*service // by what is said of them
 	generation int
 
-	forwardCounts map[string][]forward.Counts // by name
+	forwardCounts    map[string][]forward.Counts // by name
+	introspectCounts map[string][]introspect.Counts
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
@@ -66,16 +68,19 @@ type Compiled struct {
 	Staples     *tls.Staples
 	Limiters    []*Limiter
 	Forwards    []Forward
-	issuers     map[issuerKey]*issuing
-	issuerOf    map[string]issuerKey // by listener
-	policies    map[string]core.Step
-	consumers   *consumers
-	keys        map[string]*KeySource // by place
-	services    map[string]*service
-	secured     map[string]*upstreamTLS
-	found       map[string]*discovered // all upstreams, new ones and those in force
+	// Introspections are the policies that ask issuers.
+	Introspections []Introspection
+	issuers        map[issuerKey]*issuing
+	issuerOf       map[string]issuerKey // by listener
+	policies       map[string]core.Step
+	consumers      *consumers
+	keys           map[string]*KeySource // by place
+	services       map[string]*service
+	secured        map[string]*upstreamTLS
+	found          map[string]*discovered // all upstreams, new ones and those in force
 
-	forwardCounts map[string][]forward.Counts
+	forwardCounts    map[string][]forward.Counts
+	introspectCounts map[string][]introspect.Counts
 }
 
 // Compile builds cfg. Names of endpoints are resolved; one that does not resolve is logged and asked for again later.
@@ -83,7 +88,8 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
 		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{},
-		services: map[string]*service{}, forwardCounts: map[string][]forward.Counts{}}
+		services: map[string]*service{}, forwardCounts: map[string][]forward.Counts{},
+		introspectCounts: map[string][]introspect.Counts{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -201,7 +207,7 @@ func (r *Registry) Apply(c *Compiled) {
 	r.putLimiters(c)
 	r.putKeys(c)
 	r.putServices(c)
-	r.forwardCounts = c.forwardCounts
+	r.forwardCounts, r.introspectCounts = c.forwardCounts, c.introspectCounts
 	for _, e := range r.encrypted {
 		e.stop()
 	}

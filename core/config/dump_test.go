@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -19,7 +20,8 @@ func TestDumpRoundTrip(t *testing.T) {
 	}
 	cfg := mustParse(t, string(text))
 	dump := cfg.Dump()
-	again := mustParse(t, string(dump))
+	shown := regexp.MustCompile(`(auth: post\n +secret: )"\*\*\*"`) // what is given by reference only
+	again := mustParse(t, shown.ReplaceAllString(string(dump), "${1}env:LONG"))
 	if second := again.Dump(); !bytes.Equal(dump, second) {
 		t.Errorf("got\n%s\nand then\n%s", dump, second)
 	}
@@ -37,7 +39,7 @@ func TestDumpRoundTrip(t *testing.T) {
 	if a, b := hide(cfg), hide(again); !reflect.DeepEqual(a, b) {
 		t.Errorf("got\n%#v\nwant\n%#v", b, a)
 	}
-	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, forwardAuthKeys}, " ")) {
+	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, forwardAuthKeys, introspectKeys}, " ")) {
 		if key != "include" && !strings.Contains(string(text), key+":") {
 			t.Errorf("testdata/full.yaml lacks %s", key)
 		}
@@ -63,6 +65,7 @@ func TestKeysAreKnown(t *testing.T) {
 	f(tlsKeys, "listeners: { a: { tls: { %s: ~ } } }\n")
 	f(acmeKeys, "listeners: { a: { tls: { acme: { %s: ~ } } } }\n")
 	f(upstreamKeys, "upstreams: { a: { %s: ~ } }\n")
+	f(introspectKeys, "policies: { a: { introspect: { %s: ~ } } }\n")
 	f(forwardAuthKeys, "policies: { a: { forward: { %s: ~ } } }\n")
 	f(routeKeys, "routes: [{ %s: ~ }]\n")
 	f(matchKeys, "routes: [{ match: { %s: ~ } }]\n")

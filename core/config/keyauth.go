@@ -84,11 +84,11 @@ func (d *decoder) argumentName(key string, n ast.Node, s string) bool {
 
 // authenticates says whether the policy finds out who the consumer is.
 func (p *Policy) authenticates() bool {
-	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil
+	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil || p.Introspect != nil
 }
 
 // derives says whether the policy makes consumers that the configuration does not name.
-func (p *Policy) derives() bool { return p.JWT != nil }
+func (p *Policy) derives() bool { return p.JWT != nil || p.Introspect != nil }
 
 // policies gives the policies of a route that exist, in order.
 func (l *loader) policies(r *Route, yield func(u *Use, p *Policy)) {
@@ -134,6 +134,9 @@ func (w *dumper) identity(p *Policy) {
 	}
 	if b := p.Basic; b != nil {
 		w.line("basic: { realm: %s, hide: %t, optional: %t }", quote(b.Realm), b.Hide, b.Optional)
+	}
+	if p.Introspect != nil {
+		w.introspect(p.Introspect)
 	}
 	if p.Forward != nil {
 		w.forwardAuth(p.Forward)

@@ -24,6 +24,7 @@ type Policy struct {
 	JWT         *JWT
 	Basic       *Basic
 	Forward     *ForwardAuth
+	Introspect  *Introspect
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -37,7 +38,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt forward ip access"
+	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect forward ip access"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -88,6 +89,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.JWT = d.jwt(key, v)
 		case "basic":
 			p.Basic = d.basic(key, v)
+		case "introspect":
+			p.Introspect = d.introspect(key, v)
 		case "forward":
 			p.Forward = d.forwardAuth(key, v)
 		case "ip":

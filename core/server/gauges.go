@@ -23,6 +23,7 @@ func (s *Server) collect() {
 		}
 		collectLimits(now.compiled.Limiters, i, sink)
 		collectForwards(now.compiled.Forwards, i, sink)
+		collectIntrospections(now.compiled.Introspections, i, sink)
 		for _, u := range now.compiled.Upstreams {
 			for _, e := range u.Endpoints() {
 				sink.Gauge("sluice_upstream_idle_connections", "Connections to an endpoint that no exchange uses.",
@@ -56,6 +57,18 @@ func collectForwards(all []compile.Forward, i int, sink *observe.Sink) {
 		sink.Counter("sluice_forward_unjudged_total", "Requests that passed although no service has judged them.", float64(c.Passed), "policy", f.Name)
 		sink.Counter("sluice_forward_calls_total", "Questions to a service.", float64(c.Asked), "policy", f.Name)
 		sink.Counter("sluice_forward_cached_total", "Requests that were judged by an earlier answer.", float64(c.Cached), "policy", f.Name)
+	}
+}
+
+func collectIntrospections(all []compile.Introspection, i int, sink *observe.Sink) {
+	for _, p := range all {
+		c := p.Policy.Counts(i)
+		sink.Counter("sluice_introspection_calls_total", "Questions about tokens to their issuer.", float64(c.Asked), "policy", p.Name)
+		sink.Counter("sluice_introspection_cached_total", "Requests whose token was judged by an earlier answer.", float64(c.Cached), "policy", p.Name)
+		const unjudged = "Requests whose token could not be judged, by why."
+		sink.Counter("sluice_introspection_unjudged_total", unjudged, float64(c.Failed), "policy", p.Name, "reason", "failed")
+		sink.Counter("sluice_introspection_unjudged_total", unjudged, float64(c.Busy), "policy", p.Name, "reason", "busy")
+		sink.Counter("sluice_introspection_passed_total", "Of these, the requests that passed as nobody's.", float64(c.Passed), "policy", p.Name)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ type gate struct {
 
 func newGate(t testing.TB, text string) *gate {
 	t.Helper()
-	cfg, problems := config.Parse("sluice.yaml", []byte(text+"\nadmin: off\n"), config.Env{})
+	cfg, problems := config.Parse("sluice.yaml", []byte(text+"\nadmin: off\n"), config.Env{LookupEnv: os.LookupEnv, ReadFile: os.ReadFile})
 	if cfg == nil {
 		t.Fatal(problems)
 	}
