@@ -47,6 +47,7 @@ type Registry struct {
 
 	forwardCounts    map[string][]forward.Counts // by name
 	introspectCounts map[string][]introspect.Counts
+	nonces           map[string]*nonces
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
@@ -81,6 +82,7 @@ type Compiled struct {
 
 	forwardCounts    map[string][]forward.Counts
 	introspectCounts map[string][]introspect.Counts
+	nonces           map[string]*nonces
 }
 
 // Compile builds cfg. Names of endpoints are resolved; one that does not resolve is logged and asked for again later.
@@ -89,7 +91,7 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		found: map[string]*discovered{}, Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
 		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{},
 		services: map[string]*service{}, forwardCounts: map[string][]forward.Counts{},
-		introspectCounts: map[string][]introspect.Counts{}}
+		introspectCounts: map[string][]introspect.Counts{}, nonces: map[string]*nonces{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -207,7 +209,7 @@ func (r *Registry) Apply(c *Compiled) {
 	r.putLimiters(c)
 	r.putKeys(c)
 	r.putServices(c)
-	r.forwardCounts, r.introspectCounts = c.forwardCounts, c.introspectCounts
+	r.forwardCounts, r.introspectCounts, r.nonces = c.forwardCounts, c.introspectCounts, c.nonces
 	for _, e := range r.encrypted {
 		e.stop()
 	}

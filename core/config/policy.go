@@ -25,6 +25,7 @@ type Policy struct {
 	Basic       *Basic
 	Forward     *ForwardAuth
 	Introspect  *Introspect
+	HMAC        *HMAC
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -38,7 +39,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect forward ip access"
+	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect hmac forward ip access"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -91,6 +92,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.Basic = d.basic(key, v)
 		case "introspect":
 			p.Introspect = d.introspect(key, v)
+		case "hmac":
+			p.HMAC = d.hmac(key, v)
 		case "forward":
 			p.Forward = d.forwardAuth(key, v)
 		case "ip":

@@ -183,8 +183,13 @@ func forwardGet(t *testing.T, addr, path string, headers map[string]string) (*ht
 
 func forwardDo(t *testing.T, req *http.Request) (*http.Response, string) {
 	t.Helper()
-	tr := &http.Transport{DisableKeepAlives: true}
-	res, err := tr.RoundTrip(req)
+	return roundTrip(t, &http.Transport{DisableKeepAlives: true}, req)
+}
+
+// roundTrip gives the answer and its body.
+func roundTrip(t *testing.T, client http.RoundTripper, req *http.Request) (*http.Response, string) {
+	t.Helper()
+	res, err := client.RoundTrip(req)
 	if err != nil {
 		t.Error(err)
 		return &http.Response{}, ""
