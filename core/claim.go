@@ -1,21 +1,308 @@
 package core
 
-// Claims are those of a verified token that policies of the configuration ask for. Immutable; nil has none.
-type Claims struct{ names, values []string }
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
 
-// NewClaims gives the values of names, in their order. It keeps both.
-func NewClaims(names, values []string) *Claims { return &Claims{names, values} }
+// Claims are what an issuer says of a token's subject, as JSON has it. Numbers are json.Number.
+type Claims map[string]any
 
-// Value is what the token's issuer says; false: nothing, or what is no text. A list is its items with commas between. Claims that are asked
-// for are few, so they are looked through.
-func (c *Claims) Value(name string) (string, bool) {
-	if c == nil {
-		return "", false
+// RequiredClaim is a claim that a token must have, with one of the values. A claim that is a list has one if any item is it.
+type RequiredClaim struct {
+	Claim  string
+	Values []string
+}
+
+// ClaimHeader is a field that tells the upstream of a claim.
+type ClaimHeader struct{ Header, Claim string }
+
+// ClaimRules say what the claims of a token must be, and what becomes of them. Immutable.
+type ClaimRules struct {
+	Issuers   []string // empty: any
+	Audiences []string // any of them; empty: any
+	Claims    []RequiredClaim
+	Scopes    []string // all of them
+	Headers   []ClaimHeader
+	Consumer  string   // claim that names the consumer; "": sub, if there is one
+	Tier      string   // claim that names the consumer's tier; "": none
+	Tenant    string   // claim that names the consumer's tenant; "": none
+	Keep      []string // claims that policies behind this one ask for
+}
+
+// Grant is what a token is good for. Immutable.
+type Grant struct {
+	Consumer *Consumer   // nil: nobody is named
+	Claims   *ClaimTexts // that are kept; nil: none are asked for, or there
+	Values   []string    // of the fields that the upstream gets, in the order of ClaimRules.Headers; "": none
+}
+
+const (
+	maxClaimValue = 1024
+	maxClaimName  = 256
+	maxClaimDepth = 16
+)
+
+// Judge checks claims that were verified, and gives what they are good for to a consumer of d.
+func (p *ClaimRules) Judge(claims Claims, d *Directory) (*Grant, *Error) {
+	issuer, _ := claims["iss"].(string)
+	if len(p.Issuers) > 0 && !slices.Contains(p.Issuers, issuer) {
+		return nil, errTokenIssuer
 	}
-	for i, n := range c.names {
-		if n == name {
-			return c.values[i], true
+	if len(p.Audiences) > 0 && !p.intended(claims["aud"]) {
+		return nil, errTokenAudience
+	}
+	for i := range p.Claims {
+		if r := &p.Claims[i]; !r.holds(claims[r.Claim]) {
+			return nil, ErrTokenClaims
 		}
 	}
+	if !p.scoped(claims) {
+		return nil, errTokenScope
+	}
+	g := &Grant{}
+	var err *Error
+	if g.Consumer, err = p.consumer(claims, issuer, d); err != nil {
+		return nil, err
+	}
+	for _, h := range p.Headers {
+		s, ok := valueText(claims[h.Claim])
+		if !ok {
+			return nil, ErrTokenClaims
+		}
+		g.Values = append(g.Values, s)
+	}
+	g.Claims = claims.keep(p.Keep)
+	return g, nil
+}
+
+// keep gives those of the claims that are asked for and that there are; nil: none.
+func (c Claims) keep(asked []string) *ClaimTexts {
+	var names, values []string
+	for _, name := range asked {
+		if s, ok := valueText(c[name]); ok && c[name] != nil {
+			names, values = append(names, name), append(values, s)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return NewClaimTexts(names, values)
+}
+
+// word is what a claim says of the consumer: "" if there is none of that name, false if it is no word.
+func (c Claims) word(name string) (s string, ok bool) {
+	v, given := c[name]
+	if name == "" || !given {
+		return "", true
+	}
+	s, ok = v.(string)
+	return s, ok && len(s) <= maxClaimName && isFieldText(s)
+}
+
+// intended says whether one of the token's audiences is one of ours (RFC 7519, 4.1.3).
+func (p *ClaimRules) intended(aud any) bool {
+	r := RequiredClaim{Values: p.Audiences}
+	return r.holds(aud)
+}
+
+func (r *RequiredClaim) holds(v any) bool {
+	if list, ok := v.([]any); ok {
+		return slices.ContainsFunc(list, r.is)
+	}
+	return r.is(v)
+}
+
+func (r *RequiredClaim) is(v any) bool {
+	s, ok := scalarText(v)
+	return ok && slices.Contains(r.Values, s)
+}
+
+// scoped says whether the token has all the scopes that are asked for: of scope (RFC 8693, 4.2), or of scp, which some issuers write.
+func (p *ClaimRules) scoped(claims Claims) bool {
+	if len(p.Scopes) == 0 {
+		return true
+	}
+	var has []string
+	for _, name := range [...]string{"scope", "scp"} {
+		switch v := claims[name].(type) {
+		case string:
+			has = append(has, strings.Fields(v)...)
+		case []any:
+			for _, item := range v {
+				if s, ok := item.(string); ok {
+					has = append(has, s)
+				}
+			}
+		}
+	}
+	for _, s := range p.Scopes {
+		if !slices.Contains(has, s) {
+			return false
+		}
+	}
+	return true
+}
+
+// consumer is for whom the token stands: one of the directory, or one that is made of its claims. A token does not make its bearer one whom
+// the configuration knows by other credentials.
+func (p *ClaimRules) consumer(claims Claims, issuer string, d *Directory) (*Consumer, *Error) {
+	name := p.Consumer
+	if name == "" {
+		name = "sub"
+	}
+	who, ok := scalarText(claims[name])
+	switch {
+	case !ok && p.Consumer == "" && claims[name] == nil:
+		return nil, nil
+	case !ok || who == "" || len(who) > maxClaimName || !isFieldText(who) || strings.Contains(who, " "):
+		return nil, errTokenConsumer
+	}
+	tier, one := claims.word(p.Tier)
+	tenant, other := claims.word(p.Tenant)
+	if !one || !other {
+		return nil, errTokenConsumer
+	}
+	c := d.BySubject(issuer, who)
+	switch {
+	case c == nil && d.Named(who) != nil:
+		return nil, errTokenConsumer
+	case c == nil:
+		return &Consumer{Name: who, Tier: tier, Tenant: tenant}, nil
+	case c.Tier == "" && tier != "" || c.Tenant == "" && tenant != "":
+		copied := *c
+		if copied.Tier == "" {
+			copied.Tier = tier
+		}
+		if copied.Tenant == "" {
+			copied.Tenant = tenant
+		}
+		return &copied, nil
+	}
+	return c, nil
+}
+
+// valueText is a claim as a field's value: of a list, its items with commas. A claim that is not there gives "".
+func valueText(v any) (string, bool) {
+	if v == nil {
+		return "", true
+	}
+	var s string
+	if list, ok := v.([]any); ok {
+		var items []string
+		for _, item := range list {
+			one, ok := scalarText(item)
+			if !ok || strings.Contains(one, ",") {
+				return "", false
+			}
+			items = append(items, one)
+		}
+		s = strings.Join(items, ",")
+	} else if s, ok = scalarText(v); !ok {
+		return "", false
+	}
+	return s, len(s) <= maxClaimValue && isFieldText(s)
+}
+
+func scalarText(v any) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		return v.String(), true
+	case bool:
+		if v {
+			return "true", true
+		}
+		return "false", true
+	}
 	return "", false
+}
+
+// isFieldText says whether s can be the value of a field, and nobody reads it as anything else.
+func isFieldText(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return strings.Trim(s, " ") == s
+}
+
+// ReadClaims reads one JSON object. What recipients could read in two ways spoils it: a name that stands twice, text that is not
+// UTF-8, anything behind the object. Depth is bounded, size is the caller's to bound.
+func ReadClaims(b []byte) (Claims, bool) {
+	if !utf8.Valid(b) || !json.Valid(b) {
+		return nil, false
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	v, ok := readValue(d, 0)
+	if !ok {
+		return nil, false
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, false
+	}
+	object, ok := v.(map[string]any)
+	return object, ok
+}
+
+// readValue reads one value of valid JSON. A name that stands twice in an object spoils it: recipients differ in which they take.
+func readValue(d *json.Decoder, depth int) (any, bool) {
+	t, err := d.Token()
+	if err != nil || depth > maxClaimDepth {
+		return nil, false
+	}
+	switch t {
+	case json.Delim('{'):
+		object := map[string]any{}
+		for d.More() {
+			name, err := d.Token()
+			if err != nil {
+				return nil, false
+			}
+			key := name.(string) // of valid JSON
+			if _, twice := object[key]; twice {
+				return nil, false
+			}
+			v, ok := readValue(d, depth+1)
+			if !ok {
+				return nil, false
+			}
+			object[key] = v
+		}
+		_, err = d.Token()
+		return object, err == nil
+	case json.Delim('['):
+		var list []any
+		for d.More() {
+			v, ok := readValue(d, depth+1)
+			if !ok {
+				return nil, false
+			}
+			list = append(list, v)
+		}
+		_, err = d.Token()
+		return list, err == nil
+	}
+	return t, true
+}
+
+// maxSeconds is past which a time is no time.
+const maxSeconds = 1 << 40
+
+// Time is a claim in seconds of Unix time. ok is false if it is there and is no number of them, or what could only be read as one.
+func (c Claims) Time(name string) (seconds float64, given, ok bool) {
+	v, given := c[name]
+	if !given {
+		return 0, false, true
+	}
+	n, ok := v.(json.Number)
+	f, err := n.Float64()
+	return f, true, ok && err == nil && f >= 0 && f <= maxSeconds
 }

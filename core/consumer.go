@@ -43,7 +43,14 @@ type ConsumerSpec struct {
 	Keys         [][sha256.Size]byte // of API keys
 	Passwords    map[string]Password // by user name
 	Subjects     []TokenSubject
-	Fingerprints []string // of certificates, as in Identity
+	Fingerprints []string       // of certificates, as in Identity
+	SigningKeys  map[string]any // by key id: a secret, []byte, or a public key of crypto/rsa, crypto/ecdsa or crypto/ed25519
+}
+
+// Signer is whose messages a key signs. Immutable.
+type Signer struct {
+	Consumer *Consumer
+	Key      any // as in ConsumerSpec.SigningKeys
 }
 
 // Login is a user name's password, and whose it is. Immutable.
@@ -61,6 +68,7 @@ type Directory struct {
 	logins       map[string]*Login
 	subjects     map[TokenSubject]*Consumer
 	fingerprints map[string]*Consumer
+	signers      map[string]*Signer
 }
 
 var errShared = errors.New("cannot make a directory: two consumers have a name or a credential in common")
@@ -73,8 +81,9 @@ func NewDirectory(all []ConsumerSpec) (*Directory, error) {
 		logins:       map[string]*Login{},
 		subjects:     map[TokenSubject]*Consumer{},
 		fingerprints: map[string]*Consumer{},
+		signers:      map[string]*Signer{},
 	}
-	count := [5]int{}
+	count := [6]int{}
 	for i := range all {
 		s := &all[i]
 		c := &s.Consumer
@@ -91,13 +100,17 @@ func NewDirectory(all []ConsumerSpec) (*Directory, error) {
 		for _, f := range s.Fingerprints {
 			d.fingerprints[f] = c
 		}
+		for id, key := range s.SigningKeys {
+			d.signers[id] = &Signer{c, key}
+		}
 		count[0]++
 		count[1] += len(s.Keys)
 		count[2] += len(s.Passwords)
 		count[3] += len(s.Subjects)
 		count[4] += len(s.Fingerprints)
+		count[5] += len(s.SigningKeys)
 	}
-	if count != [5]int{len(d.names), len(d.keys), len(d.logins), len(d.subjects), len(d.fingerprints)} {
+	if count != [6]int{len(d.names), len(d.keys), len(d.logins), len(d.subjects), len(d.fingerprints), len(d.signers)} {
 		return nil, errShared
 	}
 	return d, nil
@@ -125,6 +138,9 @@ func (d *Directory) BySubject(issuer, subject string) *Consumer {
 
 // ByCertificate is whose certificate it is, nil when it is nobody's.
 func (d *Directory) ByCertificate(id *Identity) *Consumer { return d.fingerprints[id.Fingerprint] }
+
+// Signer is whose key has that id, nil when it is nobody's.
+func (d *Directory) Signer(keyID string) *Signer { return d.signers[keyID] }
 
 // Consumers are those of a configuration as they are now: their file may change while it is in force.
 type Consumers struct{ now atomic.Pointer[Directory] }

@@ -20,17 +20,17 @@ type Exchange struct {
 	Downstream Downstream // the client's side
 
 	Route    *Route
-	Consumer *Consumer  // who has proved who he is, by a policy of the route; nil: nobody has
-	Claims   *Claims    // of the token by which he proved it; nil: it was not by a token, or nobody asks for any
-	Params   []Param    // of the route's path, in order
-	Attempt  lb.Attempt // endpoints that were tried
-	Upstream Upstream   // the exchange's upstream side, by whoever answers
-	Hold     Hold       // what is given back when the exchange has ended; nil: nothing
-	Deadline int64      // on the loop's clock; 0: none
-	Hurried  bool       // the deadline is what the client asked for
-	Try      Try        // bounds of the attempt under way
-	Err      *Error     // what failed, on whose side, and whether another endpoint may be tried
-	Trial    EndPolicy  // by whoever answers, who wants to know how it ends; nil: nobody does
+	Consumer *Consumer   // who has proved who he is, by a policy of the route; nil: nobody has
+	Claims   *ClaimTexts // of the token by which he proved it; nil: it was not by a token, or nobody asks for any
+	Params   []Param     // of the route's path, in order
+	Attempt  lb.Attempt  // endpoints that were tried
+	Upstream Upstream    // the exchange's upstream side, by whoever answers
+	Hold     Hold        // what is given back when the exchange has ended; nil: nothing
+	Deadline int64       // on the loop's clock; 0: none
+	Hurried  bool        // the deadline is what the client asked for
+	Try      Try         // bounds of the attempt under way
+	Err      *Error      // what failed, on whose side, and whether another endpoint may be tried
+	Trial    EndPolicy   // by whoever answers, who wants to know how it ends; nil: nobody does
 
 	BodyLimit   int64    // bytes of the request body; 0: none
 	ReplayLimit int      // bytes of a request body that are kept for a second attempt

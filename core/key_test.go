@@ -162,7 +162,7 @@ func TestKeysOfConsumers(t *testing.T) {
 			x.Consumer = &Consumer{Name: consumer, Tenant: tenant}
 		}
 		if claim != "" {
-			x.Claims = NewClaims([]string{"sub"}, []string{claim})
+			x.Claims = NewClaimTexts([]string{"sub"}, []string{claim})
 		}
 		r := recipe(text)
 		k, missing := r.Key(x)

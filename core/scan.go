@@ -26,6 +26,16 @@ var tokenClass = func() (t [256]uint8) {
 	return t
 }()
 
+// IsToken says whether b is a token (RFC 9110, 5.6.2).
+func IsToken(b []byte) bool {
+	for _, c := range b {
+		if tokenClass[c] == TokenNone {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
 const (
 	ones  = 0x0101010101010101
 	tops  = 0x80 * ones

@@ -17,6 +17,8 @@ import (
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/observe"
 	"github.com/sluice-gateway/sluice/core/policy/fault"
+	"github.com/sluice-gateway/sluice/core/policy/forward"
+	"github.com/sluice-gateway/sluice/core/policy/introspect"
 	"github.com/sluice-gateway/sluice/core/route"
 	"github.com/sluice-gateway/sluice/core/upstream"
 	"github.com/sluice-gateway/sluice/limits"
@@ -49,10 +51,15 @@ type Registry struct {
 	faults     map[string]*fault.Policy    // by name
 	breakers   map[breakerKey]*breaking
 	changes    *breakerChanges
-	sharing    *sharing // nil: this node is alone
-	sharings   int      // that were made
+	sharing    *sharing            // nil: this node is alone
+	sharings   int                 // that were made
+	services   map[string]*service // by what is said of them
 	generation int
 	kept       keeper
+
+	forwardCounts    map[string][]forward.Counts // by name
+	introspectCounts map[string][]introspect.Counts
+	nonces           map[string]*nonces
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
@@ -95,6 +102,14 @@ type Compiled struct {
 	loops       int
 	breakers    map[breakerKey]*breaking
 	gates       map[string]*upstream.Gate // by upstream
+	services    map[string]*service
+	Forwards    []Forward
+	// Introspections are the policies that ask issuers.
+	Introspections []Introspection
+
+	forwardCounts    map[string][]forward.Counts
+	introspectCounts map[string][]introspect.Counts
+	nonces           map[string]*nonces
 }
 
 // Compile builds cfg. No name is resolved and no file of endpoints is read yet.
@@ -104,7 +119,9 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
 		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{},
 		Mirrors: map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers),
-		breakers: map[breakerKey]*breaking{}, gates: map[string]*upstream.Gate{}}
+		breakers: map[breakerKey]*breaking{}, gates: map[string]*upstream.Gate{},
+		services: map[string]*service{}, forwardCounts: map[string][]forward.Counts{},
+		introspectCounts: map[string][]introspect.Counts{}, nonces: map[string]*nonces{}}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]
@@ -252,6 +269,8 @@ func (r *Registry) Apply(c *Compiled) {
 	r.canaries.put(c.canaries)
 	r.splits.put(r, c.splits)
 	r.mirrors, r.faults = c.Mirrors, c.Faults
+	r.putServices(c)
+	r.forwardCounts, r.introspectCounts, r.nonces = c.forwardCounts, c.introspectCounts, c.nonces
 	for _, e := range r.encrypted {
 		e.stop()
 	}
@@ -278,6 +297,9 @@ func (r *Registry) Close() {
 	r.changes.stop()
 	r.consumers.stop()
 	r.putSharing(&Compiled{})
+	for _, s := range r.services {
+		s.transport.CloseIdleConnections()
+	}
 	for _, s := range r.keys {
 		r.closing.Go(s.stop)
 	}

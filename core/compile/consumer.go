@@ -3,6 +3,7 @@ package compile
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -47,6 +48,16 @@ func directory(cfg *config.Config, f *config.ConsumersFile) (*core.Directory, er
 			}
 			for _, t := range c.JWT {
 				s.Subjects = append(s.Subjects, core.TokenSubject(t))
+			}
+			for i := range c.Signatures {
+				k, err := c.Signatures[i].Value()
+				if err != nil {
+					return nil, fmt.Errorf("%s: consumer %q: %w", c.Pos, c.Name, err)
+				}
+				if s.SigningKeys == nil {
+					s.SigningKeys = map[string]any{}
+				}
+				s.SigningKeys[c.Signatures[i].ID] = k
 			}
 			all = append(all, s)
 		}

@@ -16,23 +16,28 @@ const cacheTokens = time.Minute
 // tokens makes the policy of kind jwt.
 func tokens(r *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
 	j := p.JWT
-	spec := jwt.Spec{Carrier: carrierOf(j.Carrier), Hide: j.Hide, Optional: j.Optional, Issuers: j.Issuers, Audiences: j.Audiences,
-		Algorithms: j.Algorithms, Leeway: j.Leeway, MaximumLifetime: j.MaximumLifetime, CacheFor: cacheTokens, Scopes: j.Scopes,
-		Consumer: j.Consumer, Tier: j.Tier, Tenant: j.Tenant, Keep: c.Config.AskedClaims()}
-	if strings.EqualFold(spec.Carrier.Header, "Authorization") {
-		spec.Carrier.Scheme = "Bearer"
-	}
-	for _, r := range j.Claims {
-		spec.Claims = append(spec.Claims, jwt.Required(r))
-	}
-	for _, h := range j.Headers {
-		spec.Headers = append(spec.Headers, jwt.HeaderClaim(h))
-	}
+	spec := jwt.Spec{Bearer: bearer(c, &j.Bearer), Algorithms: j.Algorithms, Leeway: j.Leeway, MaximumLifetime: j.MaximumLifetime, CacheFor: cacheTokens}
 	keys, err := r.tokenKeys(c, j)
 	if err != nil {
 		return core.Step{}, err
 	}
 	return core.Step{Request: jwt.New(spec, keys, c.consumers.directory, len(r.workers))}, nil
+}
+
+// bearer is where tokens are and what their claims mean.
+func bearer(c *Compiled, from *config.Bearer) core.Bearer {
+	b := core.Bearer{Carrier: carrierOf(from.Carrier), Hide: from.Hide, Optional: from.Optional, ClaimRules: core.ClaimRules{Issuers: from.Issuers,
+		Audiences: from.Audiences, Scopes: from.Scopes, Consumer: from.Consumer, Tier: from.Tier, Tenant: from.Tenant, Keep: c.Config.AskedClaims()}}
+	if strings.EqualFold(b.Carrier.Header, "Authorization") {
+		b.Carrier.Scheme = "Bearer"
+	}
+	for _, r := range from.Claims {
+		b.Claims = append(b.Claims, core.RequiredClaim(r))
+	}
+	for _, h := range from.Headers {
+		b.Headers = append(b.Headers, core.ClaimHeader(h))
+	}
+	return b
 }
 
 // tokenKeys gives the keys that are written in the configuration, and those of its source.

@@ -50,6 +50,9 @@ func kinds() []kind {
 		{"basic", func(p *config.Policy) bool { return p.Basic != nil }, func(r *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
 			return core.Step{Request: basic.New(basic.Spec(*p.Basic), c.consumers.directory, r.passwords, len(r.workers))}, nil
 		}},
+		{"introspect", func(p *config.Policy) bool { return p.Introspect != nil }, introspection},
+		{"hmac", func(p *config.Policy) bool { return p.HMAC != nil }, signatures},
+		{"forward", func(p *config.Policy) bool { return p.Forward != nil }, forwardAuth},
 		{"fault", func(p *config.Policy) bool { return p.Fault != nil }, faults},
 		{"ip", func(p *config.Policy) bool { return p.IP != nil }, addresses},
 		{"access", func(p *config.Policy) bool { return p.Access != nil }, func(_ *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {

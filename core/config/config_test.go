@@ -14,7 +14,7 @@ import (
 // mustParse returns the configuration, without positions, of a text that is accepted.
 func mustParse(t *testing.T, text string) *Config {
 	t.Helper()
-	cfg, problems := Parse("sluice.yaml", []byte(text), filesEnv(map[string]string{"env": "WORD=s3cret\nLONG=a-key-of-twenty-bytes\n", "/word": "s3cret\n",
+	cfg, problems := Parse("sluice.yaml", []byte(text), filesEnv(map[string]string{"env": "WORD=s3cret\nLONG=a-key-of-twenty-bytes\nLONGER=a-secret-of-thirty-two-bytes-at-least\n", "/word": "s3cret\n",
 		"/etc/sluice/consumers.jsonl": `{"name":"beta","groups":["partners"]}` + "\n"}))
 	if cfg == nil {
 		t.Fatalf("refused:\n%s", problems)
@@ -140,6 +140,9 @@ func bare(cfg *Config) *Config {
 }
 
 func barePolicy(p *Policy) {
+	if f := p.Forward; f != nil && f.TLS != nil {
+		f.TLS.Pos = Pos{}
+	}
 	p.Pos = Pos{}
 	if r := p.RateLimit; r != nil {
 		for i := range r.Levels {

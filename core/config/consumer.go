@@ -23,6 +23,7 @@ type Consumer struct {
 	Basic        map[string]Password // by user name
 	JWT          []TokenSubject
 	Certificates []string // SHA-256 of certificates, in lower-case hexadecimal
+	Signatures   []SigningKey
 }
 
 // TokenSubject is whom a token is about.
@@ -32,7 +33,7 @@ type TokenSubject struct {
 }
 
 const (
-	consumerKeys   = "groups tier tags tenant keys basic jwt certificates"
+	consumerKeys   = "groups tier tags tenant keys basic jwt certificates signatures"
 	maxConsumers   = 1_000_000
 	maxMemberships = 100 // groups of a consumer, and tags
 	maxCredentials = 100 // of each kind, of one consumer
@@ -89,6 +90,8 @@ func (d *decoder) consumer(name string, k, v ast.Node) {
 			d.list(key, v, func(v ast.Node) { d.tokenSubject(key, v, &c) })
 		case "certificates":
 			each(key, v, c.addCertificate)
+		case "signatures":
+			d.list(key, v, func(v ast.Node) { d.signingKey(key, v, &c) })
 		default:
 			return false
 		}
@@ -259,11 +262,12 @@ type roll struct {
 	users        map[string]string
 	subjects     map[TokenSubject]string
 	certificates map[string]string
+	signatures   map[string]string
 }
 
 func newRoll() *roll {
 	return &roll{names: map[string]Pos{}, keys: map[[sha256.Size]byte]string{}, users: map[string]string{},
-		subjects: map[TokenSubject]string{}, certificates: map[string]string{}}
+		subjects: map[TokenSubject]string{}, certificates: map[string]string{}, signatures: map[string]string{}}
 }
 
 // add enters c, or says whom he cannot be told from.
@@ -286,6 +290,11 @@ func (r *roll) add(c *Consumer) string {
 	}
 	if other == "" {
 		other = claim(r.certificates, c.Certificates, c.Name)
+	}
+	for i := range c.Signatures {
+		if other == "" {
+			other = claim(r.signatures, []string{c.Signatures[i].ID}, c.Name)
+		}
 	}
 	switch other {
 	case "":
@@ -323,7 +332,7 @@ func (w *dumper) consumers(c *Config) {
 }
 
 func (w *dumper) consumer(c *Consumer) {
-	if len(c.Groups)+len(c.Tier)+len(c.Tags)+len(c.Tenant)+len(c.Keys)+len(c.Basic)+len(c.JWT)+len(c.Certificates) == 0 {
+	if len(c.Groups)+len(c.Tier)+len(c.Tags)+len(c.Tenant)+len(c.Keys)+len(c.Basic)+len(c.JWT)+len(c.Certificates)+len(c.Signatures) == 0 {
 		w.line("%s: {}", quote(c.Name))
 		return
 	}
@@ -368,4 +377,5 @@ func (w *dumper) consumerParts(c *Consumer) {
 	if len(c.Certificates) > 0 {
 		w.line("certificates: %s", quoteList(c.Certificates))
 	}
+	w.signingKeys(c.Signatures)
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -19,7 +20,8 @@ func TestDumpRoundTrip(t *testing.T) {
 	}
 	cfg := mustParse(t, string(text))
 	dump := cfg.Dump()
-	again := mustParse(t, string(dump))
+	shown := regexp.MustCompile(`((?:auth: post\n +|id: "?key-1"?, )secret: )"\*\*\*"`) // what is given by reference only
+	again := mustParse(t, shown.ReplaceAllString(string(dump), "${1}env:LONGER"))
 	if second := again.Dump(); !bytes.Equal(dump, second) {
 		t.Errorf("got\n%s\nand then\n%s", dump, second)
 	}
@@ -38,7 +40,7 @@ func TestDumpRoundTrip(t *testing.T) {
 		t.Errorf("got\n%#v\nwant\n%#v", b, a)
 	}
 	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, outlierKeys, breakerKeys, adaptiveKeys,
-		tuningKeys, listenerSocketKeys}, " ")) {
+		tuningKeys, listenerSocketKeys, forwardAuthKeys, introspectKeys, hmacKeys}, " ")) {
 		if key != "include" && !strings.Contains(string(text), key+":") {
 			t.Errorf("testdata/full.yaml lacks %s", key)
 		}
@@ -67,6 +69,10 @@ func TestKeysAreKnown(t *testing.T) {
 	f(tuningKeys, "tuning: { %s: ~ }\n")
 	f(listenerSocketKeys, "listeners: { a: { socket: { %s: ~ } } }\n")
 	f(upstreamSocketKeys, "upstreams: { a: { socket: { %s: ~ } } }\n")
+	f(hmacKeys, "policies: { a: { hmac: { %s: ~ } } }\n")
+	f(consumerKeys, "consumers: { a: { %s: ~ } }\n")
+	f(introspectKeys, "policies: { a: { introspect: { %s: ~ } } }\n")
+	f(forwardAuthKeys, "policies: { a: { forward: { %s: ~ } } }\n")
 	f(routeKeys, "routes: [{ %s: ~ }]\n")
 	f(outlierKeys, "upstreams: { a: { outlier: { %s: ~ } } }\n")
 	f(breakerKeys, "upstreams: { a: { breaker: { %s: ~ } } }\n")

@@ -13,23 +13,28 @@ import (
 
 // JWT lets requests pass that bear a signed token.
 type JWT struct {
-	Carrier         Carrier // header Authorization, with the scheme Bearer, where nothing is written
-	Issuers         []string
-	Audiences       []string
+	Bearer
 	JWKS            string   // "": none, "file:/path", or a URL
 	Secret          Secret   // by reference; at least 32 bytes
 	Keys            []Secret // public keys in PEM, by reference
 	Algorithms      []string // empty: all that the keys are for
 	Leeway          time.Duration
 	MaximumLifetime time.Duration // 0: any
-	Claims          []RequiredClaim
-	Scopes          []string
-	Hide            bool // true
-	Optional        bool // false
-	Headers         []ClaimHeader
-	Consumer        string // claim; "": sub, if there is one
-	Tier            string // claim; "": none
-	Tenant          string // claim; "": none
+}
+
+// Bearer is where requests carry a token, and what its claims must be and mean.
+type Bearer struct {
+	Carrier   Carrier // header Authorization, with the scheme Bearer, where nothing is written
+	Issuers   []string
+	Audiences []string
+	Claims    []RequiredClaim
+	Scopes    []string
+	Hide      bool // true
+	Optional  bool // false
+	Headers   []ClaimHeader
+	Consumer  string // claim; "": sub, if there is one
+	Tier      string // claim; "": none
+	Tenant    string // claim; "": none
 }
 
 // RequiredClaim is a claim that must have one of the values.
@@ -42,8 +47,8 @@ type RequiredClaim struct {
 type ClaimHeader struct{ Header, Claim string }
 
 const (
-	jwtKeys = "header cookie query issuer audience jwks secret keys algorithms leeway maximum_lifetime claims scopes hide_credentials optional " +
-		"headers consumer tier tenant"
+	bearerKeys       = "header cookie query issuer audience claims scopes hide_credentials optional headers consumer tier tenant"
+	jwtKeys          = bearerKeys + " jwks secret keys algorithms leeway maximum_lifetime"
 	jwtAlgorithms    = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA HS256 HS384 HS512"
 	defaultLeeway    = 30 * time.Second
 	maxLeeway        = 10 * time.Minute
@@ -55,16 +60,10 @@ const (
 )
 
 func (d *decoder) jwt(key string, n ast.Node) *JWT {
-	j := &JWT{Leeway: defaultLeeway, Hide: true}
+	j := &JWT{Leeway: defaultLeeway, Bearer: Bearer{Hide: true}}
 	before := d.errors
 	ok := d.mapping(key, n, jwtKeys, func(key string, _, v ast.Node) bool {
 		switch key {
-		case "issuer":
-			d.claimTexts(key, v, &j.Issuers)
-		case "audience":
-			d.claimTexts(key, v, &j.Audiences)
-		case "scopes":
-			d.claimTexts(key, v, &j.Scopes)
 		case "jwks":
 			d.jwks(key, v, &j.JWKS)
 		case "secret":
@@ -87,45 +86,65 @@ func (d *decoder) jwt(key string, n ast.Node) *JWT {
 			d.durationUpTo(key, v, 0, maxLeeway, &j.Leeway)
 		case "maximum_lifetime":
 			d.durationUpTo(key, v, time.Second, maxTokenLifetime, &j.MaximumLifetime)
-		case "claims":
-			d.mapping(key, v, "", func(name string, k, v ast.Node) bool {
-				r := RequiredClaim{Claim: name}
-				d.claimName(k, name)
-				if d.claimTexts(name, v, &r.Values); d.room(key, k, len(j.Claims)) {
-					j.Claims = append(j.Claims, r)
-				}
-				return true
-			})
-		case "headers":
-			d.claimHeaders(key, v, j)
-		case "consumer":
-			if d.text(key, v, &j.Consumer) {
-				d.claimName(v, j.Consumer)
-			}
-		case "tier":
-			if d.text(key, v, &j.Tier) {
-				d.claimName(v, j.Tier)
-			}
-		case "tenant":
-			if d.text(key, v, &j.Tenant) {
-				d.claimName(v, j.Tenant)
-			}
-		case "hide_credentials":
-			d.boolean(key, v, &j.Hide)
-		case "optional":
-			d.boolean(key, v, &j.Optional)
 		default:
-			return d.carrier(key, v, &j.Carrier)
+			return d.bearer(key, v, &j.Bearer)
 		}
 		return true
 	})
-	if j.Carrier == (Carrier{}) {
-		j.Carrier.Header = "Authorization"
-	}
+	j.settle()
 	if ok && d.errors == before {
 		d.jwtWhole(n, j)
 	}
 	return j
+}
+
+// bearer reads one of the keys of a Bearer.
+func (d *decoder) bearer(key string, v ast.Node, j *Bearer) bool {
+	switch key {
+	case "issuer":
+		d.claimTexts(key, v, &j.Issuers)
+	case "audience":
+		d.claimTexts(key, v, &j.Audiences)
+	case "scopes":
+		d.claimTexts(key, v, &j.Scopes)
+	case "claims":
+		d.mapping(key, v, "", func(name string, k, v ast.Node) bool {
+			r := RequiredClaim{Claim: name}
+			d.claimName(k, name)
+			if d.claimTexts(name, v, &r.Values); d.room(key, k, len(j.Claims)) {
+				j.Claims = append(j.Claims, r)
+			}
+			return true
+		})
+	case "headers":
+		d.claimHeaders(key, v, j)
+	case "consumer":
+		if d.text(key, v, &j.Consumer) {
+			d.claimName(v, j.Consumer)
+		}
+	case "tier":
+		if d.text(key, v, &j.Tier) {
+			d.claimName(v, j.Tier)
+		}
+	case "tenant":
+		if d.text(key, v, &j.Tenant) {
+			d.claimName(v, j.Tenant)
+		}
+	case "hide_credentials":
+		d.boolean(key, v, &j.Hide)
+	case "optional":
+		d.boolean(key, v, &j.Optional)
+	default:
+		return d.carrier(key, v, &j.Carrier)
+	}
+	return true
+}
+
+// settle is done when all keys are read.
+func (j *Bearer) settle() {
+	if j.Carrier == (Carrier{}) {
+		j.Carrier.Header = "Authorization"
+	}
 }
 
 // jwtWhole judges what only the whole tells.
@@ -222,7 +241,7 @@ func (d *decoder) jwks(key string, n ast.Node, to *string) {
 	*to = s
 }
 
-func (d *decoder) claimHeaders(key string, n ast.Node, j *JWT) {
+func (d *decoder) claimHeaders(key string, n ast.Node, j *Bearer) {
 	d.mapping(key, n, "", func(name string, k, v ast.Node) bool {
 		var s string
 		switch {
@@ -237,46 +256,56 @@ func (d *decoder) claimHeaders(key string, n ast.Node, j *JWT) {
 }
 
 func (w *dumper) jwt(j *JWT) {
-	list := func(key string, values []string) {
-		if len(values) > 0 {
-			w.line("%s: %s", key, quoteList(values))
-		}
-	}
 	w.block("jwt:", func() {
-		for _, at := range []struct{ key, value string }{{"header", j.Carrier.Header}, {"cookie", j.Carrier.Cookie}, {"query", j.Carrier.Query},
-			{"jwks", j.JWKS}, {"secret", j.Secret.String()}, {"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}} {
+		w.bearer(&j.Bearer)
+		for _, at := range []struct{ key, value string }{{"jwks", j.JWKS}, {"secret", j.Secret.String()}} {
 			if at.value != "" {
 				w.line("%s: %s", at.key, quote(at.value))
 			}
 		}
-		list("issuer", j.Issuers)
-		list("audience", j.Audiences)
 		var keys []string
 		for range j.Keys {
 			keys = append(keys, redacted)
 		}
-		list("keys", keys)
-		list("algorithms", j.Algorithms)
+		w.optionalList("keys", keys)
+		w.optionalList("algorithms", j.Algorithms)
 		w.line("leeway: %s", formatDuration(j.Leeway))
 		if j.MaximumLifetime > 0 {
 			w.line("maximum_lifetime: %s", formatDuration(j.MaximumLifetime))
 		}
-		if len(j.Claims) > 0 {
-			w.block("claims:", func() {
-				for _, r := range j.Claims {
-					w.line("%s: %s", quote(r.Claim), quoteList(r.Values))
-				}
-			})
-		}
-		list("scopes", j.Scopes)
-		w.line("hide_credentials: %t", j.Hide)
-		w.line("optional: %t", j.Optional)
-		if len(j.Headers) > 0 {
-			w.block("headers:", func() {
-				for _, h := range j.Headers {
-					w.line("%s: %s", quote(h.Header), quote(h.Claim))
-				}
-			})
-		}
 	})
+}
+
+func (w *dumper) optionalList(key string, values []string) {
+	if len(values) > 0 {
+		w.line("%s: %s", key, quoteList(values))
+	}
+}
+
+func (w *dumper) bearer(j *Bearer) {
+	for _, at := range []struct{ key, value string }{{"header", j.Carrier.Header}, {"cookie", j.Carrier.Cookie}, {"query", j.Carrier.Query},
+		{"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}} {
+		if at.value != "" {
+			w.line("%s: %s", at.key, quote(at.value))
+		}
+	}
+	w.optionalList("issuer", j.Issuers)
+	w.optionalList("audience", j.Audiences)
+	if len(j.Claims) > 0 {
+		w.block("claims:", func() {
+			for _, r := range j.Claims {
+				w.line("%s: %s", quote(r.Claim), quoteList(r.Values))
+			}
+		})
+	}
+	w.optionalList("scopes", j.Scopes)
+	w.line("hide_credentials: %t", j.Hide)
+	w.line("optional: %t", j.Optional)
+	if len(j.Headers) > 0 {
+		w.block("headers:", func() {
+			for _, h := range j.Headers {
+				w.line("%s: %s", quote(h.Header), quote(h.Claim))
+			}
+		})
+	}
 }

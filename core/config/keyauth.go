@@ -84,11 +84,11 @@ func (d *decoder) argumentName(key string, n ast.Node, s string) bool {
 
 // authenticates says whether the policy finds out who the consumer is.
 func (p *Policy) authenticates() bool {
-	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil
+	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil || p.Introspect != nil || p.HMAC != nil
 }
 
 // derives says whether the policy makes consumers that the configuration does not name.
-func (p *Policy) derives() bool { return p.JWT != nil }
+func (p *Policy) derives() bool { return p.JWT != nil || p.Introspect != nil }
 
 // policies gives the policies of a route that exist, in order.
 func (l *loader) policies(r *Route, yield func(u *Use, p *Policy)) {
@@ -104,10 +104,11 @@ func (l *loader) policies(r *Route, yield func(u *Use, p *Policy)) {
 
 // checkIdentity warns of policies that let nobody pass, since no consumer has what they ask for.
 func (l *loader) checkIdentity() {
-	keys, logins := false, false
+	keys, logins, signers := false, false, false
 	l.cfg.AllConsumers(func(c *Consumer) bool {
 		keys, logins = keys || len(c.Keys) > 0, logins || len(c.Basic) > 0
-		return !keys || !logins
+		signers = signers || len(c.Signatures) > 0
+		return !keys || !logins || !signers
 	})
 	for i := range l.cfg.Routes {
 		l.policies(&l.cfg.Routes[i], func(u *Use, p *Policy) {
@@ -116,6 +117,9 @@ func (l *loader) checkIdentity() {
 			}
 			if p.Basic != nil && !logins && l.cfg.ConsumersFile.Path == "" {
 				l.warnAt(u.Pos, "consumers: { NAME: { basic: ... } }", "nobody passes %q: no consumer has a password", "basic")
+			}
+			if p.HMAC != nil && !signers {
+				l.warnAt(u.Pos, "consumers: { NAME: { signatures: ... } }", "nobody passes %q: no consumer has a key for signatures", "hmac")
 			}
 		})
 	}
@@ -134,6 +138,15 @@ func (w *dumper) identity(p *Policy) {
 	}
 	if b := p.Basic; b != nil {
 		w.line("basic: { realm: %s, hide: %t, optional: %t }", quote(b.Realm), b.Hide, b.Optional)
+	}
+	if p.Introspect != nil {
+		w.introspect(p.Introspect)
+	}
+	if p.HMAC != nil {
+		w.hmac(p.HMAC)
+	}
+	if p.Forward != nil {
+		w.forwardAuth(p.Forward)
 	}
 	if p.IP != nil {
 		w.ip(p.IP)

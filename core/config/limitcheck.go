@@ -63,7 +63,7 @@ func (l *loader) checkLimits() {
 		var k known
 		l.policies(r, func(u *Use, p *Policy) {
 			k.consumer = k.consumer || p.authenticates()
-			k.token = k.token || p.JWT != nil
+			k.token = k.token || p.derives()
 			for _, key := range p.limitKeys() {
 				l.checkKey(r, u.Pos, key, k)
 			}

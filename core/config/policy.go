@@ -24,6 +24,9 @@ type Policy struct {
 	JWT         *JWT
 	Basic       *Basic
 	Fault       *Fault
+	Forward     *ForwardAuth
+	Introspect  *Introspect
+	HMAC        *HMAC
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -37,7 +40,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt ip access fault"
+	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect hmac forward ip access fault"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -88,6 +91,12 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.JWT = d.jwt(key, v)
 		case "basic":
 			p.Basic = d.basic(key, v)
+		case "introspect":
+			p.Introspect = d.introspect(key, v)
+		case "hmac":
+			p.HMAC = d.hmac(key, v)
+		case "forward":
+			p.Forward = d.forwardAuth(key, v)
 		case "ip":
 			p.IP = d.ip(key, v)
 		case "access":

@@ -145,6 +145,7 @@ func post(body string) string {
 
 func allocCases(t testing.TB) []allocCase {
 	tokens := newTokenCase(t)
+	t.Setenv("SLUICE_TEST_SECRET", "s3 &cret")
 	small, kib, upload := answerOf(end), answerOf(bodyOf(1<<10)), post(bodyOf(16<<10))
 	half := len(upload) / 2
 	routed := func(path string) string {
@@ -198,6 +199,12 @@ func allocCases(t testing.TB) []allocCase {
 		{name: "password", config: strings.Replace(plainConfig, "to: a }", "use: [{ basic: on }, { access: { consumers: ann } }], to: a }", 1) +
 			"consumers: { ann: { basic: { ann: \"" + argonHash("x") + "\" } } }\n", answer: kib, requestEnds: "\r\n\r\n",
 			request: []string{strings.Replace(get, "Accept", basicHeader("ann:x")+"\r\nAccept", 1)}},
+		{name: "forward", answer: kib, requestEnds: "\r\n\r\n", request: []string{strings.Replace(get, "Accept", "X-User: root\r\nAuthorization: User ann\r\nAccept", 1)},
+			config: strings.Replace(plainConfig, "to: a }", "use: [{ forward: { url: \""+newAuthService(t).url+
+				"\", copy: [X-User, X-Roles], copy_to_client: X-For-Client, cache: { key: [header:Authorization, ip, \"query:k\"], ttl: 1h } } }], to: a }", 1)},
+		{name: "introspected", answer: kib, requestEnds: "\r\n\r\n", request: []string{strings.Replace(get, "Accept", "X-User: root\r\nAuthorization: Bearer good-ann\r\nAccept", 1)},
+			config: strings.Replace(plainConfig, "to: a }", "use: [{ introspect: { url: \""+newIntrospector(t).url+
+				"\", client: { id: \"a:b\", secret: env:SLUICE_TEST_SECRET }, headers: { X-User: sub } } }], to: a }", 1)},
 		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"strconv"
 
+	"github.com/sluice-gateway/sluice/core/compile"
 	"github.com/sluice-gateway/sluice/core/http2"
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/observe"
@@ -23,6 +24,8 @@ func (s *Server) collect() {
 		collectLimits(now.compiled.Limiters, i, sink)
 		collectMirrors(now.compiled, i, sink)
 		collectFaults(now.compiled, i, sink)
+		collectForwards(now.compiled.Forwards, i, sink)
+		collectIntrospections(now.compiled.Introspections, i, sink)
 		for _, u := range now.compiled.Upstreams {
 			sink.Gauge("sluice_upstream_tunnels", "Open tunnels, and connections whose TLS is passed through.", float64(u.Tunnels(i)), "upstream", u.Name)
 			collectRetries(u, i, sink)
@@ -51,6 +54,32 @@ func (s *Server) collect() {
 		s.collectTuning(sink)
 		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))
 	})
+}
+
+func collectForwards(all []compile.Forward, i int, sink *observe.Sink) {
+	for _, f := range all {
+		c := f.Policy.Counts(i)
+		const judged = "Requests that a service was to judge, by what came of them."
+		sink.Counter("sluice_forward_requests_total", judged, float64(c.Allowed), "policy", f.Name, "result", "allowed")
+		sink.Counter("sluice_forward_requests_total", judged, float64(c.Denied), "policy", f.Name, "result", "denied")
+		sink.Counter("sluice_forward_requests_total", judged, float64(c.Failed), "policy", f.Name, "result", "failed")
+		sink.Counter("sluice_forward_requests_total", judged, float64(c.Busy), "policy", f.Name, "result", "busy")
+		sink.Counter("sluice_forward_unjudged_total", "Requests that passed although no service has judged them.", float64(c.Passed), "policy", f.Name)
+		sink.Counter("sluice_forward_calls_total", "Questions to a service.", float64(c.Asked), "policy", f.Name)
+		sink.Counter("sluice_forward_cached_total", "Requests that were judged by an earlier answer.", float64(c.Cached), "policy", f.Name)
+	}
+}
+
+func collectIntrospections(all []compile.Introspection, i int, sink *observe.Sink) {
+	for _, p := range all {
+		c := p.Policy.Counts(i)
+		sink.Counter("sluice_introspection_calls_total", "Questions about tokens to their issuer.", float64(c.Asked), "policy", p.Name)
+		sink.Counter("sluice_introspection_cached_total", "Requests whose token was judged by an earlier answer.", float64(c.Cached), "policy", p.Name)
+		const unjudged = "Requests whose token could not be judged, by why."
+		sink.Counter("sluice_introspection_unjudged_total", unjudged, float64(c.Failed), "policy", p.Name, "reason", "failed")
+		sink.Counter("sluice_introspection_unjudged_total", unjudged, float64(c.Busy), "policy", p.Name, "reason", "busy")
+		sink.Counter("sluice_introspection_passed_total", "Of these, the requests that passed as nobody's.", float64(c.Passed), "policy", p.Name)
+	}
 }
 
 func collectPort(l *listener, i int, sink *observe.Sink) {

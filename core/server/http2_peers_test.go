@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ type gate struct {
 func newGate(t testing.TB, text string) *gate {
 	t.Helper()
 	// Memory is not looked at, which allocates now and then: some of these tests count allocations.
-	cfg, problems := config.Parse("sluice.yaml", []byte(text+"\nadmin: off\ntuning: { shed_above: off }\n"), config.Env{})
+	cfg, problems := config.Parse("sluice.yaml", []byte(text+"\nadmin: off\ntuning: { shed_above: off }\n"), config.Env{LookupEnv: os.LookupEnv, ReadFile: os.ReadFile})
 	if cfg == nil {
 		t.Fatal(problems)
 	}

@@ -38,7 +38,7 @@ func (g *running) owners(c *http.Client, n int) (list []string) {
 	return list
 }
 
-func share(owners []string, name string) (n int) {
+func sharesOf(owners []string, name string) (n int) {
 	for _, o := range owners {
 		if o == name {
 			n++
@@ -56,7 +56,7 @@ func TestSplitBy(t *testing.T) {
 	c := newHTTPClient(t)
 	const users = 1000
 	first := g.owners(c, users)
-	if n := share(first, "endpoint1"); n < 60 || n > 140 { // a deviation is 9.5
+	if n := sharesOf(first, "endpoint1"); n < 60 || n > 140 { // a deviation is 9.5
 		t.Errorf("%d of %d users are at 10 %%", n, users)
 	}
 	for i, name := range g.owners(c, users) {
@@ -77,7 +77,7 @@ func TestSplitBy(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	second := g.owners(c, users)
-	if n := share(second, "endpoint1"); n < 190 || n > 310 {
+	if n := sharesOf(second, "endpoint1"); n < 190 || n > 310 {
 		t.Errorf("%d of %d users are at 25 %%", n, users)
 	}
 	for i := range first {
@@ -92,16 +92,16 @@ func TestSplitBy(t *testing.T) {
 		}
 	}
 	weigh(map[string]int{"endpoint0": 0})
-	if n := share(g.owners(c, 50), "endpoint1"); n != 50 {
+	if n := sharesOf(g.owners(c, 50), "endpoint1"); n != 50 {
 		t.Errorf("%d of 50 at the only upstream", n)
 	}
-	if r := weigh(nil); len(r.Overrides) != 0 || share(g.owners(c, users), "endpoint1") != share(first, "endpoint1") {
+	if r := weigh(nil); len(r.Overrides) != 0 || sharesOf(g.owners(c, users), "endpoint1") != sharesOf(first, "endpoint1") {
 		t.Errorf("the configured weights are not back: %+v", r)
 	}
 	weigh(map[string]int{"endpoint0": 0})
 	g.write(strings.Replace(config, "endpoint0: 90", "endpoint0: 91", 1))
 	g.reload()
-	if n := share(g.owners(c, users), "endpoint1"); n > 140 {
+	if n := sharesOf(g.owners(c, users), "endpoint1"); n > 140 {
 		t.Errorf("%d of %d users are still where the configuration before had been changed to", n, users)
 	}
 	for _, bad := range []admin.SetWeights{
@@ -120,13 +120,13 @@ func TestSplitInTurn(t *testing.T) {
 	all := newNamed(t, 3)
 	g := run(t, shaped(all, "to: { endpoint0: 3, endpoint1: 1, endpoint2: 0 }"))
 	c := newHTTPClient(t) // one connection: one loop
-	if n := share(g.owners(c, 400), "endpoint0"); n != 300 {
+	if n := sharesOf(g.owners(c, 400), "endpoint0"); n != 300 {
 		t.Errorf("%d of 400 at 3 of 4", n)
 	}
 	if _, err := g.admin.SetWeights(admin.SetWeights{Route: "r", Weights: map[string]int{"endpoint2": 4}}); err != nil {
 		t.Fatal(err)
 	}
-	if n := share(g.owners(c, 400), "endpoint2"); n != 200 {
+	if n := sharesOf(g.owners(c, 400), "endpoint2"); n != 200 {
 		t.Errorf("%d of 400 at 4 of 8", n)
 	}
 }
@@ -169,7 +169,7 @@ func TestCanarySteps(t *testing.T) {
 	c := newHTTPClient(t)
 	const users = 400
 	first := g.owners(c, users)
-	if n := share(first, "endpoint1"); n < 70 || n > 170 {
+	if n := sharesOf(first, "endpoint1"); n < 70 || n > 170 {
 		t.Errorf("%d of %d users at 30 %%", n, users)
 	}
 	g.drive(c, "the second step has begun", func(k admin.CanaryStatus) bool { return k.Percent == 60 })
@@ -179,7 +179,7 @@ func TestCanarySteps(t *testing.T) {
 		t.Errorf("after a reload: %+v", k)
 	}
 	second := g.owners(c, users)
-	if n := share(second, "endpoint1"); n < 180 || n > 300 {
+	if n := sharesOf(second, "endpoint1"); n < 180 || n > 300 {
 		t.Errorf("%d of %d users at 60 %%", n, users)
 	}
 	for i := range first {
@@ -190,7 +190,7 @@ func TestCanarySteps(t *testing.T) {
 	g.write(config)
 	g.reload()
 	k := g.drive(c, "it is promoted", func(k admin.CanaryStatus) bool { return k.State == "promoted" })
-	if n := share(g.owners(c, 50), "endpoint1"); n != 50 || !strings.Contains(k.Why, "held 60%") {
+	if n := sharesOf(g.owners(c, 50), "endpoint1"); n != 50 || !strings.Contains(k.Why, "held 60%") {
 		t.Errorf("%d of 50 after %+v", n, k)
 	}
 	if log := g.log.String(); !strings.Contains(log, "change=forward") || !strings.Contains(log, "change=promoted") {
@@ -224,7 +224,7 @@ func TestCanaryAborts(t *testing.T) {
 			if k.Percent != 0 || !strings.Contains(k.Why, bad.why) || !strings.Contains(k.Why, "at 30%") {
 				t.Errorf("%+v", k)
 			}
-			if n := share(g.owners(c, 50), "endpoint0"); n != 50 {
+			if n := sharesOf(g.owners(c, 50), "endpoint0"); n != 50 {
 				t.Errorf("%d of 50 at the stable side", n)
 			}
 			g.reload()
@@ -275,11 +275,11 @@ func TestCanaryByHand(t *testing.T) {
 		t.Error(said)
 	}
 	ctl(0, "canary", "r", "promote")
-	if n := share(g.owners(newHTTPClient(t), 20), "endpoint1"); n != 20 {
+	if n := sharesOf(g.owners(newHTTPClient(t), 20), "endpoint1"); n != 20 {
 		t.Errorf("%d of 20 at what was promoted", n)
 	}
 	ctl(0, "canary", "r", "abort")
-	if n := share(g.owners(newHTTPClient(t), 20), "endpoint0"); n != 20 {
+	if n := sharesOf(g.owners(newHTTPClient(t), 20), "endpoint0"); n != 20 {
 		t.Errorf("%d of 20 at what is left", n)
 	}
 	if said := ctl(1, "canary", "r", "promote"); !strings.Contains(said, "it is aborted") {

@@ -98,6 +98,6 @@ func signed(b *testing.B) (*Policy, *core.Directory, string, *rsa.PublicKey, []b
 		b.Fatal(err)
 	}
 	d, _ := core.NewDirectory(nil)
-	p := New(Spec{Issuers: []string{"https://id.test"}, Audiences: []string{"api"}, CacheFor: time.Minute}, Fixed{set}, core.NewConsumers(d), 1)
+	p := New(Spec{Bearer: core.Bearer{ClaimRules: core.ClaimRules{Issuers: []string{"https://id.test"}, Audiences: []string{"api"}}}, CacheFor: time.Minute}, Fixed{set}, core.NewConsumers(d), 1)
 	return p, d, part + "." + b64(sig), &k.PublicKey, sig
 }

@@ -1,12 +1,10 @@
 package jwt
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/json"
-	"io"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/sluice-gateway/sluice/core"
 )
 
 // token is a JWS in compact form (RFC 7515, 7.1), read but not believed.
@@ -14,12 +12,11 @@ type token struct {
 	signed    string // header and claims as they were signed
 	signature []byte
 	alg, kid  string
-	claims    map[string]any // numbers are json.Number
+	claims    core.Claims
 }
 
 const (
-	maxTokenBytes = 16 << 10
-	maxDepth      = 16
+	maxTokenBytes = core.MaxTokenBytes
 	maxKeyID      = 256
 )
 
@@ -68,61 +65,10 @@ func decode(s string) ([]byte, bool) {
 }
 
 // readPart reads a part that is a JSON object.
-func readPart(s string) (map[string]any, bool) {
+func readPart(s string) (core.Claims, bool) {
 	b, ok := decode(s)
-	if !ok || !utf8.Valid(b) || !json.Valid(b) {
-		return nil, false
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	v, ok := readValue(d, 0)
 	if !ok {
 		return nil, false
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, false
-	}
-	object, ok := v.(map[string]any)
-	return object, ok
-}
-
-// readValue reads one value of valid JSON. A name that stands twice in an object spoils it: recipients differ in which they take.
-func readValue(d *json.Decoder, depth int) (any, bool) {
-	t, err := d.Token()
-	if err != nil || depth > maxDepth {
-		return nil, false
-	}
-	switch t {
-	case json.Delim('{'):
-		object := map[string]any{}
-		for d.More() {
-			name, err := d.Token()
-			if err != nil {
-				return nil, false
-			}
-			key := name.(string) // of valid JSON
-			if _, twice := object[key]; twice {
-				return nil, false
-			}
-			v, ok := readValue(d, depth+1)
-			if !ok {
-				return nil, false
-			}
-			object[key] = v
-		}
-		_, err = d.Token()
-		return object, err == nil
-	case json.Delim('['):
-		var list []any
-		for d.More() {
-			v, ok := readValue(d, depth+1)
-			if !ok {
-				return nil, false
-			}
-			list = append(list, v)
-		}
-		_, err = d.Token()
-		return list, err == nil
-	}
-	return t, true
+	return core.ReadClaims(b)
 }

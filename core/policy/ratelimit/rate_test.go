@@ -18,7 +18,7 @@ func TestRateOf(t *testing.T) {
 		t.Helper()
 		x := &core.Exchange{Consumer: c}
 		if plan != "" {
-			x.Claims = core.NewClaims([]string{"other", "plan"}, []string{"free", plan})
+			x.Claims = core.NewClaimTexts([]string{"other", "plan"}, []string{"free", plan})
 		}
 		if got := r.of(x, claim); got != want {
 			t.Errorf("%+v with plan %q has rate %q, want %q", c, plan, r.all[got].Name, r.all[want].Name)

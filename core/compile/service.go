@@ -1,0 +1,108 @@
+package compile
+
+import (
+	"context"
+	cryptotls "crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core/config"
+)
+
+// service is a client of somebody who is asked about requests. It outlives configurations as long as one of them says the same of it, and
+// with it the connections that it keeps. Any goroutine may use it.
+type service struct {
+	timeout   time.Duration
+	transport *http.Transport
+	encrypted *upstreamTLS // nil: the system's authorities
+}
+
+const (
+	serviceHeadBytes   = 64 << 10
+	serviceBodyBytes   = 64 << 10
+	serviceIdle        = time.Minute
+	serviceIdleMost    = 64
+	serviceDrainBytes  = 4 << 10
+	serviceConnectMost = 5 * time.Second
+)
+
+var errNotAsked = errors.New("an answer that nobody has asked for")
+
+// service gives the client for s: the one in force if nothing about it has changed.
+func (r *Registry) service(c *Compiled, at config.Pos, name string, s *config.Service) (*service, error) {
+	key := fmt.Sprintf("%s %q %d %s", name, s.URL, s.Calls, s.Timeout)
+	before := r.services[key]
+	if have := c.services[key]; have != nil {
+		before = have
+	}
+	var encrypted, was *upstreamTLS
+	if before != nil {
+		was = before.encrypted
+	}
+	var err error
+	if encrypted, err = secure(&config.Upstream{Name: name, Pos: at, Protocol: "h1", TLS: s.TLS}, was, r.log); err != nil {
+		return nil, err
+	}
+	if before == nil || before.encrypted != encrypted {
+		before = newService(s, encrypted)
+	}
+	c.services[key] = before
+	return before, nil
+}
+
+// newService gives a client that looks at no environment, follows no redirect, keeps no cookies and unpacks nothing.
+func newService(s *config.Service, encrypted *upstreamTLS) *service {
+	t := &http.Transport{
+		DialContext:            (&net.Dialer{Timeout: serviceConnectMost}).DialContext,
+		TLSHandshakeTimeout:    serviceConnectMost,
+		DisableCompression:     true,
+		MaxConnsPerHost:        s.Calls,
+		MaxIdleConns:           min(s.Calls, serviceIdleMost),
+		MaxIdleConnsPerHost:    min(s.Calls, serviceIdleMost),
+		IdleConnTimeout:        serviceIdle,
+		MaxResponseHeaderBytes: serviceHeadBytes,
+		TLSClientConfig:        &cryptotls.Config{MinVersion: cryptotls.VersionTLS12},
+	}
+	if encrypted != nil {
+		t.TLSClientConfig = encrypted.config
+	}
+	return &service{timeout: s.Timeout, transport: t, encrypted: encrypted}
+}
+
+// do makes one request, and reads as much of the answer as is bounded; whole says that this was all. Of an answer that allows, whose body
+// nobody wants, only what is short is read, so that the connection can be used again.
+func (s *service) do(ctx context.Context, q *http.Request, discard func(status int) bool) (a *http.Response, body []byte, whole bool, err error) {
+	a, err = s.transport.RoundTrip(q.WithContext(ctx))
+	if err != nil {
+		return nil, nil, false, err
+	}
+	defer a.Body.Close()    //nolint:errcheck // nothing was written
+	if a.StatusCode < 200 { // after a 101 the body is the connection, which no deadline of ctx ends
+		return nil, nil, false, errNotAsked
+	}
+	if discard != nil && discard(a.StatusCode) {
+		if a.ContentLength >= 0 && a.ContentLength <= serviceDrainBytes {
+			_, _ = io.Copy(io.Discard, a.Body)
+		}
+		return a, nil, true, nil
+	}
+	body, err = io.ReadAll(io.LimitReader(a.Body, serviceBodyBytes+1))
+	if err != nil || len(body) > serviceBodyBytes {
+		return a, nil, false, nil
+	}
+	return a, body, true, nil
+}
+
+// putServices ends the clients that c has not: what they have under way goes on.
+func (r *Registry) putServices(c *Compiled) {
+	for key, s := range r.services {
+		if c.services[key] != s {
+			s.transport.CloseIdleConnections()
+		}
+	}
+	r.services = c.services
+}
