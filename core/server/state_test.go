@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,7 +70,8 @@ func TestStateIsRestored(t *testing.T) {
 		eventually(t, c.name+": the log says "+c.log, func() bool { return strings.Contains(g.Server.options.Stderr.(*journal).String(), c.log) })
 	}
 	var counted []json.RawMessage
-	if err := json.Unmarshal(whole[len(whole)-1].Body, &counted); err != nil || len(counted) == 0 {
+	counters := slices.IndexFunc(whole, func(p handover.Part) bool { return p.Name == countersPart })
+	if err := json.Unmarshal(whole[counters].Body, &counted); err != nil || len(counted) == 0 {
 		t.Errorf("%d counts, %v", len(counted), err)
 	}
 }
@@ -105,7 +107,7 @@ routes:
 			t.Fatal(problems)
 		}
 		g := newGate(t, config)
-		fresh := &Server{log: g.log, registry: compile.NewRegistry(g.workers, g.observer.Registry(), g.log), observer: g.observer, life: g.life}
+		fresh := &Server{log: g.log, loops: g.loops, workers: g.workers, registry: compile.NewRegistry(g.workers, g.observer.Registry(), g.log), observer: g.observer, life: g.life}
 		defer fresh.registry.Close()
 		c, err := fresh.registry.Compile(cfg)
 		if err != nil {
