@@ -163,7 +163,8 @@ func TestLeasedByCluster(t *testing.T) {
 	}
 	t.Logf("admitted by second:%s %.1f a second; %.0f commands a second, one for %d requests", text, float64(sum)/seconds, float64(asked)/seconds,
 		requests/int64(max(asked, 1)))
-	if sum < limit*seconds*98/100 || sum > limit*seconds*102/100 {
+	// The limit holds on every machine. That it is used up to the last is to be seen where the load was offered all the time.
+	if least := requests >= offered*seconds*95/100; sum > limit*seconds*102/100 || least && sum < limit*seconds*98/100 {
 		t.Errorf("%d were admitted in %d seconds, the limit is %d a second", sum, seconds, limit)
 	}
 	if int64(asked)*50 > requests {

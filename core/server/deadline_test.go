@@ -82,7 +82,7 @@ func (r *slowReader) Read(p []byte) (int, error) {
 // TestDeadlineBoundsAttempts makes no attempt when nothing is left of the time.
 func TestDeadlineBoundsAttempts(t *testing.T) {
 	u := newFaulty(t, answerWith(503))
-	g := triedGate(t, "h1", ", retry: { attempts: 10, on: 503, backoff: { base: 60ms, max: 60ms, jitter: none } }", ", timeout: 200ms", u)
+	g := triedGate(t, "h1", ", retry: { attempts: 10, on: 503, backoff: { base: 400ms, max: 400ms, jitter: none } }", ", timeout: 1s", u)
 	start := time.Now()
 	if got := g.outcomeOf(h1Client(t), "GET", nil); got != "503 no luck" { // which is better than a 504
 		t.Errorf("%q", got)
