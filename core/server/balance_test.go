@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -34,23 +33,7 @@ func newNamed(t *testing.T, n int) (all []*named) {
 	for i := range n {
 		u := &named{name: fmt.Sprint("endpoint", i), held: make(chan struct{})}
 		u.status.Store(200)
-		server := &http.Server{Handler: u, Protocols: &http.Protocols{}}
-		server.Protocols.SetHTTP1(true)
-		server.Protocols.SetUnencryptedHTTP2(true)
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.addr = ln.Addr().String()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_ = server.Serve(ln)
-		}()
-		t.Cleanup(func() {
-			_ = server.Close()
-			<-done
-		})
+		u.addr = serveHTTP(t, &http.Server{Handler: u, Protocols: bothProtocols()})
 		all = append(all, u)
 	}
 	return all

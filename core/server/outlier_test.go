@@ -17,36 +17,18 @@ import (
 // hostile is an endpoint that resets every connection once it has a request, or says nothing.
 func hostile(t *testing.T, stalls bool) (addr string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
 	over := make(chan struct{})
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer func() { _ = c.Close() }()
-				if _, err := c.Read(make([]byte, 4096)); err != nil {
-					return
-				}
-				if stalls {
-					<-over
-				}
-				_ = c.(*net.TCPConn).SetLinger(0)
-			})
+	addr = serveConns(t, func(c net.Conn) {
+		if _, err := c.Read(make([]byte, 4096)); err != nil {
+			return
 		}
+		if stalls {
+			<-over
+		}
+		_ = c.(*net.TCPConn).SetLinger(0)
 	})
-	t.Cleanup(func() {
-		close(over)
-		_ = ln.Close()
-		wg.Wait()
-	})
-	return ln.Addr().String()
+	t.Cleanup(func() { close(over) })
+	return addr
 }
 
 // ejecting is a configuration whose upstream u has these endpoints and finds outliers among them.
@@ -241,33 +223,17 @@ func TestOutlierReload(t *testing.T) {
 
 // TestOutlierKeptConnections shows that an endpoint which closes what it takes for idle, while a request is on its way, is not ejected for it.
 func TestOutlierKeptConnections(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
+	closes := serveConns(t, func(c net.Conn) {
+		for range 2 { // the second request is met with the end
+			if _, err := c.Read(make([]byte, 4096)); err != nil {
 				return
 			}
-			wg.Go(func() {
-				defer func() { _ = c.Close() }()
-				for range 2 { // the second request is met with the end
-					if _, err := c.Read(make([]byte, 4096)); err != nil {
-						return
-					}
-					_, _ = io.WriteString(c, answerOf("x"))
-				}
-				_, _ = c.Read(make([]byte, 4096))
-			})
+			_, _ = io.WriteString(c, answerOf("x"))
 		}
+		_, _ = c.Read(make([]byte, 4096))
 	})
-	defer wg.Wait()
-	defer func() { _ = ln.Close() }()
 	all := newNamed(t, 1)
-	all = append(all, &named{addr: ln.Addr().String()})
+	all = append(all, &named{addr: closes})
 	g := run(t, ejecting("{ consecutive_5xx: 1, max_ejection_percent: 100% }, pool: { idle_per_loop: 1 }", all))
 	defer g.stop()
 	if failed := g.failures(50); failed != 0 {

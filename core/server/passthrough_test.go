@@ -27,29 +27,13 @@ func newEnds(t *testing.T, a *authority, names ...string) *ends {
 	t.Helper()
 	pair, err := cryptotls.X509KeyPair(a.issue(false, names...))
 	a.must(err)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	a.must(err)
-	e := &ends{addr: ln.Addr().String()}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() {
-				e.count(1)
-				defer e.count(-1)
-				secured := cryptotls.Server(c, &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}})
-				_, _ = io.Copy(secured, secured)
-				_ = secured.CloseWrite()
-				_ = c.Close()
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		conns.Wait()
+	e := &ends{}
+	e.addr = serveConns(t, func(c net.Conn) {
+		e.count(1)
+		defer e.count(-1)
+		secured := cryptotls.Server(c, &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}})
+		_, _ = io.Copy(secured, secured)
+		_ = secured.CloseWrite()
 	})
 	return e
 }
