@@ -80,13 +80,13 @@ func TestOutlierEjected(t *testing.T) {
 		if failed := g.failures(15); failed != 5 {
 			t.Errorf("%s: %d of 15 requests failed, want 5", how, failed)
 		}
-		waitFor(t, func() bool { return g.ejected(all[0].addr) })
+		eventually(t, "it is ejected", func() bool { return g.ejected(all[0].addr) })
 		began := time.Now()
 		if failed := g.failures(30); failed != 0 && time.Since(began) < 250*time.Millisecond {
 			t.Errorf("%s: %d requests failed while it was ejected", how, failed)
 		}
 		mend(all)
-		waitFor(t, func() bool { return !g.ejected(all[0].addr) })
+		eventually(t, "it is back", func() bool { return !g.ejected(all[0].addr) })
 		log := g.log.String()
 		if n := strings.Count(log, `"msg":"endpoint ejected"`); n < 1 || !strings.Contains(log, `"cause":"consecutive_5xx","for":"300ms","ejected":1,"of":3}`) {
 			t.Errorf("%s: %d ejections are logged:\n%s", how, n, log)
@@ -121,7 +121,7 @@ func TestOutlierLast(t *testing.T) {
 		}
 		return n
 	}
-	waitFor(t, func() bool { return ejected() == 2 })
+	eventually(t, "two are ejected", func() bool { return ejected() == 2 })
 	g.failures(50)
 	if n := ejected(); n != 2 {
 		t.Errorf("%d of 3 are ejected, want 2", n)
@@ -158,9 +158,9 @@ func TestOutlierIgnoresClients(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(c, "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
-		waitFor(t, func() bool { return g.inFlight() == 1 })
+		eventually(t, "one is in flight", func() bool { return g.inFlight() == 1 })
 		_ = c.Close()
-		waitFor(t, func() bool { return g.inFlight() == 0 })
+		eventually(t, "nothing is in flight", func() bool { return g.inFlight() == 0 })
 	}
 	all[0].status.Store(404)
 	all[1].status.Store(429)
@@ -180,7 +180,7 @@ func TestOutlierReload(t *testing.T) {
 	g := run(t, config)
 	all[0].status.Store(500)
 	g.failures(15)
-	waitFor(t, func() bool { return g.ejected(all[0].addr) })
+	eventually(t, "it is ejected", func() bool { return g.ejected(all[0].addr) })
 	all[0].status.Store(200)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup

@@ -286,7 +286,7 @@ func TestPassthroughIdles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = gone.Read(got)
-	waitFor(t, func() bool { return g.inFlight() == 0 })
+	eventually(t, "nothing is in flight", func() bool { return g.inFlight() == 0 })
 }
 
 // clientHelloOf gives what a client begins with.
