@@ -8,8 +8,9 @@ const (
 	Respond          // the policy has made the answer: x.Answer or x.Fail was called
 )
 
-// RequestPolicy looks at a request before it is answered. It runs on the loop: pure computation on our own code that
-// neither locks nor waits. Whatever might goes into a BlockingPolicy.
+// RequestPolicy looks at a request before it is answered. It runs on the loop: computation on our own code that never locks or
+// blocks. It may park the exchange's task, by Exchange.Delay or Calls.Ask, while the loop serves others. Whatever might block or burn
+// CPU goes into a BlockingPolicy.
 type RequestPolicy interface {
 	OnRequest(x *Exchange) Verdict
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -15,8 +16,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/policy/jwt"
-	"github.com/valyala/fasthttp"
 )
 
 // KeySource keeps the keys of one place as they are now. It fetches them ahead of need, on a goroutine of its own, and outlives
@@ -26,7 +27,7 @@ type KeySource struct {
 	current atomic.Pointer[jwt.KeySet]
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
-	client  *fasthttp.Client
+	client  *service      // nil: the place is a file
 	wake    chan struct{} // a fetch is wanted now; room for one
 
 	mu      sync.Mutex
@@ -73,7 +74,7 @@ func (r *Registry) keySource(c *Compiled, place string) (*KeySource, error) {
 	if s == nil {
 		s = newKeySource(place)
 		if s.isFile() {
-			if err := s.fetch(); err != nil {
+			if err := s.fetch(context.Background()); err != nil {
 				return nil, err
 			}
 		}
@@ -98,9 +99,11 @@ func (r *Registry) putKeys(c *Compiled) {
 }
 
 func newKeySource(place string) *KeySource {
-	s := &KeySource{Place: place, wake: make(chan struct{}, 1), status: KeyStatus{Place: place},
-		client: &fasthttp.Client{Name: "sluice", ReadTimeout: keysTimeout, WriteTimeout: keysTimeout, MaxResponseBodySize: keysBytes,
-			MaxConnsPerHost: 1, MaxIdemponentCallAttempts: 1}}
+	s := &KeySource{Place: place, wake: make(chan struct{}, 1), status: KeyStatus{Place: place}}
+	if !s.isFile() {
+		s.client = newService(&config.Service{Calls: 1, Timeout: keysTimeout}, nil)
+		s.client.bodyBytes = keysBytes
+	}
 	s.current.Store(&jwt.KeySet{})
 	return s
 }
@@ -118,14 +121,19 @@ func (s *KeySource) stop() {
 		s.cancel()
 		s.done.Wait()
 	}
-	s.client.CloseIdleConnections()
+	if s.client != nil {
+		s.client.transport.CloseIdleConnections()
+	}
 }
 
 // run fetches until ctx ends.
 func (s *KeySource) run(ctx context.Context, log *slog.Logger) {
 	failures := 0
 	for {
-		err := s.fetch()
+		err := s.fetch(ctx)
+		if ctx.Err() != nil {
+			return
+		}
 		var next time.Duration
 		switch {
 		case err != nil:
@@ -172,8 +180,8 @@ func (s *KeySource) fresh() time.Duration {
 }
 
 // fetch gets the keys and puts them in force if they are others.
-func (s *KeySource) fetch() error {
-	text, life, err := s.get()
+func (s *KeySource) fetch(ctx context.Context) error {
+	text, life, err := s.get(ctx)
 	var set *jwt.KeySet
 	s.mu.Lock()
 	same := err == nil && s.text != nil && bytes.Equal(text, s.text)
@@ -199,7 +207,7 @@ func (s *KeySource) fetch() error {
 }
 
 // get reads the text of the keys, and how long they may be used.
-func (s *KeySource) get() (text []byte, life time.Duration, err error) {
+func (s *KeySource) get(ctx context.Context) (text []byte, life time.Duration, err error) {
 	if path, file := strings.CutPrefix(s.Place, "file:"); file {
 		at, err := os.Stat(path)
 		if err != nil {
@@ -211,18 +219,24 @@ func (s *KeySource) get() (text []byte, life time.Duration, err error) {
 		text, err = os.ReadFile(path)
 		return text, keysFile, err
 	}
-	q, a := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-	defer fasthttp.ReleaseRequest(q)
-	defer fasthttp.ReleaseResponse(a)
-	q.SetRequestURI(s.Place)
-	q.Header.Set("Accept", "application/jwk-set+json, application/json")
-	if err := s.client.DoTimeout(q, a, keysTimeout); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, s.client.timeout)
+	defer cancel()
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Place, nil)
+	if err != nil {
 		return nil, 0, err
 	}
-	if code := a.StatusCode(); code != fasthttp.StatusOK {
-		return nil, 0, fmt.Errorf("status %d", code)
+	q.Header.Set("User-Agent", "sluice")
+	q.Header.Set("Accept", "application/jwk-set+json, application/json")
+	a, text, whole, err := s.client.do(ctx, q, nil)
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case a.StatusCode != http.StatusOK:
+		return nil, 0, fmt.Errorf("status %d", a.StatusCode)
+	case !whole:
+		return nil, 0, errors.New("the answer breaks off, or is longer than 1 MiB")
 	}
-	return bytes.Clone(a.Body()), lifetime(string(a.Header.Peek("Cache-Control")), string(a.Header.Peek("Age"))), nil
+	return text, lifetime(a.Header.Get("Cache-Control"), a.Header.Get("Age")), nil
 }
 
 // lifetime is four fifths of what Cache-Control grants (RFC 9111, 5.2.2.1), within bounds of ours.

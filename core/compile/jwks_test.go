@@ -1,8 +1,15 @@
 package compile
 
 import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -40,7 +47,7 @@ func TestKeysOfFile(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.fetch(); (err == nil) != ok || s.Current().Len() != keys {
+		if err := s.fetch(t.Context()); (err == nil) != ok || s.Current().Len() != keys {
 			t.Errorf("%v, %d keys, want %d", err, s.Current().Len(), keys)
 		}
 		return s.Current()
@@ -55,6 +62,53 @@ func TestKeysOfFile(t *testing.T) {
 	}
 	if st := s.Status(); st.Successes != 2 || st.Failures != 2 || st.Problem == "" || st.IDs[0] != "a" {
 		t.Errorf("%+v", st)
+	}
+}
+
+// TestKeysOfPlace: what is not 200, whole and of at most 1 MiB leaves in force what is, and no redirect is followed.
+func TestKeysOfPlace(t *testing.T) {
+	var answer http.HandlerFunc
+	place := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("User-Agent") != "sluice" || r.Header.Get("Accept-Encoding") != "" {
+			t.Errorf("asked with %v", r.Header)
+		}
+		answer(w, r)
+	}))
+	defer place.Close()
+	s := newKeySource(place.URL + "/keys")
+	defer s.stop()
+	text := func(status int, text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, text)
+		}
+	}
+	f := func(a http.HandlerFunc, problem string) {
+		t.Helper()
+		answer = a
+		if err := s.fetch(t.Context()); (err == nil) != (problem == "") || err != nil && !strings.Contains(err.Error(), problem) {
+			t.Errorf("got %v, want %q", err, problem)
+		}
+	}
+	f(text(200, oneKey), "")
+	f(text(500, oneKey), "status 500")
+	f(http.RedirectHandler("/keys", http.StatusFound).ServeHTTP, "status 302")
+	f(text(200, strings.Repeat(" ", keysBytes-len(oneKey))+oneKey), "")
+	f(text(200, strings.Repeat(" ", keysBytes-len(oneKey)+1)+oneKey), "longer than 1 MiB")
+	f(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(oneKey)+1))
+		_, _ = io.WriteString(w, oneKey)
+	}, "breaks off")
+	if s.Current().Len() != 1 {
+		t.Errorf("%d keys", s.Current().Len())
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	answer = func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done()
+	}
+	if err := s.fetch(gone); !errors.Is(err, context.Canceled) {
+		t.Errorf("whoever stops waits for an answer: %v", err)
 	}
 }
 

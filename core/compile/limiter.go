@@ -105,7 +105,7 @@ func (r *Registry) rateLimitSpec(c *Compiled, name string, spec *config.RateLimi
 		Missing:       ratelimit.Missing(missingOf(spec.OnMissing)),
 		HideHeaders:   spec.HideHeaders,
 		LegacyHeaders: spec.LegacyHeaders,
-		Share:         spec.Share,
+		Share:         spec.Share / 100,
 		DryRun:        spec.DryRun,
 		Refusal:       refusalOf(&spec.Refusal, "rate_limited"),
 	}

@@ -17,6 +17,7 @@ import (
 // with it the connections that it keeps. Any goroutine may use it.
 type service struct {
 	timeout   time.Duration
+	bodyBytes int64 // that are read of an answer
 	transport *http.Transport
 	encrypted *upstreamTLS // nil: the system's authorities
 }
@@ -70,7 +71,7 @@ func newService(s *config.Service, encrypted *upstreamTLS) *service {
 	if encrypted != nil {
 		t.TLSClientConfig = encrypted.config
 	}
-	return &service{timeout: s.Timeout, transport: t, encrypted: encrypted}
+	return &service{timeout: s.Timeout, bodyBytes: serviceBodyBytes, transport: t, encrypted: encrypted}
 }
 
 // do makes one request, and reads as much of the answer as is bounded; whole says that this was all. Of an answer that allows, whose body
@@ -90,8 +91,8 @@ func (s *service) do(ctx context.Context, q *http.Request, discard func(status i
 		}
 		return a, nil, true, nil
 	}
-	body, err = io.ReadAll(io.LimitReader(a.Body, serviceBodyBytes+1))
-	if err != nil || len(body) > serviceBodyBytes {
+	body, err = io.ReadAll(io.LimitReader(a.Body, s.bodyBytes+1))
+	if err != nil || int64(len(body)) > s.bodyBytes {
 		return a, nil, false, nil
 	}
 	return a, body, true, nil

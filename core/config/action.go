@@ -177,12 +177,10 @@ func (d *decoder) secret(key string, n ast.Node, maxBytes int, to *Secret) bool 
 // redirect reads where to, or a map.
 func (d *decoder) redirect(key string, n ast.Node, r *Route, parts *routeParts) {
 	a := &Redirect{Status: 302}
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		if d.text(key, n, &a.To) {
 			parts.redirect = n
 			r.Redirect = a

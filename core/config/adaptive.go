@@ -25,12 +25,10 @@ const adaptiveKeys = "max_limit min_concurrency update_interval percentile measu
 func (d *decoder) adaptive(key string, n ast.Node) *Adaptive {
 	a := &Adaptive{MaxLimit: 1000, MinConcurrency: 3, UpdateInterval: 100 * time.Millisecond, Percentile: 50,
 		MeasureInterval: time.Minute, MeasureJitter: 15, MeasureRequests: 50, Buffer: 25}
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return nil
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		word := "off"
 		if d.word(key, n, "adaptive off", &word); word == "off" {
 			return nil

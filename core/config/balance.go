@@ -1,7 +1,6 @@
 package config
 
 import (
-	"strconv"
 	"strings"
 	"time"
 
@@ -311,12 +310,10 @@ func isGraphic(s string) bool {
 
 // slowStart reads a window, or a map.
 func (d *decoder) slowStart(key string, n ast.Node, s *SlowStart) {
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		d.optionalDuration(key, n, &s.Window)
 		return
 	}
@@ -342,12 +339,10 @@ func (d *decoder) slowStart(key string, n ast.Node, s *SlowStart) {
 
 // zone reads the gateway's own zone, or a map.
 func (d *decoder) zone(key string, n ast.Node, b *Balance) {
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		d.zoneName(key, n, &b.Zone)
 		return
 	}
@@ -379,35 +374,4 @@ func (d *decoder) zoneName(key string, n ast.Node, to *string) {
 		return
 	}
 	*to = s
-}
-
-// fraction reads a number within bounds.
-func (d *decoder) fraction(key string, n ast.Node, low, high float64, to *float64) {
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
-		return
-	case *ast.IntegerNode, *ast.FloatNode:
-		if v, err := strconv.ParseFloat(n.GetToken().Value, 64); err == nil && v >= low && v <= high {
-			*to = v
-			return
-		}
-	}
-	d.problem(n, "", "%q must be a number from %s to %s", key, formatShare(low), formatShare(high))
-}
-
-// percent reads 50% within bounds. A plain number is refused: nobody could say whether 1 is all or next to nothing.
-func (d *decoder) percent(key string, n ast.Node, low, high float64, to *float64) {
-	n = d.resolve(n)
-	if n == nil {
-		return
-	}
-	if s, ok := n.(*ast.StringNode); ok {
-		number, is := strings.CutSuffix(s.Value, "%")
-		if v, err := strconv.ParseFloat(number, 64); is && err == nil && v >= low && v <= high && strings.Trim(number, "0123456789.") == "" {
-			*to = v
-			return
-		}
-	}
-	d.problem(n, "write a share as 50%", "%q must be from %s%% to %s%%", key, formatShare(low), formatShare(high))
 }

@@ -105,19 +105,6 @@ func (d *decoder) checkBreaker(k, n ast.Node, b *Breaker) {
 	b.MaxCooldown = b.Cooldown
 }
 
-// percentOrOff reads 50%, or off for 0.
-func (d *decoder) percentOrOff(key string, n ast.Node, low float64, to *float64) {
-	n = d.resolve(n)
-	if n == nil {
-		return
-	}
-	if s, ok := n.(*ast.StringNode); ok && s.Value == "off" {
-		*to = 0
-		return
-	}
-	d.percent(key, n, low, 100, to)
-}
-
 // slow reads "p99 > 300ms".
 func (d *decoder) slow(key string, n ast.Node, b *Breaker) {
 	var text string

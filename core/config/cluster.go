@@ -75,13 +75,11 @@ func (d *decoder) cluster(key string, n ast.Node) {
 
 // redis reads addresses, or a map.
 func (d *decoder) redis(key string, n ast.Node, r *Redis) {
-	n = d.resolve(n)
 	given := map[string]Pos{}
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		d.redisAddresses(key, n, r)
 		if len(r.Addresses) > 1 {
 			d.problem(n, "write redis: { addresses: [...], mode: cluster }", "several addresses are of a cluster or of sentinels, which %q does not say", key)

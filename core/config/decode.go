@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -148,6 +147,15 @@ func describe(n ast.Node) string {
 		return "empty"
 	}
 	return "something else"
+}
+
+// isMap says whether a resolved node is a map. Of a value that has a short form as well, it is the whole one.
+func isMap(n ast.Node) bool {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return true
+	}
+	return false
 }
 
 func (d *decoder) wrongType(key string, n ast.Node, want string) {
@@ -329,46 +337,6 @@ func (d *decoder) boolean(key string, n ast.Node, to *bool) {
 	default:
 		d.wrongType(key, n, "true or false")
 	}
-}
-
-// integer reads a whole number, written in decimal digits.
-func (d *decoder) integer(key string, n ast.Node, low, high int64, to *int) {
-	n = d.resolve(n)
-	if n == nil {
-		return
-	}
-	written := n.GetToken().Value
-	if _, ok := n.(*ast.IntegerNode); !ok && (n.GetToken().Type != token.StringType || !isDigits(written)) { // too long for it
-		d.wrongType(key, n, "a whole number")
-		return
-	}
-	v, err := strconv.ParseInt(written, 10, 64)
-	leadingZero := len(written) > 1 && strings.TrimLeft(written, "+-")[0] == '0'
-	if (err != nil || leadingZero) && !strings.Contains(fmt.Sprint(err), "range") {
-		d.problem(n, "", "%q must be written in decimal digits, not as %s", key, clip(written))
-		return
-	}
-	if err != nil || v < low || v > high {
-		d.problem(n, "", "%q must be from %d to %d", key, low, high)
-		return
-	}
-	*to = int(v)
-}
-
-// share reads a number from 0 to 1.
-func (d *decoder) share(key string, n ast.Node, to *float64) {
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
-		return
-	case *ast.IntegerNode, *ast.FloatNode:
-		v, err := strconv.ParseFloat(n.GetToken().Value, 64)
-		if err == nil && v >= 0 && v <= 1 {
-			*to = v
-			return
-		}
-	}
-	d.problem(n, "", "%q must be a number from 0 to 1", key)
 }
 
 // measure returns what is written for a duration or a size: both are strings with a unit, or a plain 0.

@@ -419,8 +419,6 @@ func orOff(s string) string {
 	return s
 }
 
-func formatShare(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
-
 func prefixList(list []netip.Prefix) string {
 	texts := make([]string, len(list))
 	for i, p := range list {

@@ -55,9 +55,7 @@ func (d *decoder) addEndpoint(n ast.Node, e Endpoint, seen map[string]Pos, to *[
 
 // endpoint reads an address, or a map. Where file is not nil it may be the path of a file instead.
 func (d *decoder) endpoint(key string, n ast.Node, e *Endpoint, file *string) bool {
-	switch n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	if !isMap(n) {
 		return d.endpointAddress(key, n, &e.Address)
 	}
 	valid := "address weight priority zone labels"

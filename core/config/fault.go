@@ -53,12 +53,10 @@ func (d *decoder) fault(key string, n ast.Node) *Fault {
 // faultDelay reads a duration, or a map.
 func (d *decoder) faultDelay(key string, n ast.Node, f *Fault) {
 	f.DelayPercent = 100
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		d.durationUpTo(key, n, time.Millisecond, time.Hour, &f.Delay)
 		return
 	}

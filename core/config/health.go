@@ -202,12 +202,10 @@ func (d *decoder) question(key string, v ast.Node, h *Health) {
 // httpCheck reads a path, or a map.
 func (d *decoder) httpCheck(key string, n ast.Node) *HTTPCheck {
 	c := defaultHTTPCheck()
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return c
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		d.checkPath(key, n, &c.Path)
 		return c
 	}

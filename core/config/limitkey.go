@@ -193,12 +193,10 @@ const maxInFlight = 1<<20 - 1
 // concurrency reads a policy: a number, or a map.
 func (d *decoder) concurrency(key string, n ast.Node) *Concurrency {
 	c := &Concurrency{Hold: time.Minute, Keying: newKeying(), Refusal: Refusal{Status: 429}}
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return c
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		d.integer(key, n, 1, maxInFlight, &c.Limit)
 		return c
 	}

@@ -49,7 +49,7 @@ func (d *decoder) accessLog(key string, n ast.Node) {
 		case "to":
 			d.destination(key, v, &to.To)
 		case "sample":
-			d.share(key, v, &to.Sample)
+			d.fraction(key, v, 0, 1, &to.Sample)
 		case "queue":
 			d.integer(key, v, 1, 1<<24, &to.Queue)
 		default:

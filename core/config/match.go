@@ -26,11 +26,10 @@ func (d *decoder) match(n ast.Node) (m Match, ok bool) {
 	}
 	m.Pos = d.at(n)
 	before := d.errors
-	switch n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
+	if isMap(n) {
 		d.matchMap(n, &m)
 		m.Text = m.short()
-	default:
+	} else {
 		if _, ok := n.(*ast.StringNode); !ok {
 			d.wrongType("match", n, "a string or a map")
 			return m, false

@@ -22,10 +22,7 @@ const (
 // minRate reads `min_rate`: one rate for both directions, or a map.
 func (d *decoder) minRate(key string, n ast.Node, r *MinRate) {
 	*r = MinRate{Grace: defaultGrace}
-	n = d.resolve(n)
-	switch n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	if n = d.resolve(n); !isMap(n) {
 		d.byteRate(key, n, &r.Receive)
 		r.Send = r.Receive
 		return

@@ -152,9 +152,7 @@ func (d *decoder) checkOutlier(n ast.Node, o *Outlier) {
 // givenIn is where the keys of a map stand.
 func (d *decoder) givenIn(n ast.Node) map[string]Pos {
 	given := map[string]Pos{}
-	n = d.resolve(n)
-	switch n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
+	if n = d.resolve(n); isMap(n) {
 		values, _ := d.pairs("", n)
 		for _, pair := range values {
 			given[pair.Key.GetToken().Value] = d.at(pair.Key)
@@ -165,27 +163,15 @@ func (d *decoder) givenIn(n ast.Node) map[string]Pos {
 
 // onOrOff reads on or off, or finds that n is a map, which is the long form.
 func (d *decoder) onOrOff(key string, n ast.Node) (on, short bool) {
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return false, true
-	case *ast.MappingNode, *ast.MappingValueNode:
+	case isMap(n):
 		return true, false
 	}
 	word := "off"
 	d.word(key, n, "on off", &word)
 	return word == "on", true
-}
-
-// wholePercent reads 50%, without fractions, up to 100%.
-func (d *decoder) wholePercent(key string, n ast.Node, low int, to *int) {
-	f := float64(*to)
-	d.percent(key, n, float64(low), 100, &f)
-	if f != float64(int(f)) {
-		d.problem(n, "", "%q must be whole percent", key)
-		return
-	}
-	*to = int(f)
 }
 
 func (w *dumper) outlier(o *Outlier) {

@@ -116,10 +116,9 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 
 // on reads the value of a kind that has nothing to set: on, or an empty map.
 func (d *decoder) on(key string, n ast.Node) {
-	switch d.resolve(n).(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
+	if isMap(d.resolve(n)) {
 		d.mapping(key, n, "", func(string, ast.Node, ast.Node) bool { return false })
-	default:
+	} else {
 		word := "on"
 		d.word(key, n, "on", &word)
 	}
@@ -133,16 +132,13 @@ func (d *decoder) uses(key string, n ast.Node, r *Route) {
 			return
 		}
 		u := Use{Pos: d.at(v)}
-		switch v.(type) {
-		case *ast.MappingNode, *ast.MappingValueNode:
+		if isMap(v) {
 			u.Inline = &Policy{Pos: u.Pos}
 			if !d.policyKind("the policy", v, u.Inline) {
 				return
 			}
-		default:
-			if !d.text(key, v, &u.Name) {
-				return
-			}
+		} else if !d.text(key, v, &u.Name) {
+			return
 		}
 		if len(r.Use) == maxUses {
 			d.problem(v, "", "a route uses at most %d policies", maxUses)

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -99,21 +98,3 @@ func parsePeriod(unit string) (length time.Duration, hint string) {
 	}
 	return length, hint
 }
-
-// part reads a share of more than nothing, such as 10% or 0.5%.
-func (d *decoder) part(key string, n ast.Node, to *float64) {
-	n = d.resolve(n)
-	var text string
-	if n == nil || !d.text(key, n, &text) {
-		return
-	}
-	number, ok := strings.CutSuffix(text, "%")
-	v, err := strconv.ParseFloat(number, 64)
-	if !ok || err != nil || strings.Trim(number, "0123456789.") != "" || v <= 0 || v > 100 {
-		d.problem(n, "such as 10% or 0.5%", "%q must be a share above 0%% and up to 100%%, not %q", key, clip(text))
-		return
-	}
-	*to = v / 100
-}
-
-func formatPercent(share float64) string { return fmt.Sprintf("%v%%", share*100) }

@@ -22,7 +22,7 @@ type RateLimit struct {
 	CostAfter     *CostAfter // nil: they are all that it costs
 	HideHeaders   bool
 	LegacyHeaders bool    // X-RateLimit-* too
-	Share         float64 // of the requests over a limit that are refused, the others are only counted; 1
+	Share         float64 // percent of the requests over a limit that are refused, the others are only counted, 0.001..100; 100
 	Refusal
 }
 
@@ -51,7 +51,7 @@ const (
 
 // rateLimit reads a policy: a rate, or a map.
 func (d *decoder) rateLimit(key string, n ast.Node) *RateLimit {
-	r := &RateLimit{Algorithm: "token_bucket", Mode: "local", OnError: "local", Keying: newKeying(), Cost: 1, Share: 1, Refusal: Refusal{Status: 429}}
+	r := &RateLimit{Algorithm: "token_bucket", Mode: "local", OnError: "local", Keying: newKeying(), Cost: 1, Share: 100, Refusal: Refusal{Status: 429}}
 	n = d.resolve(n)
 	level := LimitLevel{Scope: "key"}
 	if n == nil {
@@ -59,13 +59,10 @@ func (d *decoder) rateLimit(key string, n ast.Node) *RateLimit {
 	}
 	level.Pos = d.at(n)
 	before := d.errors
-	switch n.(type) {
-	case *ast.MappingNode, *ast.MappingValueNode:
+	if isMap(n) {
 		d.rateLimitMap(key, n, r, &level)
-	default:
-		if d.windows("limit", n, &level.Windows) {
-			r.Levels = []LimitLevel{level}
-		}
+	} else if d.windows("limit", n, &level.Windows) {
+		r.Levels = []LimitLevel{level}
 	}
 	for i := range r.Levels {
 		if r.Levels[i].Scope == "key" {
@@ -154,7 +151,7 @@ func (d *decoder) rateLimitKey(key string, v ast.Node, r *RateLimit, level *Limi
 	case "legacy_headers":
 		d.boolean(key, v, &r.LegacyHeaders)
 	case "share":
-		d.part(key, v, &r.Share)
+		d.percent(key, v, 0.001, 100, &r.Share)
 	default:
 		return d.levelKey(key, v, level)
 	}
@@ -359,8 +356,8 @@ func (w *dumper) rateLimit(r *RateLimit) {
 	} else {
 		w.line("hide_headers: true")
 	}
-	if r.Share < 1 {
-		w.line("share: %s", formatPercent(r.Share))
+	if r.Share < 100 {
+		w.line("share: %s%%", formatShare(r.Share))
 	}
 	w.refusal(&r.Refusal)
 }

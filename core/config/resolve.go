@@ -26,12 +26,10 @@ func defaultResolve() Resolve {
 
 // resolving reads an interval, or a map.
 func (d *decoder) resolving(key string, n ast.Node, r *Resolve) {
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		d.duration(key, n, time.Second, &r.Every)
 		return
 	}

@@ -264,12 +264,10 @@ func (d *decoder) retryAfter(key string, n ast.Node, to *time.Duration) {
 }
 
 func (d *decoder) retryBudget(key string, n ast.Node, b *RetryBudget) {
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		word := ""
 		if off, ok := n.(*ast.BoolNode); ok && !off.Value {
 			word = "off"

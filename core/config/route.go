@@ -108,7 +108,7 @@ func (d *decoder) route(n ast.Node) {
 			}
 		case "log_sample":
 			r.LogSample = new(float64)
-			d.share(key, v, r.LogSample)
+			d.fraction(key, v, 0, 1, r.LogSample)
 		default:
 			return d.action(key, k, v, &r, &parts) || d.shape(key, k, v, &r, &parts) || d.change(key, k, v, &r, &parts)
 		}

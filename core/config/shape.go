@@ -127,12 +127,10 @@ func (d *decoder) steps(key string, n ast.Node, c *Canary) {
 // mirror reads an upstream's name, or a map.
 func (d *decoder) mirror(key string, n ast.Node) *Mirror {
 	m := &Mirror{Share: 100, BodyBytes: 16 << 10, Timeout: 5 * time.Second, AtOnce: 100, Host: "preserve", Mark: true}
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return m
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		d.shapeTarget(key, n, &m.To, &m.Pos)
 		return m
 	}

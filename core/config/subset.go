@@ -27,12 +27,10 @@ func (d *decoder) isTarget(n ast.Node) bool {
 
 // target reads an upstream with what else is said of it. Where the name stands before it, in a map of names, it has none of its own.
 func (d *decoder) target(key string, n ast.Node, name string) (t Target, ok bool) {
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return t, false
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		d.problem(n, "write { upstream: NAME, weight: 1 }", "each upstream in a list is a map, not %s", describe(n))
 		return t, false
 	}

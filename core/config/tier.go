@@ -47,12 +47,10 @@ func (d *decoder) ownRates(key string, n ast.Node, most int, to *[]OwnRate) {
 }
 
 func (d *decoder) ownRate(name string, n ast.Node, r *OwnRate) bool {
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return false
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		return d.windows(name, n, &r.Windows)
 	}
 	before := d.errors
@@ -151,12 +149,10 @@ type CostAfter struct {
 
 // cost reads a number, or how the response tells it.
 func (d *decoder) cost(key string, n ast.Node, r *RateLimit) {
-	n = d.resolve(n)
-	switch n.(type) {
-	case nil:
+	switch n = d.resolve(n); {
+	case n == nil:
 		return
-	case *ast.MappingNode, *ast.MappingValueNode:
-	default:
+	case !isMap(n):
 		d.integer(key, n, 1, maxRateLimit, &r.Cost)
 		return
 	}

@@ -67,8 +67,6 @@ type Failure struct {
 	Text string
 }
 
-func (f *Failure) Error() string { return f.Text }
-
 const maxReason = 160
 
 func wrong(format string, args ...any) *Failure {

@@ -229,16 +229,6 @@ func (a *issuingAuthority) connect(g *running, name string) (*x509.Certificate, 
 	return c.(*cryptotls.Conn).ConnectionState().PeerCertificates[0], nil
 }
 
-// until waits for a condition.
-func (g *running) until(what string, so func() bool) {
-	g.t.Helper()
-	for deadline := time.Now().Add(patience); !so(); time.Sleep(10 * time.Millisecond) { // between two looks
-		if time.Now().After(deadline) {
-			g.t.Fatalf("waited in vain until %s\n%+v\n%s", what, g.certs(), g.log)
-		}
-	}
-}
-
 func (g *running) certs() []admin.CertificateStatus {
 	g.t.Helper()
 	all, err := g.admin.Certs()
@@ -263,7 +253,7 @@ func (g *running) cert(name string) (found admin.CertificateStatus) {
 func (a *issuingAuthority) untilIssued(g *running, names ...string) {
 	g.t.Helper()
 	for _, name := range names {
-		g.until(name+" has a certificate", func() bool { c := g.cert(name); return !c.NotAfter.IsZero() && c.Problem == "" })
+		g.eventually(name+" has a certificate", func() bool { c := g.cert(name); return !c.NotAfter.IsZero() && c.Problem == "" })
 		if _, err := a.connect(g, name); err != nil {
 			g.t.Fatalf("%s: %v", name, err)
 		}

@@ -26,7 +26,7 @@ func TestACMEIssue(t *testing.T) {
 			g := a.run(a.config(t.TempDir(), "names: [one."+challenge+".test, two."+challenge+".test], challenges: "+challenge, tls))
 			names := []string{"one." + challenge + ".test", "two." + challenge + ".test"}
 			for _, name := range names {
-				g.until(name+" has a certificate", func() bool { return !g.cert(name).NotAfter.IsZero() })
+				g.eventually(name+" has a certificate", func() bool { return !g.cert(name).NotAfter.IsZero() })
 			}
 			if byHTTP, byTLS := a.plain.count.Load(), a.encrypted.count.Load(); (byHTTP > 0) != (challenge == "http-01") || (byTLS > 0) != (challenge == "tls-alpn-01") {
 				t.Errorf("%d connections to the plain listener, %d to the other", byHTTP, byTLS)
@@ -104,7 +104,7 @@ func TestACMEBesideFiles(t *testing.T) {
 	a := newIssuingAuthority(t, 0)
 	g := a.run(a.config(t.TempDir(), "names: [both.test, issued.test]", "certificates: [{ cert: "+folder+"/a.pem, key: "+folder+"/a.key }]"))
 	a.plain.goTo(g.bind("plain"))
-	g.until("issued.test has a certificate", func() bool { _, err := a.connect(g, "issued.test"); return err == nil })
+	g.eventually("issued.test has a certificate", func() bool { _, err := a.connect(g, "issued.test"); return err == nil })
 	for _, name := range []string{"file.test", "both.test"} {
 		c := ours.client(g.addr, true, nil)
 		if r, _, err := ask(c, "https://"+name+"/", nil); err != nil || r.StatusCode != 200 {
@@ -244,7 +244,7 @@ func TestACMEReloadInherits(t *testing.T) {
 	if err := g.admin.Reload(true); err != nil {
 		t.Fatal(err)
 	}
-	g.until("the new name is tried", func() bool { return g.cert("added.inherit.test").Problem != "" })
+	g.eventually("the new name is tried", func() bool { return g.cert("added.inherit.test").Problem != "" })
 	if _, err := a.connect(g, "kept.inherit.test"); err != nil {
 		t.Errorf("after the reload: %v", err)
 	}
@@ -267,14 +267,14 @@ func TestACMERenewal(t *testing.T) {
 	if err := g.admin.Reload(true); err != nil {
 		t.Fatal(err)
 	}
-	g.until("the certificate is another", func() bool {
+	g.eventually("the certificate is another", func() bool {
 		now, err := a.connect(g, "short.renewal.test")
 		if err != nil {
 			t.Fatalf("%v\n%s", err, g.log)
 		}
 		return !now.Equal(first)
 	})
-	g.until("it is counted", func() bool {
+	g.eventually("it is counted", func() bool {
 		return g.metric(`sluice_acme_certificates_total{directory="`+a.url+`",renewal="yes"}`) == "1"
 	})
 }
@@ -291,7 +291,7 @@ func TestACMEDirectoryDown(t *testing.T) {
 	if r, _, err := ask(ours.client(g.addr, true, nil), "https://file.test/", nil); err != nil || r.StatusCode != 200 {
 		t.Errorf("file.test: %v", err)
 	}
-	g.until("the failure is told", func() bool { return g.cert("down.test").Problem != "" })
+	g.eventually("the failure is told", func() bool { return g.cert("down.test").Problem != "" })
 	c := g.cert("down.test")
 	if !strings.Contains(c.Problem, a.url) || !c.NotAfter.IsZero() || time.Until(c.Next) < time.Minute {
 		t.Errorf("got %+v", c)

@@ -15,7 +15,10 @@ import (
 	"github.com/sluice-gateway/sluice/core/config"
 )
 
-var errDraining = errors.New("the gateway is draining")
+var (
+	errStarting = errors.New("the gateway is starting")
+	errDraining = errors.New("the gateway is draining")
+)
 
 func isStop(sig os.Signal) bool { return sig == syscall.SIGTERM || sig == syscall.SIGINT }
 
@@ -133,7 +136,7 @@ func (s *Server) askReload() error {
 func (s *Server) ready() error {
 	switch {
 	case s.state.Load() == nil:
-		return errors.New("starting")
+		return errStarting
 	case s.draining.Load():
 		return errDraining
 	case s.watchdog.Stalled() > 0:

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -34,23 +33,7 @@ func newNamed(t *testing.T, n int) (all []*named) {
 	for i := range n {
 		u := &named{name: fmt.Sprint("endpoint", i), held: make(chan struct{})}
 		u.status.Store(200)
-		server := &http.Server{Handler: u, Protocols: &http.Protocols{}}
-		server.Protocols.SetHTTP1(true)
-		server.Protocols.SetUnencryptedHTTP2(true)
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.addr = ln.Addr().String()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_ = server.Serve(ln)
-		}()
-		t.Cleanup(func() {
-			_ = server.Close()
-			<-done
-		})
+		u.addr = serveHTTP(t, &http.Server{Handler: u, Protocols: bothProtocols()})
 		all = append(all, u)
 	}
 	return all
@@ -238,7 +221,7 @@ func TestBalanceForgets(t *testing.T) {
 	all[0].delay.Store(int64(100 * time.Millisecond))
 	g.load(all, 60, 6, "/x", false)
 	all[0].delay.Store(0)
-	waitFor(t, func() bool { return g.load(all, 60, 3, "/x", false)[0] > 5 })
+	eventually(t, "the endpoint is tried again", func() bool { return g.load(all, 60, 3, "/x", false)[0] > 5 })
 }
 
 // TestBalanceKeys shows that requests with the same key go to the same endpoint, whatever the loop and the connection, also
@@ -370,7 +353,7 @@ func TestBalanceAtRunTime(t *testing.T) {
 		_, err := askNamed(newHTTPClient(t), g.addr, "/hold")
 		held <- err
 	}()
-	waitFor(t, func() bool { return g.inFlight() == 1 })
+	eventually(t, "one is in flight", func() bool { return g.inFlight() == 1 })
 	u := change("drain", nil, all[0], all[1])
 	f("drained", false, false, true) // the next priority
 	if e := u.Endpoints[0]; !slices.Equal(e.Flags, []string{"draining"}) || !slices.Equal(e.Overrides, []string{"draining"}) || e.Share != 0 {
@@ -431,15 +414,6 @@ func (g *running) inFlight() (n int) {
 	return n
 }
 
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it did not come to pass")
-		}
-	}
-}
-
 // TestBalanceReload shows that reloads which change the algorithm, weights and priorities under load cost no request, and
 // that everything is counted to its end.
 func TestBalanceReload(t *testing.T) {
@@ -471,7 +445,7 @@ func TestBalanceReload(t *testing.T) {
 			before := done.Load()
 			g.write(balanced(balance, all, fmt.Sprint("weight: ", i+1), "", "priority: 1", "weight: 0"))
 			g.reload()
-			waitFor(t, func() bool { return done.Load() > before+20 })
+			eventually(t, "requests go on", func() bool { return done.Load() > before+20 })
 		}
 	}
 	close(stop)

@@ -96,13 +96,13 @@ func TestBreaker(t *testing.T) {
 			t.Errorf("the other upstream: %d %s", status, body)
 		}
 		// Half-open and the endpoint still fails: the first who tries opens it again.
-		waitFor(t, func() bool { return g.breaker().Left == 0 })
+		eventually(t, "the cooldown is over", func() bool { return g.breaker().Left == 0 })
 		g.failures(1)
 		if b := g.breaker(); b.State != "open" || b.Opened != 2 || u.seen.Load() != 1 {
 			t.Errorf("after a probe that failed it is %+v, and the endpoint has %d requests", b, u.seen.Load())
 		}
 		// Half-open, and those who try are held: of many at once exactly three pass.
-		waitFor(t, func() bool { return g.breaker().Left == 0 })
+		eventually(t, "the cooldown is over", func() bool { return g.breaker().Left == 0 })
 		u.status.Store(200)
 		u.seen.Store(0)
 		var wg sync.WaitGroup
@@ -116,7 +116,7 @@ func TestBreaker(t *testing.T) {
 				}
 			})
 		}
-		waitFor(t, func() bool { return u.seen.Load() == 3 && refused.Load() == 17 })
+		eventually(t, "three probes are under way and the others refused", func() bool { return u.seen.Load() == 3 && refused.Load() == 17 })
 		close(u.held)
 		wg.Wait()
 		if passed.Load() != 3 || g.breaker().State != "closed" {
@@ -183,7 +183,7 @@ func TestBreakerByTime(t *testing.T) {
 		c.Timeout = 10 * time.Millisecond
 		_, _ = askNamed(c, g.addr, "/hold")
 	}
-	waitFor(t, func() bool { return g.inFlight() == 0 })
+	eventually(t, "nothing is in flight", func() bool { return g.inFlight() == 0 })
 	if b := g.breaker(); b.State != "closed" {
 		t.Errorf("clients that left have made it %+v", b)
 	}
@@ -242,7 +242,7 @@ func TestMaxRequests(t *testing.T) {
 			_, _ = io.WriteString(c, "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
 			clients = append(clients, c)
 		}
-		waitFor(t, func() bool { return g.upstream("u").Active == 2 })
+		eventually(t, "two are under way", func() bool { return g.upstream("u").Active == 2 })
 		began := time.Now()
 		status, _, body := statusOf(t, newHTTPClient(t), g.addr, "/x", "")
 		if status != 503 || body != `{"error":"max_requests","status":503}`+"\n" {
@@ -257,7 +257,7 @@ func TestMaxRequests(t *testing.T) {
 		for _, c := range clients {
 			_ = c.Close()
 		}
-		waitFor(t, func() bool { return g.upstream("u").Active == 0 })
+		eventually(t, "nothing is under way", func() bool { return g.upstream("u").Active == 0 })
 		if failed := g.failures(10); failed != 0 {
 			t.Errorf("%d requests failed afterwards", failed)
 		}
@@ -278,10 +278,10 @@ func TestMaxRequests(t *testing.T) {
 				_ = res.Body.Close()
 			}
 		}()
-		waitFor(t, func() bool { return g.upstream("u").Active == 1 })
+		eventually(t, "one is under way", func() bool { return g.upstream("u").Active == 1 })
 		leave()
 		<-gone
-		waitFor(t, func() bool { return g.upstream("u").Active == 0 })
+		eventually(t, "nothing is under way", func() bool { return g.upstream("u").Active == 0 })
 	}
 	all[0].status.Store(500)
 	g.failures(5)

@@ -160,7 +160,7 @@ routes: [{ match: "/*", to: u }]
 		_, err := askNamed(newHTTPClient(t), g.addr, "/hold")
 		held <- err
 	}()
-	waitFor(t, func() bool { return g.inFlight() == 1 })
+	eventually(t, "one is in flight", func() bool { return g.inFlight() == 1 })
 	stop := g.constantly(4)
 
 	z.set(append(hosts, at(1), at(2))...)
@@ -168,7 +168,7 @@ routes: [{ match: "/*", to: u }]
 		t.Errorf("it took %s", took)
 	}
 	z.set() // nothing resolves any more
-	waitFor(t, func() bool {
+	eventually(t, "the failure is told", func() bool {
 		u, err := g.admin.Upstreams()
 		return err == nil && u[0].Sources[0].Problem != ""
 	})
@@ -186,7 +186,7 @@ routes: [{ match: "/*", to: u }]
 		t.Errorf("%d of %d requests failed: %v", failed, asked, first)
 	}
 	var u []admin.UpstreamStatus
-	waitFor(t, func() (ok bool) { // each host is asked for again at its own time
+	eventually(t, "the new name is resolved", func() (ok bool) { // each host is asked for again at its own time
 		var err error
 		u, err = g.admin.Upstreams()
 		return err == nil && len(u[0].Sources) == 1 && u[0].Sources[0].Problem == ""
@@ -198,7 +198,7 @@ routes: [{ match: "/*", to: u }]
 	if err != nil || !strings.Contains(string(text), `sluice_discovery_failing{upstream="u",source="srv:_web._tcp.shop.example",kind="dns"} 0`) {
 		t.Errorf("metrics: %v\n%s", err, text)
 	}
-	waitFor(t, func() bool { // nothing is told of endpoints that have gone
+	eventually(t, "nothing is told of endpoints that have gone", func() bool {
 		text, err := g.admin.Metrics()
 		return err == nil && !strings.Contains(string(text), all[1].addr) && strings.Contains(string(text), all[2].addr)
 	})
@@ -246,7 +246,7 @@ routes: [{ match: "/*", to: u }]
 		t.Errorf("shown as %+v", s)
 	}
 	replace(fmt.Sprintf(`[%q, {"address": %q, "weight": 2}]`, all[0].addr, all[1].addr))
-	waitFor(t, func() bool { return source().Problem == "" })
+	eventually(t, "the file is read", func() bool { return source().Problem == "" })
 	stop := g.constantly(2)
 	g.goesTo(all, true, true, false)
 	write(fmt.Sprintf("- %s\n- %s\n", all[1].addr, all[2].addr))
@@ -266,7 +266,7 @@ routes: [{ match: "/*", to: u }]
 	change("remove", all[2])
 	g.goesTo(all, true, false, false)
 	replace(fmt.Sprintf("- { address: %q, weight: 7 }\n- %s\n- %s\n", all[1].addr, all[2].addr, all[0].addr)) // what was added is in it, too
-	waitFor(t, func() bool { return source().Endpoints == 3 })
+	eventually(t, "three endpoints are learned", func() bool { return source().Endpoints == 3 })
 	g.goesTo(all, true, false, false)
 	g.reload()
 	g.goesTo(all, true, false, false)
@@ -277,7 +277,7 @@ routes: [{ match: "/*", to: u }]
 	for _, bad := range []string{"", "[]", "- nonsense\n", "- 127.0.0.1:80\n- 127.0.0.1:80\n", fmt.Sprintf("- %s\n- [", all[0].addr)} {
 		before := source()
 		write(bad)
-		waitFor(t, func() bool { return source().Problem != before.Problem })
+		eventually(t, "the problem is told", func() bool { return source().Problem != before.Problem })
 		if s := source(); s.Failures != before.Failures+1 || s.Endpoints != 3 || !strings.Contains(s.Problem, file+":") {
 			t.Errorf("%q is shown as %+v", bad, s)
 		}
@@ -287,7 +287,7 @@ routes: [{ match: "/*", to: u }]
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool { return strings.Contains(source().Problem, "no such file") })
+	eventually(t, "the file is missed", func() bool { return strings.Contains(source().Problem, "no such file") })
 	g.goesTo(all, true, true, true)
 	replace(fmt.Sprintf("- %s\n", all[2].addr))
 	g.goesTo(all, false, false, true)
@@ -361,7 +361,7 @@ routes:
 	if err := os.WriteFile(filepath.Join(g.folder, "more.yaml"), []byte(more), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, func() bool {
+	eventually(t, "the endpoint is there", func() bool {
 		u, err := g.admin.Upstreams()
 		return err == nil && len(u[0].Endpoints) == 4
 	})

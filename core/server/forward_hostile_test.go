@@ -25,45 +25,14 @@ func (g *gate) forwardCounts() (asked, cached, busy, failed, passed uint64) {
 // rawService answers each connection with these bytes, and then closes it, or trickles on for ever.
 func rawService(t *testing.T, answer string, then func(c net.Conn)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	done := make(chan struct{})
-	t.Cleanup(func() {
-		close(done)
-		_ = l.Close()
-		all.Wait()
-	})
-	all.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			all.Go(func() {
-				defer c.Close()
-				b := make([]byte, 64<<10)
-				if _, err := c.Read(b); err != nil {
-					return
-				}
-				if _, err := c.Write([]byte(answer)); err == nil && then != nil {
-					end := make(chan struct{})
-					all.Go(func() {
-						select {
-						case <-done:
-							_ = c.Close()
-						case <-end:
-						}
-					})
-					then(c)
-					close(end)
-				}
-			})
+	return "http://" + serveConns(t, func(c net.Conn) {
+		if _, err := c.Read(make([]byte, 64<<10)); err != nil {
+			return
+		}
+		if _, err := io.WriteString(c, answer); err == nil && then != nil {
+			then(c)
 		}
 	})
-	return "http://" + l.Addr().String()
 }
 
 // TestForwardHostile: whatever the service sends, a request is let pass by a 2xx alone; what is no answer follows on_error.

@@ -17,7 +17,7 @@ func TestHealthState(t *testing.T) {
 	all[0].status.Store(http.StatusServiceUnavailable)
 	text := checkedConfig("start_interval: 10ms, initial: unhealthy", all)
 	old := newGate(t, text)
-	waitFor(t, func() bool { return old.ready() == nil })
+	eventually(t, "it is ready", func() bool { return old.ready() == nil })
 	var part handover.Part
 	for _, p := range old.exportState(old.state.Load().compiled) {
 		if p.Name == "health-checks" {

@@ -51,7 +51,7 @@ func newMortals(t *testing.T, n int) (all []*mortal) {
 func (m *mortal) rise() {
 	m.t.Helper()
 	var ln net.Listener
-	waitFor(m.t, func() (ok bool) {
+	eventually(m.t, "the port is free", func() (ok bool) {
 		var err error
 		if ln, err = net.Listen("tcp", m.addr); err != nil && !errors.Is(err, syscall.EADDRINUSE) {
 			m.t.Fatal(err)
@@ -132,14 +132,14 @@ const quick = "interval: 100ms, timeout: 50ms, unhealthy: 2, healthy: 2, jitter:
 func TestHealthCheck(t *testing.T) {
 	all := newMortals(t, 3)
 	g := run(t, checkedConfig(quick, all))
-	waitFor(t, func() bool { return g.healthOf(0).Settled && g.healthOf(1).Settled && g.healthOf(2).Settled })
+	eventually(t, "all are settled", func() bool { return g.healthOf(0).Settled && g.healthOf(1).Settled && g.healthOf(2).Settled })
 	if failed := g.ask(30); failed > 0 || all[0].seen.Load() < 5 {
 		t.Fatalf("%d requests failed, %d came to the first", failed, all[0].seen.Load())
 	}
 	out := func(what, reason string) {
 		t.Helper()
 		start := time.Now()
-		waitFor(t, func() bool { return g.healthOf(0).State == "unhealthy" })
+		eventually(t, "it is unhealthy", func() bool { return g.healthOf(0).State == "unhealthy" })
 		took := time.Since(start)
 		t.Logf("%s: out after %s", what, took.Round(time.Millisecond))
 		if h := g.healthOf(0); h.Reason != reason || h.Asked.IsZero() || time.Since(h.Since) > time.Minute {
@@ -155,7 +155,7 @@ func TestHealthCheck(t *testing.T) {
 	}
 	back := func() {
 		t.Helper()
-		waitFor(t, func() bool { return g.healthOf(0).State == "healthy" })
+		eventually(t, "it is healthy", func() bool { return g.healthOf(0).State == "healthy" })
 		before := all[0].seen.Load()
 		if failed := g.ask(30); failed > 0 || all[0].seen.Load() == before {
 			t.Errorf("back: %d requests failed, %d came to it", failed, all[0].seen.Load()-before)
@@ -169,7 +169,7 @@ func TestHealthCheck(t *testing.T) {
 	out("sick", "status 500")
 	for range 3 { // told once, not with every probe
 		seen := all[0].checks.Load()
-		waitFor(t, func() bool { return all[0].checks.Load() > seen })
+		eventually(t, "it is checked again", func() bool { return all[0].checks.Load() > seen })
 	}
 	if n := strings.Count(g.log.String(), `msg="endpoint is unhealthy"`); n != 2 || !strings.Contains(g.log.String(), `reason="status 500"`) {
 		t.Errorf("told %d times:\n%s", n, g.log)
@@ -211,7 +211,7 @@ func TestHealthAllDown(t *testing.T) {
 		}
 		return n
 	}
-	waitFor(t, func() bool { return unhealthy() == 3 })
+	eventually(t, "all are unhealthy", func() bool { return unhealthy() == 3 })
 	c := newHTTPClient(t)
 	var took []time.Duration
 	for range 100 {
@@ -225,7 +225,7 @@ func TestHealthAllDown(t *testing.T) {
 	t.Logf("refused in %s, at most %s", took[50], took[99])
 	all[1].rise()
 	start := time.Now()
-	waitFor(t, func() bool { return g.ask(1) == 0 })
+	eventually(t, "it serves again", func() bool { return g.ask(1) == 0 })
 	t.Logf("recovered in %s of an interval of %s", time.Since(start).Round(time.Millisecond), interval)
 	if d := time.Since(start); d > 10*interval { // on a machine that has the time, one
 		t.Errorf("recovered in %s", d)
@@ -238,7 +238,7 @@ func TestHealthReload(t *testing.T) {
 	all := newMortals(t, 2)
 	g := run(t, checkedConfig(quick, all))
 	all[0].status.Store(http.StatusServiceUnavailable)
-	waitFor(t, func() bool { return g.healthOf(0).State == "unhealthy" })
+	eventually(t, "it is unhealthy", func() bool { return g.healthOf(0).State == "unhealthy" })
 	since := g.healthOf(0).Since
 	served := func(when string, want bool) {
 		t.Helper()
@@ -288,29 +288,29 @@ func TestHealthAtRunTime(t *testing.T) {
 	}
 	all[1].wait = make(chan struct{})
 	change("add", all[1])
-	waitFor(t, func() bool { return all[1].checks.Load() > 0 })
+	eventually(t, "it is checked", func() bool { return all[1].checks.Load() > 0 })
 	if failed := g.ask(20); failed > 0 || all[1].seen.Load() > 0 {
 		t.Errorf("%d requests failed, %d came to an endpoint that nobody knows", failed, all[1].seen.Load())
 	}
 	close(all[1].wait)
-	waitFor(t, func() bool { return g.healthOf(1).State == "healthy" })
-	waitFor(t, func() bool { return g.ask(5) == 0 && all[1].seen.Load() > 0 })
+	eventually(t, "it is healthy", func() bool { return g.healthOf(1).State == "healthy" })
+	eventually(t, "all are asked again", func() bool { return g.ask(5) == 0 && all[1].seen.Load() > 0 })
 
 	change("drain", all[1])
 	seen := all[1].checks.Load()
-	waitFor(t, func() bool { return all[1].checks.Load() > seen+1 })
+	eventually(t, "it is checked on", func() bool { return all[1].checks.Load() > seen+1 })
 	change("disable", all[1])
-	waitFor(t, func() bool { return g.healthOf(1).State == "off" })
+	eventually(t, "checks are off", func() bool { return g.healthOf(1).State == "off" })
 	seen, others := all[1].checks.Load(), all[0].checks.Load()
-	waitFor(t, func() bool { return all[0].checks.Load() > others+5 })
+	eventually(t, "the others are checked on", func() bool { return all[0].checks.Load() > others+5 })
 	if n := all[1].checks.Load() - seen; n > 1 { // one may have been under way
 		t.Errorf("%d probes of an endpoint that is disabled", n)
 	}
 	change("enable", all[1])
-	waitFor(t, func() bool { return all[1].checks.Load() > seen+2 })
+	eventually(t, "it is checked again", func() bool { return all[1].checks.Load() > seen+2 })
 	change("remove", all[1])
 	change("add", all[2])
-	waitFor(t, func() bool { return g.healthOf(1).State == "healthy" && all[2].checks.Load() > 0 })
+	eventually(t, "it is healthy, and the third is checked", func() bool { return g.healthOf(1).State == "healthy" && all[2].checks.Load() > 0 })
 }
 
 // TestHealthReady shows that a gateway is ready when the endpoints that wait for their first check have had it, whatever it
@@ -330,7 +330,7 @@ func TestHealthReady(t *testing.T) {
 		t.Errorf("told as %+v", s)
 	}
 	close(all[0].wait)
-	waitFor(t, func() bool { return g.ready() == nil })
+	eventually(t, "it is ready", func() bool { return g.ready() == nil })
 	if _, err := askNamed(newHTTPClient(t), g.addr, "/x"); err != nil {
 		t.Error(err)
 	}

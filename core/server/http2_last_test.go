@@ -3,7 +3,6 @@ package server
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -19,20 +18,7 @@ func serve2(t *testing.T, h http.HandlerFunc) string {
 	t.Helper()
 	s := &http.Server{Handler: h, Protocols: &http.Protocols{}}
 	s.Protocols.SetUnencryptedHTTP2(true)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.Serve(ln)
-	}()
-	t.Cleanup(func() {
-		_ = s.Close()
-		<-done
-	})
-	return ln.Addr().String()
+	return serveHTTP(t, s)
 }
 
 // shut reads a stream without opening a window. wait is called when so many bytes have come.

@@ -108,16 +108,6 @@ func (g *gate) active() (n int) {
 	return n
 }
 
-// eventually waits until ok.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never came to pass: %s", what)
-		}
-	}
-}
-
 // newH2Client gives the real client, by prior knowledge, on connections of its own.
 func newH2Client(t testing.TB) *http.Client {
 	transport := &http.Transport{DisableCompression: true, Protocols: &http.Protocols{}}

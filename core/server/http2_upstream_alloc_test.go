@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 
 	xhttp2 "golang.org/x/net/http2"
@@ -15,19 +14,14 @@ import (
 
 // fixedH2Upstream gives every request the same answer, once it is whole. A request costs it no memory.
 type fixedH2Upstream struct {
-	listener net.Listener
-	block    []byte // of the answer's head
-	body     []byte // no longer than a window
-	conns    sync.WaitGroup
+	addr  string
+	block []byte // of the answer's head
+	body  []byte // no longer than a window
 }
 
 func newFixedH2Upstream(t testing.TB, body string) *fixedH2Upstream {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &fixedH2Upstream{listener: ln, body: []byte(body)}
+	u := &fixedH2Upstream{body: []byte(body)}
 	var block strings.Builder
 	enc := hpack.NewEncoder(&block)
 	enc.SetMaxDynamicTableSizeLimit(0) // so that the block is the same each time
@@ -35,22 +29,7 @@ func newFixedH2Upstream(t testing.TB, body string) *fixedH2Upstream {
 		_ = enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
 	}
 	u.block = []byte(block.String())
-	u.conns.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			u.conns.Go(func() {
-				defer func() { _ = c.Close() }()
-				u.serve(c)
-			})
-		}
-	})
-	t.Cleanup(func() { // the gateway, started later, has ended and closed its connections by now
-		_ = ln.Close()
-		u.conns.Wait()
-	})
+	u.addr = serveConns(t, u.serve) // the gateway, started later, has ended and closed its connections by then
 	return u
 }
 
@@ -150,7 +129,7 @@ func TestHTTP2UpstreamNoAllocations(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			u := newFixedH2Upstream(t, c.answer)
-			g := newGate(t, muxConfig(`"`+u.listener.Addr().String()+`"`, ""))
+			g := newGate(t, muxConfig(`"`+u.addr+`"`, ""))
 			var run func(n int) error
 			switch {
 			case c.atOnce > 0 && c.body == "":

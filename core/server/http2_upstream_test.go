@@ -82,9 +82,7 @@ func newManyUpstream(t testing.TB) *manyUpstream {
 		mux.ServeHTTP(w, r)
 	})
 	u.server.MaxHeaderBytes = 1 << 20
-	u.server.Protocols = &http.Protocols{}
-	u.server.Protocols.SetHTTP1(true)
-	u.server.Protocols.SetUnencryptedHTTP2(true)
+	u.server.Protocols = bothProtocols()
 	u.server.ConnState = func(_ net.Conn, s http.ConnState) {
 		switch s {
 		case http.StateNew:
@@ -93,21 +91,8 @@ func newManyUpstream(t testing.TB) *manyUpstream {
 			u.open.Add(-1)
 		}
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.addr = ln.Addr().String()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = u.server.Serve(ln)
-	}()
-	t.Cleanup(func() {
-		close(u.end)
-		_ = u.server.Close()
-		<-done
-	})
+	u.addr = serveHTTP(t, &u.server)
+	t.Cleanup(func() { close(u.end) })
 	return u
 }
 
@@ -244,21 +229,7 @@ type echoUpstream struct {
 func newEchoUpstream(t testing.TB) *echoUpstream {
 	t.Helper()
 	u := &echoUpstream{}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.addr = ln.Addr().String()
-	server := &http.Server{Handler: u, DisableGeneralOptionsHandler: true}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(ln)
-	}()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-done
-	})
+	u.addr = serveHTTP(t, &http.Server{Handler: u, DisableGeneralOptionsHandler: true})
 	return u
 }
 

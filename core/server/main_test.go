@@ -73,6 +73,32 @@ func ownGoroutines() (own []string) {
 	return own
 }
 
+// comesToPass waits until ok, but not for ever.
+func comesToPass(ok func() bool) bool {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) { // between two looks
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
+
+// eventually waits until ok; what says it in words.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	if !comesToPass(ok) {
+		t.Fatalf("it never came to pass: %s", what)
+	}
+}
+
+// eventually shows the log besides.
+func (g *running) eventually(what string, ok func() bool) {
+	g.t.Helper()
+	if !comesToPass(ok) {
+		g.t.Fatalf("it never came to pass: %s\n%s", what, g.log)
+	}
+}
+
 // journal is the standard error of a gateway.
 type journal struct {
 	mu   sync.Mutex

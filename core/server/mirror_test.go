@@ -31,31 +31,13 @@ type recorder struct {
 
 func newRecorder(t *testing.T) *recorder {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &recorder{addr: ln.Addr().String(), answer: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() { u.serve(c) })
-		}
-	})
-	t.Cleanup(func() {
-		u.release()
-		_ = ln.Close()
-		conns.Wait()
-	})
+	u := &recorder{answer: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"}
+	u.addr = serveConns(t, u.serve)
+	t.Cleanup(u.release)
 	return u
 }
 
 func (u *recorder) serve(c net.Conn) {
-	defer func() { _ = c.Close() }()
 	var raw bytes.Buffer
 	for r := bufio.NewReader(io.TeeReader(c, &raw)); ; raw.Reset() {
 		q, err := http.ReadRequest(r)

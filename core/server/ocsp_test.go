@@ -45,7 +45,7 @@ func TestOCSPStapling(t *testing.T) {
 		defer c.Close()
 		return c.ConnectionState().OCSPResponse
 	}
-	g.until("there is a staple", func() bool { return staple() != nil })
+	g.eventually("there is a staple", func() bool { return staple() != nil })
 	leaf, err := x509.ParseCertificate(decodePEM(cert))
 	a.must(err)
 	if answer, err := ocsp.ParseResponseForCert(staple(), leaf, a.cert); err != nil || answer.Status != ocsp.Good {

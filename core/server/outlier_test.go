@@ -17,36 +17,18 @@ import (
 // hostile is an endpoint that resets every connection once it has a request, or says nothing.
 func hostile(t *testing.T, stalls bool) (addr string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
 	over := make(chan struct{})
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer func() { _ = c.Close() }()
-				if _, err := c.Read(make([]byte, 4096)); err != nil {
-					return
-				}
-				if stalls {
-					<-over
-				}
-				_ = c.(*net.TCPConn).SetLinger(0)
-			})
+	addr = serveConns(t, func(c net.Conn) {
+		if _, err := c.Read(make([]byte, 4096)); err != nil {
+			return
 		}
+		if stalls {
+			<-over
+		}
+		_ = c.(*net.TCPConn).SetLinger(0)
 	})
-	t.Cleanup(func() {
-		close(over)
-		_ = ln.Close()
-		wg.Wait()
-	})
-	return ln.Addr().String()
+	t.Cleanup(func() { close(over) })
+	return addr
 }
 
 // ejecting is a configuration whose upstream u has these endpoints and finds outliers among them.
@@ -98,13 +80,13 @@ func TestOutlierEjected(t *testing.T) {
 		if failed := g.failures(15); failed != 5 {
 			t.Errorf("%s: %d of 15 requests failed, want 5", how, failed)
 		}
-		waitFor(t, func() bool { return g.ejected(all[0].addr) })
+		eventually(t, "it is ejected", func() bool { return g.ejected(all[0].addr) })
 		began := time.Now()
 		if failed := g.failures(30); failed != 0 && time.Since(began) < 250*time.Millisecond {
 			t.Errorf("%s: %d requests failed while it was ejected", how, failed)
 		}
 		mend(all)
-		waitFor(t, func() bool { return !g.ejected(all[0].addr) })
+		eventually(t, "it is back", func() bool { return !g.ejected(all[0].addr) })
 		log := g.log.String()
 		if n := strings.Count(log, `"msg":"endpoint ejected"`); n < 1 || !strings.Contains(log, `"cause":"consecutive_5xx","for":"300ms","ejected":1,"of":3}`) {
 			t.Errorf("%s: %d ejections are logged:\n%s", how, n, log)
@@ -139,7 +121,7 @@ func TestOutlierLast(t *testing.T) {
 		}
 		return n
 	}
-	waitFor(t, func() bool { return ejected() == 2 })
+	eventually(t, "two are ejected", func() bool { return ejected() == 2 })
 	g.failures(50)
 	if n := ejected(); n != 2 {
 		t.Errorf("%d of 3 are ejected, want 2", n)
@@ -176,9 +158,9 @@ func TestOutlierIgnoresClients(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(c, "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n")
-		waitFor(t, func() bool { return g.inFlight() == 1 })
+		eventually(t, "one is in flight", func() bool { return g.inFlight() == 1 })
 		_ = c.Close()
-		waitFor(t, func() bool { return g.inFlight() == 0 })
+		eventually(t, "nothing is in flight", func() bool { return g.inFlight() == 0 })
 	}
 	all[0].status.Store(404)
 	all[1].status.Store(429)
@@ -198,7 +180,7 @@ func TestOutlierReload(t *testing.T) {
 	g := run(t, config)
 	all[0].status.Store(500)
 	g.failures(15)
-	waitFor(t, func() bool { return g.ejected(all[0].addr) })
+	eventually(t, "it is ejected", func() bool { return g.ejected(all[0].addr) })
 	all[0].status.Store(200)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -241,33 +223,17 @@ func TestOutlierReload(t *testing.T) {
 
 // TestOutlierKeptConnections shows that an endpoint which closes what it takes for idle, while a request is on its way, is not ejected for it.
 func TestOutlierKeptConnections(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
+	closes := serveConns(t, func(c net.Conn) {
+		for range 2 { // the second request is met with the end
+			if _, err := c.Read(make([]byte, 4096)); err != nil {
 				return
 			}
-			wg.Go(func() {
-				defer func() { _ = c.Close() }()
-				for range 2 { // the second request is met with the end
-					if _, err := c.Read(make([]byte, 4096)); err != nil {
-						return
-					}
-					_, _ = io.WriteString(c, answerOf("x"))
-				}
-				_, _ = c.Read(make([]byte, 4096))
-			})
+			_, _ = io.WriteString(c, answerOf("x"))
 		}
+		_, _ = c.Read(make([]byte, 4096))
 	})
-	defer wg.Wait()
-	defer func() { _ = ln.Close() }()
 	all := newNamed(t, 1)
-	all = append(all, &named{addr: ln.Addr().String()})
+	all = append(all, &named{addr: closes})
 	g := run(t, ejecting("{ consecutive_5xx: 1, max_ejection_percent: 100% }, pool: { idle_per_loop: 1 }", all))
 	defer g.stop()
 	if failed := g.failures(50); failed != 0 {

@@ -27,29 +27,13 @@ func newEnds(t *testing.T, a *authority, names ...string) *ends {
 	t.Helper()
 	pair, err := cryptotls.X509KeyPair(a.issue(false, names...))
 	a.must(err)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	a.must(err)
-	e := &ends{addr: ln.Addr().String()}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() {
-				e.count(1)
-				defer e.count(-1)
-				secured := cryptotls.Server(c, &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}})
-				_, _ = io.Copy(secured, secured)
-				_ = secured.CloseWrite()
-				_ = c.Close()
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		conns.Wait()
+	e := &ends{}
+	e.addr = serveConns(t, func(c net.Conn) {
+		e.count(1)
+		defer e.count(-1)
+		secured := cryptotls.Server(c, &cryptotls.Config{Certificates: []cryptotls.Certificate{pair}})
+		_, _ = io.Copy(secured, secured)
+		_ = secured.CloseWrite()
 	})
 	return e
 }
@@ -302,7 +286,7 @@ func TestPassthroughIdles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = gone.Read(got)
-	waitFor(t, func() bool { return g.inFlight() == 0 })
+	eventually(t, "nothing is in flight", func() bool { return g.inFlight() == 0 })
 }
 
 // clientHelloOf gives what a client begins with.

@@ -59,29 +59,11 @@ type announcedUpstream struct {
 
 func newAnnouncedUpstream(t *testing.T, config *cryptotls.Config) *announcedUpstream {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &announcedUpstream{addr: ln.Addr().String()}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() {
-				if err := u.serve(c, config); err != nil {
-					t.Error(err)
-				}
-				_ = c.Close()
-			})
+	u := &announcedUpstream{}
+	u.addr = serveConns(t, func(c net.Conn) {
+		if err := u.serve(c, config); err != nil {
+			t.Error(err)
 		}
-	})
-	t.Cleanup(func() {
-		_ = ln.Close()
-		conns.Wait()
 	})
 	return u
 }

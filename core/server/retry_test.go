@@ -29,27 +29,11 @@ func newFaulty(t testing.TB, answer http.HandlerFunc) *faulty {
 	t.Helper()
 	u := &faulty{}
 	u.answer.Store(&answer)
-	server := &http.Server{Handler: u, Protocols: &http.Protocols{}, ConnState: func(_ net.Conn, s http.ConnState) {
+	u.addr = serveHTTP(t, &http.Server{Handler: u, Protocols: bothProtocols(), ConnState: func(_ net.Conn, s http.ConnState) {
 		if s == http.StateNew {
 			u.accepted.Add(1)
 		}
-	}}
-	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetUnencryptedHTTP2(true)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.addr = ln.Addr().String()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(ln)
-	}()
-	t.Cleanup(func() {
-		_ = server.Close()
-		<-done
-	})
+	}})
 	return u
 }
 

@@ -2,7 +2,6 @@ package server
 
 import (
 	"encoding/json"
-	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -92,7 +91,7 @@ func (s *Server) mirrorStatus(m *upstream.Mirror) *admin.MirrorStatus {
 // setWeights changes weights of a route's upstreams at run time.
 func (s *Server) setWeights(set admin.SetWeights) error {
 	if s.state.Load() == nil {
-		return errors.New("starting")
+		return errStarting
 	}
 	return s.registry.SetRouteWeights(set.Route, set.Weights)
 }
@@ -100,7 +99,7 @@ func (s *Server) setWeights(set admin.SetWeights) error {
 func (s *Server) changeCanary(change admin.ChangeCanary) error {
 	now := s.state.Load()
 	if now == nil {
-		return errors.New("starting")
+		return errStarting
 	}
 	return now.compiled.ChangeCanary(change.Route, change.Change)
 }

@@ -285,16 +285,6 @@ func TestTLSRenewal(t *testing.T) {
 	}
 }
 
-// eventually waits until f says true.
-func (g *running) eventually(what string, f func() bool) {
-	g.t.Helper()
-	for deadline := time.Now().Add(patience); !f(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			g.t.Fatalf("it never came to pass: %s\n%s", what, g.log)
-		}
-	}
-}
-
 // What is wrong with certificates refuses a configuration, with the place of each.
 func TestTLSConfigRefused(t *testing.T) {
 	a := newAuthority(t)

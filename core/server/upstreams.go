@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"slices"
 	"time"
 
@@ -85,7 +84,7 @@ func flagNames() [5]flagName {
 func (s *Server) setEndpoints(set admin.SetEndpoints) error {
 	now := s.state.Load()
 	if now == nil {
-		return errors.New("starting")
+		return errStarting
 	}
 	if err := now.compiled.Override(set.Upstream, set.Endpoints, set.Change, set.Weight); err != nil {
 		return err

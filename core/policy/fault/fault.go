@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
-	"github.com/sluice-gateway/sluice/core/loop"
 )
 
 // Spec says which requests fail, and how.
@@ -105,23 +104,7 @@ func drawn(share float64) bool { return share > 0 && (share >= 1 || rand.Float64
 // wait delays a request that is counted as delayed. It ends when the client leaves.
 func (p *Policy) wait(x *core.Exchange) core.Verdict {
 	defer p.delayed.Add(-1) // also after a panic
-	l := x.Worker.Loop
-	until := l.Now() + int64(p.spec.Delay)
-	l.Watch(x.Downstream.Conn())
-	var err error
-	for err == nil { // whoever wakes the task before its time wants something else of it
-		err = l.Park(until)
-	}
-	l.Watch(nil)
-	switch err {
-	case loop.ErrTimeout:
-		return core.Continue
-	case loop.ErrHangup:
-		x.Fail(core.ErrClientGone)
-	default:
-		x.Fail(core.ErrStopping)
-	}
-	return core.Respond
+	return x.Delay(p.spec.Delay)
 }
 
 const reason = "fault_injected"

@@ -12,10 +12,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sluice-gateway/sluice/core"
-	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/limits"
 	"github.com/sluice-gateway/sluice/limits/redis"
 )
@@ -233,7 +231,8 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 	}
 	if d.Delay > 0 && !p.spec.DryRun {
 		a.blamed.delayed++
-		return wait(x, d.Delay)
+		// A client who leaves meanwhile keeps his place in the queue, so that those behind him leave when they were told to.
+		return x.Delay(d.Delay)
 	}
 	return core.Continue
 }
@@ -276,28 +275,6 @@ func (p *Policy) refuse(x *core.Exchange, a *lane, d limits.Decision, n *note) c
 	n.Decision, n.tells = d, true
 	x.Keep(n)
 	p.spec.Refusal.Answer(x, level.Err)
-	return core.Respond
-}
-
-// wait delays a request that a leaky bucket has admitted. A client who leaves meanwhile keeps his place in the queue, so that those
-// behind him leave when they were told to.
-func wait(x *core.Exchange, delay time.Duration) core.Verdict {
-	l := x.Worker.Loop
-	until := l.Now() + int64(delay)
-	l.Watch(x.Downstream.Conn())
-	var err error
-	for err == nil { // whoever wakes the task before its time wants something else of it
-		err = l.Park(until)
-	}
-	l.Watch(nil)
-	switch err {
-	case loop.ErrTimeout:
-		return core.Continue
-	case loop.ErrHangup:
-		x.Fail(core.ErrClientGone)
-	default:
-		x.Fail(core.ErrStopping)
-	}
 	return core.Respond
 }
 
