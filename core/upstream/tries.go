@@ -107,7 +107,7 @@ func (t *tries) reserve(c Cause) (denial, bool) {
 		return deniedMaxRetries, false
 	}
 	if c.charged() && set.Budget != nil {
-		if !set.Budget.Retry() {
+		if !set.Budget.Retry(t.share.worker.Loop.Index()) {
 			under.Add(-1)
 			return deniedBudget, false
 		}
