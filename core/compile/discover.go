@@ -14,7 +14,6 @@ import (
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/core/probe"
 	"github.com/sluice-gateway/sluice/core/upstream"
-	"github.com/sluice-gateway/sluice/health"
 )
 
 // maxMembers bounds the addresses of one upstream: more a set does not take.
@@ -42,7 +41,7 @@ type discovered struct {
 
 	outliers outliers
 	adaptive adaptive
-	budget   *health.Budget // of retries, as last configured; nil: none was
+	budget   budget
 }
 
 // discover makes a new upstream.
