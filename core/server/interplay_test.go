@@ -47,7 +47,9 @@ func TestCanaryBehindBreaker(t *testing.T) {
 	g := run(t, config)
 	all[1].status.Store(500)
 	c := newHTTPClient(t)
-	k := g.drive(c, "it is judged", func(k admin.CanaryStatus) bool { return k.State == "aborted" || k.Sides["canary"].Requests > k.Sides["canary"].Failures })
+	k := g.drive(c, "it is judged", func(k admin.CanaryStatus) bool {
+		return k.State == "aborted" || k.Sides["canary"].Requests > k.Sides["canary"].Failures
+	})
 	if k.State != "aborted" || all[1].seen.Load() != 3 {
 		t.Errorf("%+v, after %d requests that its endpoint got", k, all[1].seen.Load())
 	}
