@@ -25,12 +25,12 @@ type Exchange struct {
 	Params   []Param     // of the route's path, in order
 	Attempt  lb.Attempt  // endpoints that were tried
 	Upstream Upstream    // the exchange's upstream side, by whoever answers
-	Hold     Hold        // what is given back when the exchange has ended; nil: nothing
+	Hold     EndPolicy   // is told when all is over, a tunnel too, by what of what is bounded the exchange has taken; nil: nothing
 	Deadline int64       // on the loop's clock; 0: none
 	Hurried  bool        // the deadline is what the client asked for
 	Try      Try         // bounds of the attempt under way
 	Err      *Error      // what failed, on whose side, and whether another endpoint may be tried
-	Trial    EndPolicy   // by whoever answers, who wants to know how it ends; nil: nobody does
+	Trial    EndPolicy   // is told when the answer has been sent or given up, and a tunnel begins, by whoever answers; nil: nobody
 
 	BodyLimit   int64    // bytes of the request body; 0: none
 	ReplayLimit int      // bytes of a request body that are kept for a second attempt
@@ -147,12 +147,6 @@ type Upstream interface {
 	Finish(x *Exchange)
 	// Abandon closes the connection of an exchange that ended in a panic.
 	Abandon()
-}
-
-// Hold is what an exchange has taken of what is bounded, such as a place among the requests of an upstream.
-type Hold interface {
-	// Release gives it back, once: after the answer, or in its place if the exchange ended in a panic.
-	Release(x *Exchange)
 }
 
 // Pool names the upstream of an attempt for those who observe it.

@@ -65,16 +65,14 @@ func (g *Gateway) respond(x *Exchange) {
 			x.Err = err
 		}
 	}
-	if x.Trial != nil {
-		x.Trial.OnEnd(x)
-	}
+	x.tell(&x.Trial)
 	if x.Upstream != nil {
 		if x.OpensTunnel() && x.Err == nil {
 			x.Upstream.Tunnel(x)
 		}
 		x.Upstream.Finish(x)
 	}
-	x.release()
+	x.tell(&x.Hold)
 	if x.Route != nil {
 		x.Route.Chain.end(x)
 	}
@@ -83,11 +81,11 @@ func (g *Gateway) respond(x *Exchange) {
 	g.observer.Observe(x)
 }
 
-// release gives back what x holds.
-func (x *Exchange) release() {
-	if h := x.Hold; h != nil {
-		x.Hold = nil
-		h.Release(x)
+// tell tells who waits for it of an end, once, whatever happens after.
+func (x *Exchange) tell(who *EndPolicy) {
+	if p := *who; p != nil {
+		*who = nil
+		p.OnEnd(x)
 	}
 }
 

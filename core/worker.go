@@ -63,13 +63,11 @@ func (w *Worker) EndAside(x *Exchange) {
 // Abandon ends an exchange in which a panic happened: it is not used again, nor is its upstream connection.
 func (w *Worker) Abandon(x *Exchange) {
 	w.active--
-	if x.Trial != nil {
-		x.Trial.OnEnd(x)
-	}
+	x.tell(&x.Trial)
 	if x.Upstream != nil {
 		x.Upstream.Abandon()
 	}
-	x.release()
+	x.tell(&x.Hold)
 	if x.Route != nil {
 		x.Route.Chain.end(x)
 	}

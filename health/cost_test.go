@@ -45,7 +45,7 @@ func TestRequestsAllocateNothing(t *testing.T) {
 	budget, _ := NewBudget(DefaultBudget(), 2)
 	f("Budget", func() {
 		budget.Begin(1)
-		if budget.Retry() {
+		if budget.Retry(1) {
 			budget.EndRetry()
 		}
 		budget.End(1)

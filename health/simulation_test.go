@@ -310,7 +310,7 @@ func (s *simulation) answer(e simEvent) {
 		return
 	}
 	if s.strategy.budget {
-		if !s.budget.Retry() {
+		if !s.budget.Retry(0) {
 			s.end(r, true)
 			return
 		}

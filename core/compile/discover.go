@@ -14,7 +14,6 @@ import (
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/core/probe"
 	"github.com/sluice-gateway/sluice/core/upstream"
-	"github.com/sluice-gateway/sluice/health"
 )
 
 // maxMembers bounds the addresses of one upstream: more a set does not take.
@@ -27,22 +26,23 @@ type discovered struct {
 	upstream *upstream.Upstream
 	moved    chan struct{} // the upstream's Due is another: the background looks at it
 
-	mu       sync.Mutex // configure, change and the background
-	spec     *config.Upstream
-	all      *config.Upstream // spec with the endpoints of its files
-	tls      *upstreamTLS     // in force; nil: not encrypted
-	resolver *discovery.Resolver
-	names    map[string]*watchedName // of endpoints of all, by what nameOf gives
-	files    []*watchedFile
-	subsets  map[string]*upstream.Subset // of the configuration in force
-	roster   roster                      // endpoints of run time
-	checks   checks
-	quit     context.CancelFunc // ends the background; nil: there is none
-	done     sync.WaitGroup
+	mu        sync.Mutex // configure, change and the background
+	spec      *config.Upstream
+	all       *config.Upstream // spec with the endpoints of its files
+	tls       *upstreamTLS     // in force; nil: not encrypted
+	resolver  *discovery.Resolver
+	names     map[string]*watchedName // of endpoints of all, by what nameOf gives
+	files     []*watchedFile
+	subsets   map[string]*upstream.Subset // of the configuration in force
+	roster    roster                      // endpoints of run time
+	inherited *ExportedOverrides          // of the process before, until the first endpoints are known; nil: nothing
+	checks    checks
+	quit      context.CancelFunc // ends the background; nil: there is none
+	done      sync.WaitGroup
 
 	outliers outliers
 	adaptive adaptive
-	budget   *health.Budget // of retries, as last configured; nil: none was
+	budget   budget
 }
 
 // discover makes a new upstream.
@@ -67,8 +67,11 @@ func (d *discovered) configure(c *Compiled, u *config.Upstream) {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.all != nil {
+	switch {
+	case d.all != nil:
 		d.roster = d.roster.after(d.all, all)
+	case d.inherited != nil:
+		d.roster = d.inherited.roster(all)
 	}
 	d.spec, d.all, d.tls, d.files, d.names = u, all, t, files, names
 	settings := d.registry.settings(u, t)
@@ -174,9 +177,11 @@ func (d *discovered) wake() {
 
 // assign puts the endpoints in force that are known now. The caller holds d.mu.
 func (d *discovered) assign() {
-	d.upstream.Assign(d.members(), onLoop)
+	members := d.members()
+	d.upstream.Assign(members, onLoop)
+	resumed := d.resume(members) // first: who is disabled is not checked
 	unfit, ejected := d.heedChecks(), d.outliers.follow(d.upstream, len(d.registry.workers))
-	if unfit || ejected {
+	if resumed || unfit || ejected {
 		d.upstream.Rebalance(onLoop)
 	}
 	d.wake()

@@ -80,18 +80,24 @@ func routeLimits(spec *config.Route) upstream.Limits {
 	return l
 }
 
+// budget is that of an upstream's retries, with the spec that it goes by.
+type budget struct {
+	*health.Budget // nil: there is none yet
+	spec           health.BudgetSpec
+}
+
 // budgetOf is the budget of d's upstream, which stays the same as long as the configuration says the same of it. The grammar lets
 // nothing through that health would refuse.
 func (d *discovered) budgetOf(u *config.Upstream) *health.Budget {
 	if u.RetryBudget.Off {
 		return nil
 	}
-	if d.budget == nil || d.spec == nil || d.spec.RetryBudget != u.RetryBudget {
-		b, err := health.NewBudget(health.BudgetSpec{Percent: u.RetryBudget.Percent, Floor: u.RetryBudget.Floor}, len(d.registry.workers))
+	if spec := (health.BudgetSpec{Percent: u.RetryBudget.Percent, Floor: u.RetryBudget.Floor}); d.budget.Budget == nil || d.budget.spec != spec {
+		b, err := health.NewBudget(spec, len(d.registry.workers))
 		if err != nil {
 			panic("BUG: compile: " + err.Error())
 		}
-		d.budget = b
+		d.budget = budget{b, spec}
 	}
-	return d.budget
+	return d.budget.Budget
 }

@@ -32,11 +32,12 @@ type Backoff struct {
 	Jitter string // full: a random part of it; none: the whole
 }
 
-// RetryBudget bounds the retries to an upstream that are under way at once.
+// RetryBudget bounds the retries to an upstream: to a share of its requests in the long run, so that one that fails as a whole does not get
+// its load several times over, but not in the instant in which one of its endpoints dies.
 type RetryBudget struct {
 	Off     bool
-	Percent float64 // of the active requests, 0..100; 20
-	Floor   int     // 0..100000; 3
+	Percent float64 // of the requests, 0..100; 20
+	Floor   int     // retries at once that are always allowed, 0..100000; 3
 }
 
 const (

@@ -22,6 +22,9 @@ const patience = 20 * time.Second
 
 // TestMain fails the run when a test leaves goroutines or descriptors behind.
 func TestMain(m *testing.M) {
+	if spec := os.Getenv(endpointVariable); spec != "" {
+		os.Exit(beEndpoint(spec))
+	}
 	if err := allowExtendedConnect(); err != nil {
 		fmt.Println("FAIL:", err)
 		os.Exit(1)

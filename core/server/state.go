@@ -20,14 +20,14 @@ type statePart struct {
 	restore func(s *Server, c *compile.Compiled, body []byte) error // before c is in force
 }
 
-// stateParts are the parts, in the order in which they are restored. Health, and what was overridden at run time, get their
-// lines here.
+// stateParts are the parts, in the order in which they are restored.
 func stateParts() []statePart {
 	return []statePart{
 		{"service", 1, (*Server).exportService, (*Server).restoreService},
 		{"ticket-keys", 1, (*Server).exportTicketKeys, (*Server).restoreTicketKeys},
 		{"canaries", 1, (*Server).exportCanaries, (*Server).restoreCanaries},
 		{"splits", 1, (*Server).exportSplits, (*Server).restoreSplits},
+		{"overrides", 1, (*Server).exportOverrides, (*Server).restoreOverrides},
 		{"ejections", 1, (*Server).exportEjections, (*Server).restoreEjections},
 		{"breakers", 1, (*Server).exportBreakers, (*Server).restoreBreakers},
 		{countersPart, 1, (*Server).exportCounters, (*Server).restoreCounters},

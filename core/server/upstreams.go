@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -93,6 +94,17 @@ func (s *Server) setEndpoints(set admin.SetEndpoints) error {
 		_ = l.Do(time.Second, func() {}) // one that is held up will know when it goes on
 	}
 	return nil
+}
+
+// exportOverrides gives what was changed of endpoints at run time, by upstream.
+func (s *Server) exportOverrides(c *compile.Compiled) (any, error) { return c.Overrides(), nil }
+
+func (s *Server) restoreOverrides(c *compile.Compiled, body []byte) error {
+	var all map[string]compile.ExportedOverrides
+	if err := json.Unmarshal(body, &all); err != nil {
+		return err
+	}
+	return c.RestoreOverrides(all)
 }
 
 // collectUpstream tells of an upstream and its endpoints what is not each loop's own.

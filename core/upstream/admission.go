@@ -49,8 +49,8 @@ func (a *Admission) enter(x *core.Exchange) bool {
 	return true
 }
 
-// Release gives back what x holds. What it came to tells how long the upstream takes, but for failures and those who left.
-func (a *Admission) Release(x *core.Exchange) {
+// OnEnd gives back what x holds. What it came to tells how long the upstream takes, but for failures and those who left.
+func (a *Admission) OnEnd(x *core.Exchange) {
 	if a.most > 0 {
 		a.upstream.active.Add(-1)
 	}

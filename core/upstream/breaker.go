@@ -153,6 +153,7 @@ func (p *Proxy) standIn(x *core.Exchange, g *Gate, given *cookies, depth int) (a
 	switch f := &g.Fallback; {
 	case f.To != nil && depth < maxFallbacks:
 		g.Breaker.fallbacks.Add(1)
+		blame(x)
 		return p.ask(x, f.To.whole, given, depth+1)
 	case f.Respond != nil:
 		g.Breaker.fallbacks.Add(1)

@@ -63,6 +63,15 @@ func (c *Canary) draw(x *core.Exchange, given *cookies) float64 {
 	return rand.Float64()
 }
 
+// blame counts x as failed on its side of a canary, if it has one: another upstream is to answer in the place of that side's, and what comes
+// of it says nothing of the two.
+func blame(x *core.Exchange) {
+	if t, ok := x.Trial.(*trial); ok {
+		x.Trial = nil
+		t.canary.state.Report(t.new, true, time.Duration(max(x.Worker.Loop.Now()-x.Times.Start, 0)))
+	}
+}
+
 // OnEnd reports an exchange. Failed is an answer of 5xx, a gRPC call that failed on the server, and whatever the gateway could not get
 // from the upstream; what it took is up to the head of the answer. One that the client or the gateway itself has ended before there
 // was an answer says nothing of either side.

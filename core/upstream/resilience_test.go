@@ -9,6 +9,7 @@ import (
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/health"
+	"github.com/sluice-gateway/sluice/lb"
 )
 
 // lone is an exchange on a loop that has nothing else to do.
@@ -163,9 +164,39 @@ func BenchmarkResilience(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				a.enter(x)
-				a.Release(x)
+				a.OnEnd(x)
 			}
 		})
 	}
 	x.Hold = nil
+}
+
+// TestExhausted shows that endpoints which an exchange has tried, and which have been ejected since, do not stand for those that it has not.
+func TestExhausted(t *testing.T) {
+	x := lone(t)
+	u := New("u", 0, defaults(), []*core.Worker{x.Worker})
+	var all []*lb.Endpoint
+	for i := range 3 {
+		m := Member{Name: "e", Weight: 1, Metric: i}
+		all = append(all, &u.newEndpoint(&m, lb.NewLoad(0)).Endpoint)
+	}
+	s := u.whole.shares[0]
+	s.usable = all[1:] // the first was tried, and is ejected
+	x.Attempt.Tried(all[0])
+	s.shun(x, of(all[1]), CauseReset)
+	if !x.Attempt.Has(all[0]) || !x.Attempt.Has(all[1]) || s.exhausted(x) {
+		t.Error("the third is forgotten: it was not tried")
+	}
+	x.Attempt.Tried(all[2])
+	if !s.exhausted(x) {
+		t.Error("all were tried")
+	}
+	s.usable = all
+	if !s.exhausted(x) {
+		t.Error("all were tried, and the first is back")
+	}
+	x.Attempt.Forget()
+	if s.exhausted(x) {
+		t.Error("none was tried")
+	}
 }

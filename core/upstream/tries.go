@@ -107,7 +107,7 @@ func (t *tries) reserve(c Cause) (denial, bool) {
 		return deniedMaxRetries, false
 	}
 	if c.charged() && set.Budget != nil {
-		if !set.Budget.Retry() {
+		if !set.Budget.Retry(t.share.worker.Loop.Index()) {
 			under.Add(-1)
 			return deniedBudget, false
 		}
@@ -161,9 +161,21 @@ func (t *tries) giveUp(w way, err *core.Error, c Cause) {
 	}
 }
 
-// exhausted says that there is no endpoint left that x has not tried.
+// exhausted says that there is no endpoint left that x has not tried. Those that it has tried need not be usable any more: an endpoint that
+// fails is ejected.
 func (s *share) exhausted(x *core.Exchange) bool {
-	return x.Attempt.Count() >= min(lb.MaxTried, len(s.usable))
+	switch n := x.Attempt.Count(); {
+	case n >= lb.MaxTried:
+		return true
+	case n < len(s.usable):
+		return false
+	}
+	for _, e := range s.usable {
+		if !x.Attempt.Has(e) {
+			return false
+		}
+	}
+	return true
 }
 
 // shun keeps the next attempt from an endpoint that did not answer, as long as there is another. Where all others were tried before it
@@ -172,10 +184,11 @@ func (s *share) shun(x *core.Exchange, e *Endpoint, c Cause) {
 	if c == CauseStale && x.Attempt.Keyed || x.Attempt.Has(&e.Endpoint) || len(s.usable) < 2 {
 		return
 	}
-	if x.Attempt.Count()+1 >= min(lb.MaxTried, len(s.usable)) {
-		x.Attempt.Forget()
-	}
 	x.Attempt.Tried(&e.Endpoint)
+	if s.exhausted(x) {
+		x.Attempt.Forget()
+		x.Attempt.Tried(&e.Endpoint)
+	}
 }
 
 // pause waits before the next attempt. It ends early when the client leaves or the gateway stops.
