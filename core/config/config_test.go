@@ -143,6 +143,9 @@ func barePolicy(p *Policy) {
 	if f := p.Forward; f != nil && f.TLS != nil {
 		f.TLS.Pos = Pos{}
 	}
+	if a := p.ExtAuthz; a != nil && a.TLS != nil {
+		a.TLS.Pos = Pos{}
+	}
 	p.Pos = Pos{}
 	if r := p.RateLimit; r != nil {
 		for i := range r.Levels {
