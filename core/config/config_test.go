@@ -32,6 +32,10 @@ func bare(cfg *Config) *Config {
 			clear(&c.Redis.TLS.Pos)
 		}
 	}
+	if v := cfg.Secrets.Vault; v != nil {
+		clear(&v.Pos)
+		v.AppRole.SecretID = Secret{}
+	}
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
 		clear(&l.Pos)
