@@ -43,6 +43,31 @@ func (m *Message) RemoveArgument(name string) {
 	}
 }
 
+// AddArgument appends an argument to the query that is forwarded, written as forms are. What it names is private, as Argument makes it.
+func (m *Message) AddArgument(name, value string) {
+	start := len(m.pathBuf)
+	if len(m.Query) > 0 {
+		m.pathBuf = append(append(m.pathBuf, m.Query...), '&')
+	}
+	m.pathBuf = append(appendEscaped(m.pathBuf, name), '=')
+	m.pathBuf = appendEscaped(m.pathBuf, value)
+	m.Query, m.Private = m.pathBuf[start:], true
+}
+
+// appendEscaped appends what FormDecodesTo takes for s. Only what RFC 3986, 2.3 calls unreserved stands for itself.
+func appendEscaped(dst []byte, s string) []byte {
+	const digits = "0123456789ABCDEF"
+	for i := range len(s) {
+		c := s[i]
+		if '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' || c == '-' || c == '.' || c == '_' || c == '~' {
+			dst = append(dst, c)
+		} else {
+			dst = append(dst, '%', digits[c>>4], digits[c&15])
+		}
+	}
+	return dst
+}
+
 // decode gives what b stands for, in the memory of the path.
 func (m *Message) decode(b []byte) []byte {
 	if bytes.IndexByte(b, '%') < 0 && bytes.IndexByte(b, '+') < 0 {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/core/compile"
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/server"
 )
 
 // maxExplained bounds the less specific matches that are listed.
@@ -18,7 +19,7 @@ func runExplain(c *invocation) int {
 	if !ok {
 		return exitUsage
 	}
-	cfg, problems := config.Load(c.text("c"))
+	cfg, problems := server.Load(c.text("c"))
 	if problems.Refused() || cfg == nil {
 		fmt.Fprint(c.stderr, problems)
 		return exitUsage

@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime/debug"
 
-	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/server"
 )
 
@@ -59,7 +58,7 @@ func runServer(c *invocation) int {
 
 func runCheck(c *invocation) int {
 	file, stdout, stderr := c.text("c"), c.stdout, c.stderr
-	_, problems := config.Load(file)
+	_, problems := server.Load(file)
 	if _, err := problems.WriteTo(stderr); err != nil {
 		return exitRefused
 	}

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/sluice-gateway/sluice/core/admin"
-	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/server"
 )
 
 // runUpgrade asks a running gateway to let another binary take over: the one that stands where it was started from, or PATH.
@@ -37,7 +37,7 @@ func upgradeOf(file, address, binary string) (client admin.Client, path string, 
 		client.Address = admin.DefaultAddress
 	}
 	if file != "" {
-		cfg, problems := config.Load(file)
+		cfg, problems := server.Load(file)
 		if cfg == nil {
 			return client, "", fmt.Errorf("cannot read %q:\n%s", file, problems)
 		}

@@ -298,7 +298,7 @@ func (r *Registry) Close() {
 	r.consumers.stop()
 	r.putSharing(&Compiled{})
 	for _, s := range r.services {
-		s.transport.CloseIdleConnections()
+		s.end()
 	}
 	for _, s := range r.keys {
 		r.closing.Go(s.stop)

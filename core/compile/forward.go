@@ -34,7 +34,17 @@ func forwardAuth(r *Registry, c *Compiled, p *config.Policy, name string) (core.
 	if f.Method != "same" {
 		spec.Method = f.Method
 	}
-	if k := f.Cache; k != nil {
+	to, err := url.Parse(f.URL)
+	if err != nil {
+		return core.Step{}, fmt.Errorf("cannot read the URL: %w", err)
+	}
+	return r.judged(c, name, spec, f.Cache, &judge{service: s, url: to})
+}
+
+// judged makes a policy that asks a service.
+func (r *Registry) judged(c *Compiled, name string, spec forward.Spec, k *config.ForwardCache, by forward.Service) (core.Step, error) {
+	loops := max(len(r.workers), 1)
+	if k != nil {
 		spec.Cache = &forward.Cache{PerRequest: k.Per == "request", TTL: k.TTL, Most: share(k.Most, loops)}
 		for _, part := range k.Key {
 			kind, known := core.ParseKeyKind(part.Kind)
@@ -44,16 +54,12 @@ func forwardAuth(r *Registry, c *Compiled, p *config.Policy, name string) (core.
 			spec.Cache.Key = append(spec.Cache.Key, core.KeyPart{Kind: kind, Name: part.Name})
 		}
 	}
-	to, err := url.Parse(f.URL)
-	if err != nil {
-		return core.Step{}, fmt.Errorf("cannot read the URL: %w", err)
-	}
 	counts := r.forwardCounts[name]
 	if counts == nil {
 		counts = make([]forward.Counts, loops)
 	}
 	c.forwardCounts[name] = counts
-	policy := forward.New(spec, &judge{service: s, url: to}, counts)
+	policy := forward.New(spec, by, counts)
 	c.Forwards = append(c.Forwards, Forward{name, policy})
 	return core.Step{Request: policy, Response: policy}, nil
 }

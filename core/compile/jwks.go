@@ -101,7 +101,7 @@ func (r *Registry) putKeys(c *Compiled) {
 func newKeySource(place string) *KeySource {
 	s := &KeySource{Place: place, wake: make(chan struct{}, 1), status: KeyStatus{Place: place}}
 	if !s.isFile() {
-		s.client = newService(&config.Service{Calls: 1, Timeout: keysTimeout}, nil)
+		s.client = newWebService(&config.Service{Calls: 1, Timeout: keysTimeout}, nil)
 		s.client.bodyBytes = keysBytes
 	}
 	s.current.Store(&jwt.KeySet{})

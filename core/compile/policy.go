@@ -53,6 +53,7 @@ func kinds() []kind {
 		{"introspect", func(p *config.Policy) bool { return p.Introspect != nil }, introspection},
 		{"hmac", func(p *config.Policy) bool { return p.HMAC != nil }, signatures},
 		{"forward", func(p *config.Policy) bool { return p.Forward != nil }, forwardAuth},
+		{"ext_authz", func(p *config.Policy) bool { return p.ExtAuthz != nil }, extAuthz},
 		{"fault", func(p *config.Policy) bool { return p.Fault != nil }, faults},
 		{"ip", func(p *config.Policy) bool { return p.IP != nil }, addresses},
 		{"access", func(p *config.Policy) bool { return p.Access != nil }, func(_ *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {

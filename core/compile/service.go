@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/config"
@@ -19,6 +20,7 @@ type service struct {
 	timeout   time.Duration
 	bodyBytes int64 // that are read of an answer
 	transport *http.Transport
+	link      *link        // instead, of one that is asked over gRPC
 	encrypted *upstreamTLS // nil: the system's authorities
 }
 
@@ -44,19 +46,34 @@ func (r *Registry) service(c *Compiled, at config.Pos, name string, s *config.Se
 	if before != nil {
 		was = before.encrypted
 	}
-	var err error
-	if encrypted, err = secure(&config.Upstream{Name: name, Pos: at, Protocol: "h1", TLS: s.TLS}, was, r.log); err != nil {
+	to, err := url.Parse(s.URL)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the URL: %w", err)
+	}
+	protocol := "h1"
+	if to.Scheme == "grpc" || to.Scheme == "grpcs" {
+		protocol = "h2"
+	}
+	if encrypted, err = secure(&config.Upstream{Name: name, Pos: at, Protocol: protocol, TLS: s.TLS}, was, r.log); err != nil {
 		return nil, err
 	}
 	if before == nil || before.encrypted != encrypted {
-		before = newService(s, encrypted)
+		before = newService(s, to, encrypted)
 	}
 	c.services[key] = before
 	return before, nil
 }
 
-// newService gives a client that looks at no environment, follows no redirect, keeps no cookies and unpacks nothing.
-func newService(s *config.Service, encrypted *upstreamTLS) *service {
+// newService gives a client of a place, by HTTP or gRPC.
+func newService(s *config.Service, to *url.URL, encrypted *upstreamTLS) *service {
+	if to.Scheme == "grpc" || to.Scheme == "grpcs" {
+		return &service{timeout: s.Timeout, link: newLink(to, encrypted), encrypted: encrypted}
+	}
+	return newWebService(s, encrypted)
+}
+
+// newWebService gives a client of HTTP that looks at no environment, follows no redirect, keeps no cookies and unpacks nothing.
+func newWebService(s *config.Service, encrypted *upstreamTLS) *service {
 	t := &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: serviceConnectMost}).DialContext,
 		TLSHandshakeTimeout:    serviceConnectMost,
@@ -102,8 +119,17 @@ func (s *service) do(ctx context.Context, q *http.Request, discard func(status i
 func (r *Registry) putServices(c *Compiled) {
 	for key, s := range r.services {
 		if c.services[key] != s {
-			s.transport.CloseIdleConnections()
+			s.end()
 		}
 	}
 	r.services = c.services
+}
+
+// end closes connections that nothing is under way on, and the others when that is over.
+func (s *service) end() {
+	if s.link != nil {
+		s.link.end()
+		return
+	}
+	s.transport.CloseIdleConnections()
 }

@@ -240,6 +240,7 @@ func (d *decoder) externalAccount(key string, n ast.Node, a *ACME) {
 			if !d.secret(key, v, maxHMACBytes, &e.HMAC) {
 				return true
 			}
+			d.clear(v, key, e.HMAC)
 			if b, err := base64.RawURLEncoding.DecodeString(e.HMAC.Reveal()); err != nil || len(b) == 0 {
 				d.problem(v, "as the authority gave it", "%q is no base64url without padding", key)
 			}

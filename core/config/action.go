@@ -139,7 +139,7 @@ func (d *decoder) header(name string, n ast.Node, a *Respond) {
 	}
 }
 
-// secret reads a string, or follows env:NAME or file:/path. One line end at the end of a file is not part of the value.
+// secret reads a string, or follows a reference: env:NAME, file:/path, cred:NAME or vault:MOUNT/PATH#KEY.
 func (d *decoder) secret(key string, n ast.Node, maxBytes int, to *Secret) bool {
 	var s string
 	n = d.resolve(n)
@@ -147,24 +147,12 @@ func (d *decoder) secret(key string, n ast.Node, maxBytes int, to *Secret) bool 
 		return false
 	}
 	v := Literal(s)
-	if name, ok := strings.CutPrefix(s, "env:"); ok {
-		value, found := d.env.lookupEnv(name)
-		if !found {
-			d.problem(n, "", "environment variable %q is not set", clip(name))
+	if isReference(s) {
+		value, ok := d.follow(n, s)
+		if !ok {
 			return false
 		}
 		v = Referenced(value)
-	} else if path, ok := strings.CutPrefix(s, "file:"); ok {
-		if !strings.HasPrefix(path, "/") {
-			d.problem(n, "write file:/path", "the path of a reference must be absolute, not %q", clip(path))
-			return false
-		}
-		text, err := d.env.readFile(path)
-		if err != nil {
-			d.problem(n, "", "cannot read %q: %s", clip(path), cause(err))
-			return false
-		}
-		v = Referenced(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"))
 	}
 	if len(v.Reveal()) > maxBytes {
 		d.problem(n, "", "%q is longer than %s", key, formatSize(int64(maxBytes)))

@@ -24,6 +24,7 @@ type Config struct {
 	AccessLog AccessLog
 	Admin     Admin
 	Tuning    Tuning
+	Secrets   Secrets
 	Cluster   *Cluster   // nil: this node is alone
 	Listeners []Listener // in the order written, as are Upstreams and Routes
 	Upstreams []Upstream

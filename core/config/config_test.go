@@ -32,6 +32,10 @@ func bare(cfg *Config) *Config {
 			clear(&c.Redis.TLS.Pos)
 		}
 	}
+	if v := cfg.Secrets.Vault; v != nil {
+		clear(&v.Pos)
+		v.AppRole.SecretID = Secret{}
+	}
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
 		clear(&l.Pos)
@@ -142,6 +146,9 @@ func bare(cfg *Config) *Config {
 func barePolicy(p *Policy) {
 	if f := p.Forward; f != nil && f.TLS != nil {
 		f.TLS.Pos = Pos{}
+	}
+	if a := p.ExtAuthz; a != nil && a.TLS != nil {
+		a.TLS.Pos = Pos{}
 	}
 	p.Pos = Pos{}
 	if r := p.RateLimit; r != nil {

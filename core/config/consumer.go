@@ -110,7 +110,7 @@ func (d *decoder) apiKey(key string, n ast.Node, c *Consumer) {
 	if n = d.resolve(n); n == nil || !d.text(key, n, &s) {
 		return
 	}
-	if strings.HasPrefix(s, "env:") || strings.HasPrefix(s, "file:") {
+	if isReference(s) {
 		var secret Secret
 		if !d.secret(key, n, maxKeyBytes, &secret) {
 			return

@@ -13,6 +13,7 @@ import (
 // configuration, but for positions and for what was given by reference, which is shown as "***".
 func (c *Config) Dump() []byte {
 	w := &dumper{}
+	w.secrets(&c.Secrets)
 	w.line("loops: %d", c.Loops)
 	w.line("drain: %s", formatDuration(c.Drain))
 	w.line("log: { level: %s, format: %s }", c.Log.Level, c.Log.Format)

@@ -20,7 +20,7 @@ func TestDumpRoundTrip(t *testing.T) {
 	}
 	cfg := mustParse(t, string(text))
 	dump := cfg.Dump()
-	shown := regexp.MustCompile(`((?:auth: post\n +|id: "?key-1"?, )secret: )"\*\*\*"`) // what is given by reference only
+	shown := regexp.MustCompile(`((?:auth: post\n +|id: "?key-1"?, )secret: |secret_id: )"\*\*\*"`) // what is given by reference only
 	again := mustParse(t, shown.ReplaceAllString(string(dump), "${1}env:LONGER"))
 	if second := again.Dump(); !bytes.Equal(dump, second) {
 		t.Errorf("got\n%s\nand then\n%s", dump, second)
@@ -40,7 +40,7 @@ func TestDumpRoundTrip(t *testing.T) {
 		t.Errorf("got\n%#v\nwant\n%#v", b, a)
 	}
 	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, outlierKeys, breakerKeys, adaptiveKeys,
-		tuningKeys, listenerSocketKeys, forwardAuthKeys, introspectKeys, hmacKeys}, " ")) {
+		tuningKeys, listenerSocketKeys, forwardAuthKeys, introspectKeys, hmacKeys, extAuthzKeys, secretsKeys}, " ")) {
 		if key != "include" && !strings.Contains(string(text), key+":") {
 			t.Errorf("testdata/full.yaml lacks %s", key)
 		}
@@ -62,6 +62,8 @@ func TestKeysAreKnown(t *testing.T) {
 		}
 	}
 	f(documentKeys, "%s: x\n")
+	f(secretsKeys, "secrets: { %s: ~ }\n")
+	f(vaultKeys, "secrets: { vault: { %s: ~ } }\n")
 	f(listenerKeys, "listeners: { a: { %s: ~ } }\n")
 	f(tlsKeys, "listeners: { a: { tls: { %s: ~ } } }\n")
 	f(acmeKeys, "listeners: { a: { tls: { acme: { %s: ~ } } } }\n")
@@ -72,6 +74,7 @@ func TestKeysAreKnown(t *testing.T) {
 	f(hmacKeys, "policies: { a: { hmac: { %s: ~ } } }\n")
 	f(consumerKeys, "consumers: { a: { %s: ~ } }\n")
 	f(introspectKeys, "policies: { a: { introspect: { %s: ~ } } }\n")
+	f(extAuthzKeys, "policies: { a: { ext_authz: { %s: ~ } } }\n")
 	f(forwardAuthKeys, "policies: { a: { forward: { %s: ~ } } }\n")
 	f(routeKeys, "routes: [{ %s: ~ }]\n")
 	f(outlierKeys, "upstreams: { a: { outlier: { %s: ~ } } }\n")

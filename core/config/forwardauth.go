@@ -84,16 +84,20 @@ func (d *decoder) forwardWhole(f *ForwardAuth, given map[string]ast.Node) {
 	if f.Body > 0 && f.Method == "GET" {
 		d.problem(given["body"], "add method: same", "a GET has no body to send")
 	}
-	c := f.Cache
+	d.judgedWhole(f.Body, f.Headers, f.Cache, given)
+}
+
+// judgedWhole judges what becomes of answers that are kept.
+func (d *decoder) judgedWhole(body int, headers []string, c *ForwardCache, given map[string]ast.Node) {
 	if c == nil {
 		return
 	}
 	at := given["cache"]
-	if f.Body > 0 {
+	if body > 0 {
 		d.problem(at, "drop one of the two", "an answer about a body holds for no other: %q and %q contradict each other", "body", "cache")
 	}
 	for _, p := range c.Key {
-		if name := keyedHeader(p); name != "" && f.Headers != nil && !containsFold(f.Headers, name) {
+		if name := keyedHeader(p); name != "" && headers != nil && !containsFold(headers, name) {
 			d.problem(at, "", "the key has %q, which the service is not sent: it would answer for somebody else", p)
 		}
 	}
@@ -164,13 +168,18 @@ func (w *dumper) forwardAuth(f *ForwardAuth) {
 		if len(f.CopyToClient) > 0 {
 			w.line("copy_to_client: %s", quoteList(f.CopyToClient))
 		}
-		if c := f.Cache; c != nil {
-			w.block("cache:", func() {
-				w.line("key: %s", keyList(c.Key))
-				w.line("per: %s", c.Per)
-				w.line("ttl: %s", formatDuration(c.TTL))
-				w.line("most: %d", c.Most)
-			})
-		}
+		w.forwardCache(f.Cache)
+	})
+}
+
+func (w *dumper) forwardCache(c *ForwardCache) {
+	if c == nil {
+		return
+	}
+	w.block("cache:", func() {
+		w.line("key: %s", keyList(c.Key))
+		w.line("per: %s", c.Per)
+		w.line("ttl: %s", formatDuration(c.TTL))
+		w.line("most: %d", c.Most)
 	})
 }

@@ -70,6 +70,9 @@ func (d *decoder) headerLines(key string, n ast.Node, to *[]Header) {
 			return true
 		}
 		value := h.Value.Reveal()
+		if credentialField(name) && !strings.Contains(value, "{") {
+			d.clear(v, name, h.Value)
+		}
 		switch {
 		case hasControl(value) || strings.Trim(value, " \t") != value:
 			d.problem(v, "", "the value of header %q holds control characters or outer spaces", name)

@@ -205,7 +205,7 @@ func (d *decoder) referred(key string, n ast.Node, least, most int, to *Secret) 
 	}
 	switch {
 	case !s.IsReference():
-		d.problem(n, "write env:NAME or file:/path", "%q is given by reference only", key)
+		d.problem(n, referenceHint, "%q is given by reference only", key)
 		return false
 	case len(s.Reveal()) < least:
 		d.problem(n, "", "%q must have from %d to %d bytes", key, least, most)

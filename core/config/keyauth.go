@@ -148,6 +148,9 @@ func (w *dumper) identity(p *Policy) {
 	if p.Forward != nil {
 		w.forwardAuth(p.Forward)
 	}
+	if p.ExtAuthz != nil {
+		w.extAuthz(p.ExtAuthz)
+	}
 	if p.IP != nil {
 		w.ip(p.IP)
 	}

@@ -27,15 +27,27 @@ type Env struct {
 	Glob      func(pattern string) ([]string, error)
 	LookupEnv func(name string) (string, bool)
 	ReadLarge func(path string) ([]byte, error) // of consumers; may cut off what is over 256 MiB
+
+	ReadSecret func(path string) ([]byte, error)                       // of what refers to a file; nil: ReadFile
+	ReadVault  func(v *Vault, mount, path, key string) (string, error) // its errors hold no secret
+	Source     func(name, text string)                                 // is told of each file of the configuration itself; nil: nobody is
 }
 
-// Load reads the file and what it includes. The Config is nil where the problems refuse it.
-func Load(path string) (*Config, Problems) {
-	text, err := readFile(path)
+// Load reads the file and what it includes. It can ask no vault. The Config is nil where the problems refuse it.
+func Load(path string) (*Config, Problems) { return LoadIn(path, System()) }
+
+// LoadIn is Load with what env offers.
+func LoadIn(path string, env Env) (*Config, Problems) {
+	text, err := env.readFile(path)
 	if err != nil {
 		return nil, Problems{{Pos: Pos{File: path}, Message: "cannot read the file: " + cause(err)}}
 	}
-	return Parse(path, text, Env{ReadFile: readFile, Glob: filepath.Glob, LookupEnv: os.LookupEnv, ReadLarge: ReadConsumersFile})
+	return Parse(path, text, env)
+}
+
+// System is what the process finds: its files and its environment, but no vault.
+func System() Env {
+	return Env{ReadFile: readFile, Glob: filepath.Glob, LookupEnv: os.LookupEnv, ReadLarge: ReadConsumersFile}
 }
 
 // Parse reads text as the file of that name. It touches nothing but what env offers.
@@ -163,6 +175,9 @@ func (l *loader) file(name string, text []byte, depth int) {
 		l.broken = true
 		l.add(*problem)
 	}
+	if l.env.Source != nil {
+		l.env.Source(name, src.text)
+	}
 	d := &decoder{loader: l, src: src, depth: depth, anchors: map[string]ast.Node{}}
 	hasAnchors := strings.Contains(src.text, "&")
 	parseSegments(name, segments, func(seg segment, tree parsed) {
@@ -183,7 +198,7 @@ func (l *loader) file(name string, text []byte, depth int) {
 	})
 }
 
-const documentKeys = "include loops drain log access_log admin tuning cluster resolvers listeners upstreams policies consumers consumers_file routes"
+const documentKeys = "include secrets loops drain log access_log admin tuning cluster resolvers listeners upstreams policies consumers consumers_file routes"
 
 func isDocumentKey(key string) bool {
 	for w := range strings.FieldsSeq(documentKeys) {
@@ -223,6 +238,8 @@ func (d *decoder) documentKey(key string, v ast.Node) {
 	switch key {
 	case "include":
 		d.list(key, v, d.include)
+	case "secrets":
+		d.secrets(key, v)
 	case "loops":
 		d.integer(key, v, 0, 1024, &cfg.Loops)
 	case "drain":
@@ -308,6 +325,13 @@ func (e Env) readFile(path string) ([]byte, error) {
 		return nil, fs.ErrNotExist
 	}
 	return e.ReadFile(path)
+}
+
+func (e Env) readSecret(path string) ([]byte, error) {
+	if e.ReadSecret == nil {
+		return e.readFile(path)
+	}
+	return e.ReadSecret(path)
 }
 
 func (e Env) glob(pattern string) ([]string, error) {

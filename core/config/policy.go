@@ -25,6 +25,7 @@ type Policy struct {
 	Basic       *Basic
 	Fault       *Fault
 	Forward     *ForwardAuth
+	ExtAuthz    *ExtAuthz
 	Introspect  *Introspect
 	HMAC        *HMAC
 }
@@ -40,7 +41,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect hmac forward ip access fault"
+	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect hmac forward ext_authz ip access fault"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -97,6 +98,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.HMAC = d.hmac(key, v)
 		case "forward":
 			p.Forward = d.forwardAuth(key, v)
+		case "ext_authz":
+			p.ExtAuthz = d.extAuthz(key, v)
 		case "ip":
 			p.IP = d.ip(key, v)
 		case "access":

@@ -105,6 +105,12 @@ func filesEnv(files map[string]string) Env {
 			sort.Strings(found)
 			return found, nil
 		},
+		ReadVault: func(_ *Vault, mount, path, key string) (string, error) {
+			if mount == "secret" && path == "shop/keys" && key == "long" {
+				return "a-secret-of-the-vault-that-is-long-enough", nil
+			}
+			return "", errors.New("permission denied")
+		},
 		LookupEnv: func(name string) (string, bool) {
 			for line := range strings.Lines(files["env"]) {
 				if value, ok := strings.CutPrefix(line, name+"="); ok {

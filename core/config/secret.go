@@ -9,7 +9,7 @@ import (
 // redacted stands for a secret wherever it is printed.
 const redacted = "***"
 
-// Secret is a string that may have been given by reference (env:NAME or file:/path). One that was shows itself to nobody
+// Secret is a string that may have been given by reference (env:NAME, file:/path, cred:NAME or vault:MOUNT/PATH#KEY). One that was shows itself to nobody
 // who does not call Reveal: not to fmt, slog, encoding/json or Dump. One written in the file itself hides nothing.
 // It is immutable.
 type Secret struct {

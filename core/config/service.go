@@ -9,7 +9,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// Service is somebody who is asked about requests over HTTP, while they wait.
+// Service is somebody who is asked about requests over HTTP or gRPC, while they wait.
 type Service struct {
 	URL     string
 	Timeout time.Duration // until the whole of the answer is there; 1s, 1ms..1m
@@ -52,11 +52,11 @@ func (d *decoder) serviceWhole(kind string, n ast.Node, s *Service, named, secre
 		return
 	}
 	u, err := url.Parse(s.URL)
-	if err != nil || u.Scheme != "http" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "grpc" {
 		return
 	}
 	if s.TLS != nil {
-		d.problemAt(s.TLS.Pos, "write https://", "%q is of no use with a URL of http", "tls")
+		d.problemAt(s.TLS.Pos, "write "+u.Scheme+"s://", "%q is of no use with a URL of %s", "tls", u.Scheme)
 	}
 	if a, err := netip.ParseAddr(u.Hostname()); secret && (err != nil || !a.IsLoopback()) {
 		d.problem(n, "write https://", "what %q sends must be encrypted, but to this host itself", kind)

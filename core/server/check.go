@@ -5,13 +5,12 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/compile"
-	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/observe"
 )
 
 // Check compiles the configuration file as Run would, and opens nothing. It gives a line for each table of a limit.
 func Check(file string) (memory []string, err error) {
-	cfg, problems := config.Load(file)
+	cfg, problems := Load(file)
 	if cfg == nil {
 		return nil, errors.New(problems.String())
 	}

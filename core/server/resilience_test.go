@@ -137,7 +137,7 @@ func TestEndpointsKilled(t *testing.T) {
 				p.kill()
 				time.Sleep(pause)
 				p.start()
-				waitFor(t, func() bool { return g.flags(p.addr) == nil })
+				eventually(t, "it is back", func() bool { return g.flags(p.addr) == nil })
 			}
 			l.stop(t)
 			t.Log(strings.Join(g.retried(), "\n"))

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -58,6 +59,7 @@ type Server struct {
 	watchdog *loop.Watchdog
 	service  service
 	fitted   fitted
+	secrets  secrets
 	life     life
 	began    time.Time // this process
 
@@ -98,17 +100,20 @@ func Run(o Options) error {
 
 // serve is Run after the process before, if there is one, has handed over.
 func serve(o Options, before *predecessor) error {
-	cfg, problems := config.Load(o.ConfigFile)
+	began := time.Now()
+	s := &Server{options: o, before: before, began: began, life: life{Started: began}, reloads: make(chan chan error),
+		upgrades: make(chan upgradeRequest), upgraded: make(chan upgradeEnd, 1),
+		secrets: secrets{changed: make(chan *loaded), again: make(chan struct{}, 1)}}
+	l := s.secrets.vaults.load(context.Background(), o.ConfigFile)
+	cfg, problems := l.cfg, l.problems
 	if len(problems) > 0 {
 		_, _ = problems.WriteTo(o.Stderr)
 	}
 	if cfg == nil {
 		before.failed(fmt.Errorf("%w: %s", ErrRefused, problems))
+		s.secrets.end()
 		return ErrRefused
 	}
-	began := time.Now()
-	s := &Server{options: o, before: before, began: began, life: life{Started: began}, reloads: make(chan chan error),
-		upgrades: make(chan upgradeRequest), upgraded: make(chan upgradeEnd, 1)}
 	defer s.close()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
@@ -120,6 +125,8 @@ func serve(o Options, before *predecessor) error {
 	if s.admin != nil {
 		s.admin.start(s.log)
 	}
+	s.secrets.put(l)
+	s.watchSecrets()
 	s.log.Info("serving", "config", o.ConfigFile, "loops", len(s.loops), "version", o.Version, "pid", os.Getpid())
 	s.serve(signals)
 	return nil
@@ -174,6 +181,8 @@ func (s *Server) serve(signals <-chan os.Signal) {
 				continue
 			}
 			done <- s.reload()
+		case l := <-s.secrets.changed:
+			s.takeSecrets(l)
 		case r := <-s.upgrades:
 			s.beginUpgrade(r.binary, r.done)
 		case end := <-s.upgraded:
@@ -295,6 +304,7 @@ func (s *Server) apply(c *compile.Compiled, next *opened) {
 
 // close ends what runs, in the reverse of start.
 func (s *Server) close() {
+	s.secrets.end()
 	s.endService()
 	s.endTuning()
 	if s.registry != nil {
@@ -322,9 +332,12 @@ func (s *Server) close() {
 }
 
 // reload puts the configuration file in force, or keeps what is. The error says why it was refused.
-func (s *Server) reload() error {
+func (s *Server) reload() error { return s.change(s.tryReload) }
+
+// change tells everybody of a reload.
+func (s *Server) change(try func() error) error {
 	over := s.tellReloading()
-	err := s.tryReload()
+	err := try()
 	status := &admin.ReloadStatus{At: time.Now(), Applied: err == nil}
 	s.observer.Reloaded(err == nil)
 	if err != nil {
@@ -341,13 +354,19 @@ func (s *Server) reload() error {
 }
 
 func (s *Server) tryReload() error {
-	cfg, problems := config.Load(s.options.ConfigFile)
-	if cfg == nil {
-		return fmt.Errorf("%d problems:\n%s", len(problems), problems)
+	l := s.secrets.vaults.load(context.Background(), s.options.ConfigFile)
+	if l.cfg == nil {
+		return fmt.Errorf("%d problems:\n%s", len(l.problems), l.problems)
 	}
-	for _, p := range problems {
+	for _, p := range l.problems {
 		s.log.Warn("configuration", "problem", p.String())
 	}
+	return s.put(l)
+}
+
+// put puts what was read in force, or keeps what is.
+func (s *Server) put(l *loaded) error {
+	cfg := l.cfg
 	if n := cfg.Loops; n != 0 && n != len(s.loops) {
 		s.log.Warn("the number of loops changes with the next start", "now", len(s.loops), "configured", n)
 	}
@@ -375,6 +394,7 @@ func (s *Server) tryReload() error {
 		return err
 	}
 	s.apply(compiled, next)
+	s.secrets.put(l)
 	s.tune(cfg.Tuning, false)
 	return nil
 }

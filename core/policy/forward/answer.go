@@ -18,6 +18,7 @@ type line struct {
 // outcome is what an answer means. It is immutable once it is kept.
 type outcome struct {
 	err      *core.Error // nil: the request passes
+	change   *change     // of one that does; nil: there is none
 	upstream []line      // for the request
 	client   []line      // for the response; of a refusal, all of its head
 	body     string      // of a refusal
@@ -42,10 +43,15 @@ var refusals = func() (all [600]core.Error) {
 
 // outcome judges an answer: 2xx lets the request pass, everything else goes to the client as it is. nil: it is no answer.
 func (p *Policy) outcome(a *Answer) *outcome {
-	if a.Failed || a.Status < 200 || a.Status > 599 || !fit(a.Lines) {
+	if a.Failed || a.Status < 200 || a.Status > 599 || !Fit(a.Lines) {
 		return nil
 	}
 	o := &outcome{}
+	if a.Changes != nil && a.Status < 300 {
+		if o.change = p.granted(a.Changes); o.change == nil {
+			return nil
+		}
+	}
 	cookie := false
 	for _, l := range a.Lines {
 		id := core.LookupField([]byte(l.Name))
@@ -91,16 +97,19 @@ func (o *outcome) deny(x *core.Exchange) {
 
 func (o *outcome) bytes() int {
 	n := len(o.body) + len(o.kind)
+	if o.change != nil {
+		n += o.change.size
+	}
 	for _, list := range [][]line{o.upstream, o.client} {
 		for i := range list {
-			n += len(list[i].Name) + len(list[i].Value) + 64
+			n += len(list[i].Name) + len(list[i].Value) + lineCost
 		}
 	}
 	return n
 }
 
-// fit says whether fields can stand in a head, and are not too many.
-func fit(lines []Line) bool {
+// Fit says whether fields can stand in a head, and are not too many.
+func Fit(lines []Line) bool {
 	n := 0
 	for _, l := range lines {
 		n += len(l.Name) + len(l.Value)

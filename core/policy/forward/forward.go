@@ -1,4 +1,5 @@
-// Package forward is the policy that asks a service, over HTTP, whether a request may pass, and what the upstream is to learn of it.
+// Package forward is the policy that asks a service whether a request may pass, and what the upstream is to learn of it: over HTTP, or in
+// the way of Envoy's ext_authz.
 //
 // The service is asked beside the loop: the exchange waits, the loop does not. Its answer may be kept by the loop for a while, for the
 // client who showed the same credentials.
@@ -6,6 +7,7 @@ package forward
 
 import (
 	"time"
+	"unicode/utf8"
 
 	"github.com/sluice-gateway/sluice/core"
 )
@@ -21,6 +23,8 @@ type Spec struct {
 	Cache          *Cache   // nil: every request is asked about
 	Allow          bool     // what becomes of a request when it cannot be asked
 	Calls          int      // under way at once, on each loop
+	Check          bool     // the service is told Attributes, and may answer with Changes; of fields it may change those of Copy, nil: all but ours
+	Text           bool     // a body that is no UTF-8 is refused
 }
 
 // Cache says which answers are kept, for whom, and for how long.
@@ -39,6 +43,8 @@ type Query struct {
 	Method string
 	Lines  []Line
 	Body   []byte // nil: none
+
+	Attributes *Attributes // nil: they are not asked for
 }
 
 // Answer is what it says.
@@ -48,6 +54,8 @@ type Answer struct {
 	Lines  []Line
 	Body   string
 	Whole  bool // that is all of the body
+
+	Changes *Changes // of an answer that allows; nil: Copy and CopyToClient say what becomes of Lines
 }
 
 // Service is who is asked. Begin runs on a loop and does not wait.
@@ -95,6 +103,7 @@ func New(spec Spec, service Service, counts []Counts) *Policy {
 var (
 	errUnavailable = &core.Error{Status: 503, Reason: "forward_unavailable", Side: core.SideInternal}
 	errBusy        = &core.Error{Status: 503, Reason: "forward_busy", Side: core.SideInternal}
+	errNoText      = &core.Error{Status: 400, Reason: "body_not_text"}
 )
 
 // OnRequest lets a request pass that the service allows. What the upstream is told in fields of Copy comes from there alone, in whatever
@@ -114,6 +123,10 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 		var err *core.Error
 		if body, err = x.HoldBody(p.spec.Body); err != nil {
 			x.Fail(err)
+			return core.Respond
+		}
+		if p.spec.Text && !utf8.Valid(body) { // it could not be judged
+			x.Fail(errNoText)
 			return core.Respond
 		}
 	}
@@ -205,7 +218,10 @@ func (p *Policy) apply(x *core.Exchange, a *lane, o *outcome) core.Verdict {
 	for i := range o.upstream {
 		addLine(&x.Request.Header, &o.upstream[i])
 	}
-	if len(o.client) > 0 {
+	if o.change != nil {
+		o.change.apply(&x.Request)
+	}
+	if len(o.client) > 0 || o.change != nil && len(o.change.response) > 0 {
 		x.Keep(o)
 	}
 	return core.Continue
@@ -225,6 +241,9 @@ func (p *Policy) OnResponse(x *core.Exchange) {
 	}
 	for i := range o.client {
 		addLine(&x.Response.Header, &o.client[i])
+	}
+	if o.change != nil {
+		o.change.answer(&x.Response)
 	}
 }
 

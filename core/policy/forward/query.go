@@ -78,8 +78,7 @@ func (p *Policy) wants(id core.FieldID, name []byte) bool {
 	return !p.names.copied[like]
 }
 
-// query is what the service is told of x. X-Forwarded-Uri is what is matched, and what the upstream gets but for a route's changes:
-// there is no second reading of a path.
+// query is what the service is told of x.
 func (p *Policy) query(x *core.Exchange, body []byte) *Query {
 	m := &x.Request
 	q := &Query{Method: p.spec.Method, Body: body, Lines: make([]Line, 0, m.Count()+8)}
@@ -92,14 +91,10 @@ func (p *Policy) query(x *core.Exchange, body []byte) *Query {
 		}
 		return true
 	})
-	uri := string(m.Path)
-	if m.Query != nil {
-		uri += "?" + string(m.Query)
-	}
 	p.forwarded(x, q, "X-Forwarded-Method", string(m.MethodBytes()))
 	p.forwarded(x, q, "X-Forwarded-Proto", x.Listener.Scheme)
 	p.forwarded(x, q, "X-Forwarded-Host", string(m.Host()))
-	p.forwarded(x, q, "X-Forwarded-Uri", uri)
+	p.forwarded(x, q, "X-Forwarded-Uri", target(m))
 	client := string(x.Client.Text)
 	if p.trusts(x) {
 		if via, n := chain(m); n > 0 {
@@ -112,6 +107,9 @@ func (p *Policy) query(x *core.Exchange, body []byte) *Query {
 	}
 	if x.RequestID != nil {
 		q.add(x.Listener.Forward.RequestID, string(x.RequestID))
+	}
+	if p.spec.Check {
+		q.Attributes = attributes(x)
 	}
 	return q
 }
