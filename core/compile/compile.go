@@ -122,6 +122,9 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		breakers: map[breakerKey]*breaking{}, gates: map[string]*upstream.Gate{},
 		services: map[string]*service{}, forwardCounts: map[string][]forward.Counts{},
 		introspectCounts: map[string][]introspect.Counts{}, nonces: map[string]*nonces{}}
+	if i := cfg.Identity; i != nil {
+		c.Snapshot.Identity = &core.IdentityFields{Consumer: i.Consumer, User: i.User, Tenant: i.Tenant, Groups: i.Groups, Tier: i.Tier}
+	}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]

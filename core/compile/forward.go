@@ -55,7 +55,7 @@ func forwardAuth(r *Registry, c *Compiled, p *config.Policy, name string) (core.
 	c.forwardCounts[name] = counts
 	policy := forward.New(spec, &judge{service: s, url: to}, counts)
 	c.Forwards = append(c.Forwards, Forward{name, policy})
-	return core.Step{Request: policy, Response: policy}, nil
+	return core.Step{Writes: f.Copy, Request: policy, Response: policy}, nil
 }
 
 // share is a loop's part of a number, at least one.

@@ -21,13 +21,13 @@ func tokens(r *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, er
 	if err != nil {
 		return core.Step{}, err
 	}
-	return core.Step{Request: jwt.New(spec, keys, c.consumers.directory, len(r.workers))}, nil
+	return core.Step{Writes: told(&j.Bearer), Request: jwt.New(spec, keys, c.consumers.directory, len(r.workers))}, nil
 }
 
 // bearer is where tokens are and what their claims mean.
 func bearer(c *Compiled, from *config.Bearer) core.Bearer {
 	b := core.Bearer{Carrier: carrierOf(from.Carrier), Hide: from.Hide, Optional: from.Optional, ClaimRules: core.ClaimRules{Issuers: from.Issuers,
-		Audiences: from.Audiences, Scopes: from.Scopes, Consumer: from.Consumer, Tier: from.Tier, Tenant: from.Tenant, Keep: c.Config.AskedClaims()}}
+		Audiences: from.Audiences, Scopes: from.Scopes, Consumer: from.Consumer, Tier: from.Tier, Tenant: from.Tenant, Groups: from.Groups, Keep: c.Config.AskedClaims()}}
 	if strings.EqualFold(b.Carrier.Header, "Authorization") {
 		b.Carrier.Scheme = "Bearer"
 	}
@@ -38,6 +38,14 @@ func bearer(c *Compiled, from *config.Bearer) core.Bearer {
 		b.Headers = append(b.Headers, core.ClaimHeader(h))
 	}
 	return b
+}
+
+// told are the fields by which upstreams learn of claims.
+func told(b *config.Bearer) (names []string) {
+	for _, h := range b.Headers {
+		names = append(names, h.Header)
+	}
+	return names
 }
 
 // tokenKeys gives the keys that are written in the configuration, and those of its source.

@@ -35,6 +35,7 @@ type Bearer struct {
 	Consumer  string // claim; "": sub, if there is one
 	Tier      string // claim; "": none
 	Tenant    string // claim; "": none
+	Groups    string // claim: groups beside the consumer's own; "": none
 }
 
 // RequiredClaim is a claim that must have one of the values.
@@ -47,7 +48,7 @@ type RequiredClaim struct {
 type ClaimHeader struct{ Header, Claim string }
 
 const (
-	bearerKeys       = "header cookie query issuer audience claims scopes hide_credentials optional headers consumer tier tenant"
+	bearerKeys       = "header cookie query issuer audience claims scopes hide_credentials optional headers consumer tier tenant groups"
 	jwtKeys          = bearerKeys + " jwks secret keys algorithms leeway maximum_lifetime"
 	jwtAlgorithms    = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA HS256 HS384 HS512"
 	defaultLeeway    = 30 * time.Second
@@ -129,6 +130,10 @@ func (d *decoder) bearer(key string, v ast.Node, j *Bearer) bool {
 	case "tenant":
 		if d.text(key, v, &j.Tenant) {
 			d.claimName(v, j.Tenant)
+		}
+	case "groups":
+		if d.text(key, v, &j.Groups) {
+			d.claimName(v, j.Groups)
 		}
 	case "hide_credentials":
 		d.boolean(key, v, &j.Hide)
@@ -284,7 +289,7 @@ func (w *dumper) optionalList(key string, values []string) {
 
 func (w *dumper) bearer(j *Bearer) {
 	for _, at := range []struct{ key, value string }{{"header", j.Carrier.Header}, {"cookie", j.Carrier.Cookie}, {"query", j.Carrier.Query},
-		{"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}} {
+		{"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}, {"groups", j.Groups}} {
 		if at.value != "" {
 			w.line("%s: %s", at.key, quote(at.value))
 		}
