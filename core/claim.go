@@ -39,6 +39,9 @@ type ClaimRules struct {
 type Grant struct {
 	Consumer *Consumer   // nil: nobody is named
 	Claims   *ClaimTexts // that are kept; nil: none are asked for, or there
+	ID       string      // jti; "": it has none
+	Subject  string      // sub, likewise
+	Issued   int64       // iat, in seconds of Unix time; 0: it does not say
 	Values   []string    // of the fields that the upstream gets, in the order of ClaimRules.Headers; "": none
 }
 
@@ -67,6 +70,10 @@ func (p *ClaimRules) Judge(claims Claims, d *Directory) (*Grant, *Error) {
 		return nil, errTokenScope
 	}
 	g := &Grant{}
+	g.ID, _ = claims["jti"].(string)
+	g.Subject, _ = claims["sub"].(string)
+	issued, _, _ := claims.Time("iat")
+	g.Issued = int64(issued)
 	var err *Error
 	if g.Consumer, err = p.consumer(claims, issuer, d); err != nil {
 		return nil, err

@@ -46,7 +46,7 @@ func introspection(r *Registry, c *Compiled, p *config.Policy, name string) (cor
 		}
 	}
 	loops := max(len(r.workers), 1)
-	spec := introspect.Spec{Bearer: bearer(c, &i.Bearer), TTL: i.TTL, Negative: i.Negative, Most: share(i.Most, loops), Calls: share(i.Calls, loops),
+	spec := introspect.Spec{Bearer: r.bearer(c, &i.Bearer), TTL: i.TTL, Negative: i.Negative, Most: share(i.Most, loops), Calls: share(i.Calls, loops),
 		Allow: i.OnError == "allow"}
 	counts := r.introspectCounts[name]
 	if counts == nil {

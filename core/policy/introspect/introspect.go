@@ -96,6 +96,9 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 	if v.err != nil {
 		return p.spec.Refuse(x, v.err)
 	}
+	if p.spec.Withdrawn(v.grant, x.Worker.Loop.Time()) {
+		return p.spec.Refuse(x, core.ErrTokenRevoked)
+	}
 	p.spec.Pass(x, v.grant)
 	return core.Continue
 }
