@@ -91,16 +91,26 @@ func (p *ClaimRules) Judge(claims Claims, d *Directory) (*Grant, *Error) {
 
 // keep gives those of the claims that are asked for and that there are; nil: none.
 func (c Claims) keep(asked []string) *ClaimTexts {
-	var names, values []string
+	t := &ClaimTexts{}
 	for _, name := range asked {
-		if s, ok := valueText(c[name]); ok && c[name] != nil {
-			names, values = append(names, name), append(values, s)
+		s, ok := valueText(c[name])
+		if !ok || c[name] == nil {
+			continue
 		}
+		var items []string
+		if list, ok := c[name].([]any); ok {
+			items = make([]string, 0, len(list))
+			for _, item := range list {
+				text, _ := scalarText(item)
+				items = append(items, text)
+			}
+		}
+		t.names, t.values, t.lists = append(t.names, name), append(t.values, s), append(t.lists, items)
 	}
-	if len(names) == 0 {
+	if len(t.names) == 0 {
 		return nil
 	}
-	return NewClaimTexts(names, values)
+	return t
 }
 
 // word is what a claim says of the consumer: "" if there is none of that name, false if it is no word.

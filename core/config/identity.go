@@ -85,6 +85,9 @@ func (p *Policy) bearers() (all []*Bearer) {
 	if p.Introspect != nil {
 		all = append(all, &p.Introspect.Bearer)
 	}
+	for i := range p.Any {
+		all = append(all, p.Any[i].bearers()...)
+	}
 	return all
 }
 

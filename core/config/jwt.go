@@ -128,14 +128,7 @@ func (d *decoder) bearer(key string, v ast.Node, j *Bearer) bool {
 	case "scopes":
 		d.claimTexts(key, v, &j.Scopes)
 	case "claims":
-		d.mapping(key, v, "", func(name string, k, v ast.Node) bool {
-			r := RequiredClaim{Claim: name}
-			d.claimName(k, name)
-			if d.claimTexts(name, v, &r.Values); d.room(key, k, len(j.Claims)) {
-				j.Claims = append(j.Claims, r)
-			}
-			return true
-		})
+		d.requiredClaims(key, v, &j.Claims)
 	case "headers":
 		d.claimHeaders(key, v, j)
 	case "consumer":
@@ -164,6 +157,17 @@ func (d *decoder) bearer(key string, v ast.Node, j *Bearer) bool {
 		return d.carrier(key, v, &j.Carrier)
 	}
 	return true
+}
+
+func (d *decoder) requiredClaims(key string, n ast.Node, to *[]RequiredClaim) {
+	d.mapping(key, n, "", func(name string, k, v ast.Node) bool {
+		r := RequiredClaim{Claim: name}
+		d.claimName(k, name)
+		if d.claimTexts(name, v, &r.Values); d.room(key, k, len(*to)) {
+			*to = append(*to, r)
+		}
+		return true
+	})
 }
 
 // settle is done when all keys are read.
@@ -253,13 +257,7 @@ func (w *dumper) bearer(j *Bearer) {
 	}
 	w.optionalList("issuer", j.Issuers)
 	w.optionalList("audience", j.Audiences)
-	if len(j.Claims) > 0 {
-		w.block("claims:", func() {
-			for _, r := range j.Claims {
-				w.line("%s: %s", quote(r.Claim), quoteList(r.Values))
-			}
-		})
-	}
+	w.requiredClaims(j.Claims)
 	w.optionalList("scopes", j.Scopes)
 	w.line("hide_credentials: %t", j.Hide)
 	w.line("optional: %t", j.Optional)
@@ -268,6 +266,16 @@ func (w *dumper) bearer(j *Bearer) {
 		w.block("headers:", func() {
 			for _, h := range j.Headers {
 				w.line("%s: %s", quote(h.Header), quote(h.Claim))
+			}
+		})
+	}
+}
+
+func (w *dumper) requiredClaims(all []RequiredClaim) {
+	if len(all) > 0 {
+		w.block("claims:", func() {
+			for _, r := range all {
+				w.line("%s: %s", quote(r.Claim), quoteList(r.Values))
 			}
 		})
 	}

@@ -56,7 +56,9 @@ routes:
 `))
 	of := func(i *tokenIssuer, name string) []string { return bearerOf(i.token(map[string]any{"iss": name})) }
 	typed := func(head string) []string { return bearerOf(one.sign("RS256", head, claimsWith(nil))) }
-	named := func(azp any) []string { return bearerOf(one.sign("RS256", `{"alg":"RS256"}`, claimsWith(map[string]any{"azp": azp}))) }
+	named := func(azp any) []string {
+		return bearerOf(one.sign("RS256", `{"alg":"RS256"}`, claimsWith(map[string]any{"azp": azp})))
+	}
 	judge(t, g.addr, []identityCase{
 		{name: "its key, found", path: "/several", headers: of(one, first), status: 200},
 		{name: "its key, given", path: "/several", headers: of(one, "https://two.test"), status: 200},

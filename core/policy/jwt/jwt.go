@@ -82,6 +82,9 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 	return core.Continue
 }
 
+// Conceal takes a token out of a request that another policy has let pass, if it is hidden.
+func (p *Policy) Conceal(x *core.Exchange) { p.spec.Conceal(x) }
+
 // await verifies a token beside the loop and keeps what it is good for.
 func (p *Policy) await(x *core.Exchange, c *cache, text string, keys *KeySet, d *core.Directory) (g *grant, err *core.Error) {
 	if c.verifying >= maxVerifying {
