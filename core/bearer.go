@@ -7,6 +7,9 @@ type Bearer struct {
 	Carrier  Carrier
 	Hide     bool // the upstream does not get the token
 	Optional bool // a request without a token passes
+	// Preflight: a token is wanted of CORS preflights too, which browsers make without. Else one without passes, as nobody's.
+	Preflight bool
+	Revoked   *Revocations // nil: tokens are not withdrawn
 	ClaimRules
 }
 
@@ -42,7 +45,7 @@ func (b *Bearer) Find(x *Exchange) (token []byte, verdict Verdict) {
 	}
 	token, n := b.Carrier.Find(&x.Request)
 	switch {
-	case n == 0 && b.Optional:
+	case n == 0 && (b.Optional || !b.Preflight && x.Request.preflight()):
 		return nil, Continue
 	case n == 0:
 		return nil, x.Challenge(errTokenMissing, bearerRealm)
@@ -98,5 +101,5 @@ func (g *Grant) Bytes() (n int) {
 	for _, v := range g.Values {
 		n += len(v) + 16
 	}
-	return n + g.Claims.bytes()
+	return n + len(g.ID) + len(g.Subject) + g.Claims.bytes()
 }

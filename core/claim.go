@@ -31,6 +31,7 @@ type ClaimRules struct {
 	Consumer  string   // claim that names the consumer; "": sub, if there is one
 	Tier      string   // claim that names the consumer's tier; "": none
 	Tenant    string   // claim that names the consumer's tenant; "": none
+	Groups    string   // claim that names groups, which the consumer is in beside his own; "": none
 	Keep      []string // claims that policies behind this one ask for
 }
 
@@ -38,13 +39,17 @@ type ClaimRules struct {
 type Grant struct {
 	Consumer *Consumer   // nil: nobody is named
 	Claims   *ClaimTexts // that are kept; nil: none are asked for, or there
+	ID       string      // jti; "": it has none
+	Subject  string      // sub, likewise
+	Issued   int64       // iat, in seconds of Unix time; 0: it does not say
 	Values   []string    // of the fields that the upstream gets, in the order of ClaimRules.Headers; "": none
 }
 
 const (
-	maxClaimValue = 1024
-	maxClaimName  = 256
-	maxClaimDepth = 16
+	maxClaimValue  = 1024
+	maxClaimName   = 256
+	maxClaimGroups = 100
+	maxClaimDepth  = 16
 )
 
 // Judge checks claims that were verified, and gives what they are good for to a consumer of d.
@@ -65,6 +70,10 @@ func (p *ClaimRules) Judge(claims Claims, d *Directory) (*Grant, *Error) {
 		return nil, errTokenScope
 	}
 	g := &Grant{}
+	g.ID, _ = claims["jti"].(string)
+	g.Subject, _ = claims["sub"].(string)
+	issued, _, _ := claims.Time("iat")
+	g.Issued = int64(issued)
 	var err *Error
 	if g.Consumer, err = p.consumer(claims, issuer, d); err != nil {
 		return nil, err
@@ -82,16 +91,26 @@ func (p *ClaimRules) Judge(claims Claims, d *Directory) (*Grant, *Error) {
 
 // keep gives those of the claims that are asked for and that there are; nil: none.
 func (c Claims) keep(asked []string) *ClaimTexts {
-	var names, values []string
+	t := &ClaimTexts{}
 	for _, name := range asked {
-		if s, ok := valueText(c[name]); ok && c[name] != nil {
-			names, values = append(names, name), append(values, s)
+		s, ok := valueText(c[name])
+		if !ok || c[name] == nil {
+			continue
 		}
+		var items []string
+		if list, ok := c[name].([]any); ok {
+			items = make([]string, 0, len(list))
+			for _, item := range list {
+				text, _ := scalarText(item)
+				items = append(items, text)
+			}
+		}
+		t.names, t.values, t.lists = append(t.names, name), append(t.values, s), append(t.lists, items)
 	}
-	if len(names) == 0 {
+	if len(t.names) == 0 {
 		return nil
 	}
-	return NewClaimTexts(names, values)
+	return t
 }
 
 // word is what a claim says of the consumer: "" if there is none of that name, false if it is no word.
@@ -167,23 +186,56 @@ func (p *ClaimRules) consumer(claims Claims, issuer string, d *Directory) (*Cons
 	if !one || !other {
 		return nil, errTokenConsumer
 	}
-	c := d.BySubject(issuer, who)
-	switch {
-	case c == nil && d.Named(who) != nil:
+	groups, ok := claims.groups(p.Groups)
+	if !ok {
 		return nil, errTokenConsumer
-	case c == nil:
-		return &Consumer{Name: who, Tier: tier, Tenant: tenant}, nil
-	case c.Tier == "" && tier != "" || c.Tenant == "" && tenant != "":
-		copied := *c
-		if copied.Tier == "" {
-			copied.Tier = tier
-		}
-		if copied.Tenant == "" {
-			copied.Tenant = tenant
-		}
-		return &copied, nil
+	}
+	c := &Consumer{Name: who}
+	if known := d.BySubject(issuer, who); known != nil {
+		*c = *known
+	} else if d.Named(who) != nil {
+		return nil, errTokenConsumer
+	}
+	if c.Tier == "" {
+		c.Tier = tier
+	}
+	if c.Tenant == "" {
+		c.Tenant = tenant
+	}
+	if len(groups) > 0 {
+		c.Groups = append(slices.Clip(c.Groups), groups...)
+	}
+	if sub, text := claims["sub"].(string); text && len(sub) <= maxClaimName && isFieldText(sub) {
+		c.User = sub
 	}
 	return c, nil
+}
+
+// groups are those that a claim names: a list, or words with spaces between. false if it is neither, or if one cannot be a group.
+func (c Claims) groups(name string) (groups []string, ok bool) {
+	if name == "" || c[name] == nil {
+		return nil, true
+	}
+	switch v := c[name].(type) {
+	case string:
+		groups = strings.Fields(v)
+	case []any:
+		for _, item := range v {
+			s, text := item.(string)
+			if !text {
+				return nil, false
+			}
+			groups = append(groups, s)
+		}
+	default:
+		return nil, false
+	}
+	for _, g := range groups {
+		if g == "" || len(g) > maxClaimName || !isFieldText(g) || strings.Contains(g, ",") {
+			return nil, false
+		}
+	}
+	return groups, len(groups) <= maxClaimGroups
 }
 
 // valueText is a claim as a field's value: of a list, its items with commas. A claim that is not there gives "".

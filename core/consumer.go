@@ -13,6 +13,7 @@ type Consumer struct {
 	Tier   string   // what he has agreed on, such as how much he may use; "": none
 	Tags   []string
 	Tenant string // to whom he belongs, with others; "": to nobody
+	User   string // for whom the credential stands by which he is known: a token's subject, a login's user name; "": it names nobody
 }
 
 // In says whether c is in a group.
@@ -92,7 +93,9 @@ func NewDirectory(all []ConsumerSpec) (*Directory, error) {
 			d.keys[k] = c
 		}
 		for user, p := range s.Passwords {
-			d.logins[user] = &Login{Consumer: c, Password: p}
+			known := *c
+			known.User = user
+			d.logins[user] = &Login{Consumer: &known, Password: p}
 		}
 		for _, t := range s.Subjects {
 			d.subjects[t] = c

@@ -131,6 +131,9 @@ func (x *Exchange) route() Verdict {
 		return Respond
 	}
 	x.identify()
+	if f := x.Snapshot.Identity; f != nil {
+		f.Strip(&x.Request)
+	}
 	return Continue
 }
 

@@ -34,6 +34,7 @@ type EndPolicy interface {
 // Step is one policy at its place in a chain: one of Request and Blocking, or neither, and Response and End or not.
 type Step struct {
 	Name     string
+	Writes   []string // fields of the request that are the policy's alone to write: no trailer brings them
 	Request  RequestPolicy
 	Blocking BlockingPolicy
 	Response ResponsePolicy

@@ -8,6 +8,7 @@ type Snapshot struct {
 	Router     Router
 	Routes     []*Route
 	Listeners  []*Listener
+	Identity   *IdentityFields // nil: upstreams learn a consumer's name, as X-Consumer-Name
 }
 
 // Router finds the route of a request.

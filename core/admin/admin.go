@@ -18,6 +18,8 @@
 //	GET  /limit      []KeyStatus of ?policy=NAME&key=VALUE..., one value for each part of the key
 //	DELETE /limit    makes that key one of which nothing is taken; 200
 //	GET  /jwks       []KeysStatus
+//	GET  /tokens     []RevocationStatus
+//	PUT  /tokens     ChangeTokens; 200
 //	GET  /log-level  LogLevel
 //	PUT  /log-level  SetLogLevel; 200 with the LogLevel that results
 //	POST /reload     202 when begun; with ?wait=true 200 when applied, 422 with the reason when refused
@@ -36,20 +38,23 @@ import (
 // Source is the gateway as this package knows it. Every function must be set, and be safe to call from any goroutine,
 // several at once; Reload and Upgrade alone are called by one at a time.
 type Source struct {
-	Status      func() Status
-	Config      func() []byte // YAML, without secrets
-	Routes      func() []RouteStatus
-	Upstreams   func() []UpstreamStatus
-	Certs       func() []CertificateStatus
-	Limits      func() []LimitStatus
-	Limit       func(policy string, key []string) ([]KeyStatus, error)
-	ResetLimit  func(policy string, key []string) error
-	Keys        func() []KeysStatus
-	Metrics     func(w io.Writer) error
-	Ready       func() error                             // nil: requests are taken
-	LogLevel    func() (level string, debugged []string) // debugged: routes whose exchanges are logged whatever the level
-	SetLogLevel func(route, level string) error          // route "": of the whole log
-	Canaries    func() []CanaryStatus
+	Status     func() Status
+	Config     func() []byte // YAML, without secrets
+	Routes     func() []RouteStatus
+	Upstreams  func() []UpstreamStatus
+	Certs      func() []CertificateStatus
+	Limits     func() []LimitStatus
+	Limit      func(policy string, key []string) ([]KeyStatus, error)
+	ResetLimit func(policy string, key []string) error
+	Keys       func() []KeysStatus
+	// Revocations are the tokens that are withdrawn. ChangeTokens returns when the change holds for the next request.
+	Revocations  func() []RevocationStatus
+	ChangeTokens func(ChangeTokens) error
+	Metrics      func(w io.Writer) error
+	Ready        func() error                             // nil: requests are taken
+	LogLevel     func() (level string, debugged []string) // debugged: routes whose exchanges are logged whatever the level
+	SetLogLevel  func(route, level string) error          // route "": of the whole log
+	Canaries     func() []CanaryStatus
 	// SetWeights and ChangeCanary return when the change holds for the next exchange.
 	SetWeights   func(SetWeights) error
 	ChangeCanary func(ChangeCanary) error

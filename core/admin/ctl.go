@@ -58,6 +58,7 @@ type ctl struct {
 	json   bool
 	wait   bool
 	route  string
+	life   time.Duration // of revocations
 }
 
 // parse reads flags wherever they stand, and returns the other words.
@@ -68,6 +69,7 @@ func (k *ctl) parse(args []string) (words []string, err error) {
 	f.BoolVar(&k.json, "json", false, "")
 	f.BoolVar(&k.wait, "wait", false, "")
 	f.StringVar(&k.route, "route", "", "")
+	f.DurationVar(&k.life, "for", 0, "")
 	for len(args) > 0 {
 		if err := f.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
@@ -86,7 +88,7 @@ func (k *ctl) parse(args []string) (words []string, err error) {
 	switch words[0] {
 	case "log-level":
 		most = 2
-	case "upstream", "limit", "route", "canary":
+	case "upstream", "limit", "route", "canary", "tokens":
 		most = len(words)
 	}
 	if len(words) > most {
@@ -94,6 +96,9 @@ func (k *ctl) parse(args []string) (words []string, err error) {
 	}
 	if k.route != "" && len(words) < 2 {
 		return nil, errUsage("--route goes with log-level LEVEL")
+	}
+	if k.life != 0 && (words[0] != "tokens" || len(words) < 2 || words[1] != "revoke") {
+		return nil, errUsage("--for goes with tokens revoke")
 	}
 	if k.wait && words[0] != "reload" {
 		return nil, errUsage("--wait goes with reload")
@@ -139,6 +144,8 @@ func (k *ctl) run(words []string) error {
 	case "jwks":
 		all, err := k.client.Keys()
 		return k.show(all, err, func(w io.Writer) { printKeys(w, all) })
+	case "tokens":
+		return k.tokens(words[1:])
 	case "upstreams":
 		u, err := k.client.Upstreams()
 		return k.show(u, err, func(w io.Writer) { printUpstreams(w, u) })

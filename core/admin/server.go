@@ -199,6 +199,9 @@ func (s *Server) methods(path string) []method {
 		return append(get(s.limit(false)), method{fasthttp.MethodDelete, s.limit(true)})
 	case "/jwks":
 		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Keys())) })
+	case "/tokens":
+		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Revocations())) }),
+			method{fasthttp.MethodPut, s.changeTokens})
 	case "/upstreams":
 		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Upstreams())) }),
 			method{fasthttp.MethodPut, s.setEndpoints})

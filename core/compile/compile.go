@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
@@ -43,6 +44,7 @@ type Registry struct {
 	limiters   map[string]*Limiter        // by name
 	refusals   map[core.Error]*core.Error // of limiters
 	consumers  *consumers
+	revoker    *Revoker
 	keys       map[string]*KeySource // by place
 	passwords  *gate
 	canaries   *canaries
@@ -66,7 +68,7 @@ type Registry struct {
 func NewRegistry(workers []*core.Worker, metrics *observe.Registry, log *slog.Logger) *Registry {
 	r := &Registry{log: log, metrics: metrics, workers: workers, protocols: newProtocols(workers), upstreams: map[string]*discovered{}, system: discovery.NewSystem(),
 		counters: map[string]*acme.Counters{}, staples: tls.NewStaples(),
-		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate(),
+		seed: limits.NewSeed(), limiters: map[string]*Limiter{}, refusals: map[core.Error]*core.Error{}, passwords: newGate(), revoker: &Revoker{},
 		splits: &splits{}, breakers: map[breakerKey]*breaking{}, changes: newBreakerChanges(log)}
 	r.canaries = newCanaries(r)
 	return r
@@ -90,7 +92,8 @@ type Compiled struct {
 	policies    map[string]core.Step
 	consumers   *consumers
 	sharing     *sharing
-	keys        map[string]*KeySource // by place
+	keys        map[string]*KeySource    // by place
+	stale       map[string]time.Duration // likewise: how long keys stay in force while the place is away
 	secured     map[string]*upstreamTLS
 	checking    map[string]*checking                   // by upstream; of those that are checked
 	found       map[string]*discovered                 // all upstreams, new ones and those in force
@@ -117,11 +120,14 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, subsets: map[string]map[string]*upstream.Subset{}, checking: map[string]*checking{},
 		Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
-		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{},
+		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}, stale: map[string]time.Duration{},
 		Mirrors: map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers),
 		breakers: map[breakerKey]*breaking{}, gates: map[string]*upstream.Gate{},
 		services: map[string]*service{}, forwardCounts: map[string][]forward.Counts{},
 		introspectCounts: map[string][]introspect.Counts{}, nonces: map[string]*nonces{}}
+	if i := cfg.Identity; i != nil {
+		c.Snapshot.Identity = &core.IdentityFields{Consumer: i.Consumer, User: i.User, Tenant: i.Tenant, Groups: i.Groups, Tier: i.Tier}
+	}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
 		d := r.upstreams[u.Name]

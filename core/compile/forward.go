@@ -61,7 +61,7 @@ func (r *Registry) judged(c *Compiled, name string, spec forward.Spec, k *config
 	c.forwardCounts[name] = counts
 	policy := forward.New(spec, by, counts)
 	c.Forwards = append(c.Forwards, Forward{name, policy})
-	return core.Step{Request: policy, Response: policy}, nil
+	return core.Step{Writes: spec.Copy, Request: policy, Response: policy}, nil
 }
 
 // share is a loop's part of a number, at least one.

@@ -1,11 +1,14 @@
 package compile
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/listen"
+	"github.com/sluice-gateway/sluice/core/policy/access"
+	"github.com/sluice-gateway/sluice/core/policy/either"
 	"github.com/sluice-gateway/sluice/core/policy/ip"
 	"github.com/sluice-gateway/sluice/core/policy/keyauth"
 )
@@ -13,6 +16,42 @@ import (
 func keyAuth(_ *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
 	k := p.KeyAuth
 	return core.Step{Request: keyauth.New(keyauth.Spec{Carrier: carrierOf(k.Carrier), Hide: k.Hide, Optional: k.Optional}, c.consumers.directory)}, nil
+}
+
+func accessOf(r *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {
+	a := p.Access
+	people := func(p *config.People) access.People {
+		return access.People{Groups: p.Groups, Consumers: p.Consumers, Tiers: p.Tiers}
+	}
+	spec := access.Spec{Allow: people(&a.Allow), Deny: people(&a.Deny), Scopes: a.Scopes, Methods: a.Methods}
+	for _, c := range a.Claims {
+		spec.Claims = append(spec.Claims, core.RequiredClaim(c))
+	}
+	if a.When != "" {
+		var err error
+		if spec.When, err = core.NewCondition(a.When); err != nil {
+			return core.Step{}, fmt.Errorf("cannot compile the condition: %w", err)
+		}
+	}
+	return core.Step{Request: access.New(spec, len(r.workers))}, nil
+}
+
+// eitherOf makes the policy of kind any. Its policies keep what they keep under its name and their places.
+func eitherOf(r *Registry, c *Compiled, p *config.Policy, name string) (core.Step, error) {
+	var all core.Step
+	var of []core.RequestPolicy
+	for i := range p.Any {
+		s, err := r.policy(c, &p.Any[i], fmt.Sprintf("%s#%d", name, i+1))
+		if err != nil {
+			return all, err
+		}
+		if s.Request == nil || s.Response != nil || s.End != nil {
+			return all, fmt.Errorf("%s: policy %q cannot be one of several", p.Any[i].Pos, s.Name)
+		}
+		of, all.Writes = append(of, s.Request), append(all.Writes, s.Writes...)
+	}
+	all.Request = either.New(of)
+	return all, nil
 }
 
 func carrierOf(c config.Carrier) core.Carrier {

@@ -46,7 +46,7 @@ func introspection(r *Registry, c *Compiled, p *config.Policy, name string) (cor
 		}
 	}
 	loops := max(len(r.workers), 1)
-	spec := introspect.Spec{Bearer: bearer(c, &i.Bearer), TTL: i.TTL, Negative: i.Negative, Most: share(i.Most, loops), Calls: share(i.Calls, loops),
+	spec := introspect.Spec{Bearer: r.bearer(c, &i.Bearer), TTL: i.TTL, Negative: i.Negative, Most: share(i.Most, loops), Calls: share(i.Calls, loops),
 		Allow: i.OnError == "allow"}
 	counts := r.introspectCounts[name]
 	if counts == nil {
@@ -55,7 +55,7 @@ func introspection(r *Registry, c *Compiled, p *config.Policy, name string) (cor
 	c.introspectCounts[name] = counts
 	policy := introspect.New(spec, is, c.consumers.directory, counts)
 	c.Introspections = append(c.Introspections, Introspection{name, policy})
-	return core.Step{Request: policy}, nil
+	return core.Step{Writes: told(&i.Bearer), Request: policy}, nil
 }
 
 var errSigningKey = errors.New("this is no private key in PEM: RSA of 2048 bits at least, P-256 or Ed25519")

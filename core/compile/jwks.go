@@ -3,6 +3,7 @@ package compile
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,8 +34,9 @@ type KeySource struct {
 	mu      sync.Mutex
 	pending chan struct{} // closed when the fetch that somebody waits for is over; nil: nobody does
 	waiting int
-	asked   time.Time // when an unknown key last made us fetch
-	text    []byte    // of the keys in force
+	asked   time.Time     // when an unknown key last made us fetch
+	text    []byte        // of the keys in force
+	stale   time.Duration // that keys stay in force while the place is away; 0: for ever
 	status  KeyStatus
 }
 
@@ -83,12 +85,22 @@ func (r *Registry) keySource(c *Compiled, place string) (*KeySource, error) {
 	return s, nil
 }
 
+// keepAtMost notes for how long a policy wants the keys of a place to stay in force while it is away. The shortest counts.
+func (c *Compiled) keepAtMost(place string, stale time.Duration) {
+	if now := c.stale[place]; stale > 0 && (now == 0 || stale < now) {
+		c.stale[place] = stale
+	}
+}
+
 // putKeys starts the sources of c that are new, and ends those that it has not.
 func (r *Registry) putKeys(c *Compiled) {
 	for place, s := range c.keys {
 		if r.keys[place] == nil {
 			s.start(r.log.With("jwks", place))
 		}
+		s.mu.Lock()
+		s.stale = c.stale[place]
+		s.mu.Unlock()
 	}
 	for place, s := range r.keys {
 		if c.keys[place] == nil {
@@ -166,6 +178,10 @@ func (s *KeySource) settle(next time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Next = next
+	if s.stale > 0 && s.text != nil && time.Since(s.status.Fetched) > s.stale {
+		s.current.Store(&jwt.KeySet{})
+		s.text, s.status.Keys, s.status.IDs = nil, 0, nil
+	}
 	if s.pending != nil {
 		close(s.pending)
 		s.pending = nil
@@ -219,9 +235,42 @@ func (s *KeySource) get(ctx context.Context) (text []byte, life time.Duration, e
 		text, err = os.ReadFile(path)
 		return text, keysFile, err
 	}
+	place := s.Place
+	if name, discovered := strings.CutPrefix(place, discoverPrefix); discovered {
+		if place, err = s.discover(ctx, name); err != nil {
+			return nil, 0, err
+		}
+	}
+	return s.ask(ctx, place)
+}
+
+// discoverPrefix is before an issuer whose keys are where it says that they are (OpenID Connect Discovery 1.0, 4).
+const discoverPrefix = "discover:"
+
+// discover asks an issuer where its keys are. It must speak of itself, and name a place where nobody on the way can replace them.
+func (s *KeySource) discover(ctx context.Context, issuer string) (place string, err error) {
+	text, _, err := s.ask(ctx, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration")
+	if err != nil {
+		return "", err
+	}
+	var metadata struct {
+		Issuer string `json:"issuer"`
+		JWKS   string `json:"jwks_uri"`
+	}
+	if err := json.Unmarshal(text, &metadata); err != nil {
+		return "", fmt.Errorf("cannot read the metadata: %w", err)
+	}
+	if metadata.Issuer != issuer {
+		return "", fmt.Errorf("the metadata is that of %q", metadata.Issuer[:min(len(metadata.Issuer), 256)])
+	}
+	return metadata.JWKS, config.CheckKeysURL(metadata.JWKS)
+}
+
+// ask gets what is at a URL, and how long it may be used.
+func (s *KeySource) ask(ctx context.Context, from string) (text []byte, life time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.client.timeout)
 	defer cancel()
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Place, nil)
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -264,7 +313,7 @@ func (s *KeySource) Current() *jwt.KeySet { return s.current.Load() }
 
 // Refresh fetches because a key is not among have. However many ask, with whatever names of keys, there is one fetch in ten seconds;
 // who asks while one is under way waits for it, but not for long.
-func (s *KeySource) Refresh(have *jwt.KeySet) *jwt.KeySet {
+func (s *KeySource) Refresh(have *jwt.KeySet, _ string) *jwt.KeySet {
 	if now := s.Current(); now != have {
 		return now
 	}
@@ -313,43 +362,63 @@ func (s *KeySource) Status() KeyStatus {
 	return s.status
 }
 
-// joined is keys of the configuration together with those of a source.
-type joined struct {
-	fixed  *jwt.KeySet
+// part is a source, and whose tokens its keys are for; issuer "": anybody's.
+type part struct {
+	issuer string
 	source *KeySource
-	last   *atomic.Pointer[union]
+}
+
+// joined is keys of the configuration together with those of sources.
+type joined struct {
+	fixed *jwt.KeySet
+	parts []part
+	last  *atomic.Pointer[union]
 }
 
 // union is what was joined last, and of what.
-type union struct{ of, all *jwt.KeySet }
-
-func newJoined(fixed *jwt.KeySet, source *KeySource) joined {
-	return joined{fixed, source, &atomic.Pointer[union]{}}
+type union struct {
+	of  []*jwt.KeySet // by part
+	all *jwt.KeySet
 }
 
-// Current gives the union of both, the same as long as the source's keys are.
-func (j joined) Current() *jwt.KeySet { return j.with(j.source.Current()) }
-
-// Refresh asks the source.
-func (j joined) Refresh(have *jwt.KeySet) *jwt.KeySet {
-	of := j.source.Current()
-	if j.with(of) != have {
-		return j.with(of)
-	}
-	return j.with(j.source.Refresh(of))
+func newJoined(fixed *jwt.KeySet, parts []part) joined {
+	return joined{fixed, parts, &atomic.Pointer[union]{}}
 }
 
-func (j joined) with(of *jwt.KeySet) *jwt.KeySet {
-	if u := j.last.Load(); u != nil && u.of == of {
-		return u.all
+// Current gives the union of all, the same as long as the sources' keys are.
+func (j joined) Current() *jwt.KeySet {
+	u := j.last.Load()
+	for i := range j.parts {
+		if u == nil || u.of[i] != j.parts[i].source.Current() {
+			return j.join()
+		}
 	}
-	all, err := jwt.NewKeySet(j.fixed, of)
-	if err != nil {
-		all = of // more keys than are looked at: those of the source, which can be exchanged
+	return u.all
+}
+
+// Refresh asks the sources of the issuer.
+func (j joined) Refresh(have *jwt.KeySet, issuer string) *jwt.KeySet {
+	if now := j.Current(); now != have {
+		return now
 	}
-	u := &union{of, all}
+	for _, p := range j.parts {
+		if p.issuer == "" || p.issuer == issuer {
+			p.source.Refresh(p.source.Current(), issuer)
+		}
+	}
+	return j.Current()
+}
+
+func (j joined) join() *jwt.KeySet {
+	u := &union{of: make([]*jwt.KeySet, len(j.parts))}
+	sets := []*jwt.KeySet{j.fixed}
+	for i, p := range j.parts {
+		u.of[i] = p.source.Current()
+		sets = append(sets, u.of[i].For(p.issuer))
+	}
+	u.all = jwt.Join(sets...)
 	j.last.Store(u)
-	return all
+	return u.all
 }
 
 // KeySources are those of c, sorted by their places.

@@ -120,7 +120,7 @@ func TestKeysUnknown(t *testing.T) {
 		start := time.Now()
 		var all sync.WaitGroup
 		for range unknownWaiters + 10 {
-			all.Go(func() { s.Refresh(have) })
+			all.Go(func() { s.Refresh(have, "") })
 		}
 		synctest.Wait()
 		if len(s.wake) != 1 || s.waiting != unknownWaiters {

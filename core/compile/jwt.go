@@ -3,31 +3,32 @@ package compile
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/policy/jwt"
 )
 
-// cacheTokens is how long a verified token is believed without another look: so long a key that was withdrawn may still count.
-const cacheTokens = time.Minute
-
 // tokens makes the policy of kind jwt.
 func tokens(r *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
 	j := p.JWT
-	spec := jwt.Spec{Bearer: bearer(c, &j.Bearer), Algorithms: j.Algorithms, Leeway: j.Leeway, MaximumLifetime: j.MaximumLifetime, CacheFor: cacheTokens}
+	spec := jwt.Spec{Bearer: r.bearer(c, &j.Bearer), Algorithms: j.Algorithms, Types: j.Types, KeyClaim: j.KeyClaim, Leeway: j.Leeway,
+		MaximumLifetime: j.MaximumLifetime, CacheFor: j.Cache}
+	for _, s := range j.Sources {
+		spec.Issuers = append(spec.Issuers, s.Issuer)
+	}
 	keys, err := r.tokenKeys(c, j)
 	if err != nil {
 		return core.Step{}, err
 	}
-	return core.Step{Request: jwt.New(spec, keys, c.consumers.directory, len(r.workers))}, nil
+	return core.Step{Writes: told(&j.Bearer), Request: jwt.New(spec, keys, c.consumers.directory, len(r.workers))}, nil
 }
 
 // bearer is where tokens are and what their claims mean.
-func bearer(c *Compiled, from *config.Bearer) core.Bearer {
-	b := core.Bearer{Carrier: carrierOf(from.Carrier), Hide: from.Hide, Optional: from.Optional, ClaimRules: core.ClaimRules{Issuers: from.Issuers,
-		Audiences: from.Audiences, Scopes: from.Scopes, Consumer: from.Consumer, Tier: from.Tier, Tenant: from.Tenant, Keep: c.Config.AskedClaims()}}
+func (r *Registry) bearer(c *Compiled, from *config.Bearer) core.Bearer {
+	b := core.Bearer{Carrier: carrierOf(from.Carrier), Hide: from.Hide, Optional: from.Optional, Preflight: from.Preflight,
+		Revoked: &r.revoker.inUse, ClaimRules: core.ClaimRules{Issuers: from.Issuers,
+			Audiences: from.Audiences, Scopes: from.Scopes, Consumer: from.Consumer, Tier: from.Tier, Tenant: from.Tenant, Groups: from.Groups, Keep: c.Config.AskedClaims()}}
 	if strings.EqualFold(b.Carrier.Header, "Authorization") {
 		b.Carrier.Scheme = "Bearer"
 	}
@@ -38,6 +39,14 @@ func bearer(c *Compiled, from *config.Bearer) core.Bearer {
 		b.Headers = append(b.Headers, core.ClaimHeader(h))
 	}
 	return b
+}
+
+// told are the fields by which upstreams learn of claims.
+func told(b *config.Bearer) (names []string) {
+	for _, h := range b.Headers {
+		names = append(names, h.Header)
+	}
+	return names
 }
 
 // tokenKeys gives the keys that are written in the configuration, and those of its source.
@@ -61,15 +70,33 @@ func (r *Registry) tokenKeys(c *Compiled, j *config.JWT) (jwt.Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the keys: %w", err)
 	}
-	if j.JWKS == "" {
+	sources := j.Sources
+	switch {
+	case j.JWKS == "discover":
+		for _, name := range j.Issuers {
+			sources = append(sources, config.IssuerKeys{Issuer: name, JWKS: j.JWKS})
+		}
+	case j.JWKS != "":
+		sources = append(sources, config.IssuerKeys{JWKS: j.JWKS})
+	}
+	var parts []part
+	for _, from := range sources {
+		place := from.JWKS
+		if place == "discover" {
+			place = discoverPrefix + from.Issuer
+		}
+		s, err := r.keySource(c, place)
+		if err != nil {
+			return nil, err
+		}
+		c.keepAtMost(place, j.Stale)
+		parts = append(parts, part{from.Issuer, s})
+	}
+	switch {
+	case len(parts) == 0:
 		return jwt.Fixed{Set: fixed}, nil
+	case len(parts) == 1 && parts[0].issuer == "" && fixed.Len() == 0:
+		return parts[0].source, nil
 	}
-	s, err := r.keySource(c, j.JWKS)
-	if err != nil {
-		return nil, err
-	}
-	if fixed.Len() > 0 {
-		return newJoined(fixed, s), nil
-	}
-	return s, nil
+	return newJoined(fixed, parts), nil
 }

@@ -5,7 +5,6 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
-	"github.com/sluice-gateway/sluice/core/policy/access"
 	"github.com/sluice-gateway/sluice/core/policy/basic"
 	"github.com/sluice-gateway/sluice/core/policy/cors"
 	"github.com/sluice-gateway/sluice/core/policy/grpcweb"
@@ -52,14 +51,12 @@ func kinds() []kind {
 		}},
 		{"introspect", func(p *config.Policy) bool { return p.Introspect != nil }, introspection},
 		{"hmac", func(p *config.Policy) bool { return p.HMAC != nil }, signatures},
+		{"any", func(p *config.Policy) bool { return len(p.Any) > 0 }, eitherOf},
 		{"forward", func(p *config.Policy) bool { return p.Forward != nil }, forwardAuth},
 		{"ext_authz", func(p *config.Policy) bool { return p.ExtAuthz != nil }, extAuthz},
 		{"fault", func(p *config.Policy) bool { return p.Fault != nil }, faults},
 		{"ip", func(p *config.Policy) bool { return p.IP != nil }, addresses},
-		{"access", func(p *config.Policy) bool { return p.Access != nil }, func(_ *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {
-			a := p.Access
-			return core.Step{Request: access.New(access.Spec{Groups: a.Groups, Consumers: a.Consumers, Tiers: a.Tiers})}, nil
-		}},
+		{"access", func(p *config.Policy) bool { return p.Access != nil }, accessOf},
 	}
 }
 

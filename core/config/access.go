@@ -2,12 +2,25 @@ package config
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
-// Access says which consumers may use a route: those in any of the lists.
+// Access says who may use a route: nobody in Deny; of the others whoever is in any list of Allow, if there is one; and of those whoever
+// meets all of the rest.
 type Access struct {
+	Allow, Deny People
+	Scopes      []string // that the token has, all of them
+	Claims      []RequiredClaim
+	Methods     []string // any of them; empty: any
+	When        string   // an expression that must be true; "": none
+
+	asks []string // claims that When names
+}
+
+// People are consumers in any of the lists.
+type People struct {
 	Groups    []string
 	Consumers []string
 	Tiers     []string
@@ -15,38 +28,78 @@ type Access struct {
 	named []reference // of Consumers
 }
 
-// maxAccess bounds each list.
-const maxAccess = 10_000
+const (
+	// maxAccess bounds each list.
+	maxAccess  = 10_000
+	accessKeys = "groups consumers tiers deny scopes claims methods when"
+)
+
+func (p *People) empty() bool { return len(p.Groups)+len(p.Consumers)+len(p.Tiers) == 0 }
 
 func (d *decoder) access(key string, n ast.Node) *Access {
 	a := &Access{}
 	before := d.errors
-	ok := d.mapping(key, n, "groups consumers tiers", func(key string, _, v ast.Node) bool {
-		to := map[string]*[]string{"groups": &a.Groups, "consumers": &a.Consumers, "tiers": &a.Tiers}[key]
-		if to == nil {
-			return false
-		}
-		d.list(key, v, func(v ast.Node) {
-			var s string
-			switch {
-			case !d.text(key, v, &s):
-			case s == "" || len(s) > maxClaimBytes || hasControl(s):
-				d.problem(v, "", "nobody has %q in %q", clip(s), key)
-			case len(*to) == maxAccess:
-				d.problem(v, "", "%q has more than %d entries", key, maxAccess)
-			default:
-				*to = append(*to, s)
-				if key == "consumers" {
-					a.named = append(a.named, reference{name: s, pos: d.at(v)})
+	ok := d.mapping(key, n, accessKeys, func(key string, _, v ast.Node) bool {
+		switch key {
+		case "deny":
+			d.mapping(key, v, "groups consumers tiers", func(key string, _, v ast.Node) bool { return d.people(key, v, &a.Deny) })
+		case "scopes":
+			d.claimTexts(key, v, &a.Scopes)
+		case "claims":
+			d.requiredClaims(key, v, &a.Claims)
+		case "methods":
+			d.list(key, v, func(v ast.Node) {
+				var s string
+				if d.text(key, v, &s) && d.token(key, v, s) && d.room(key, v, len(a.Methods)) {
+					a.Methods = append(a.Methods, s)
 				}
-			}
-		})
+			})
+		case "when":
+			d.condition(key, v, a)
+		default:
+			return d.people(key, v, &a.Allow)
+		}
 		return true
 	})
-	if ok && d.errors == before && len(a.Groups)+len(a.Consumers)+len(a.Tiers) == 0 {
+	if ok && d.errors == before && a.Allow.empty() && a.Deny.empty() && len(a.Scopes)+len(a.Claims)+len(a.Methods)+len(a.When) == 0 {
 		d.problem(n, "access: { groups: [partners] }", "%q lets nobody pass", key)
 	}
 	return a
+}
+
+// people reads one of the lists.
+func (d *decoder) people(key string, n ast.Node, p *People) bool {
+	to := map[string]*[]string{"groups": &p.Groups, "consumers": &p.Consumers, "tiers": &p.Tiers}[key]
+	if to == nil {
+		return false
+	}
+	d.list(key, n, func(v ast.Node) {
+		var s string
+		switch {
+		case !d.text(key, v, &s):
+		case s == "" || len(s) > maxClaimBytes || hasControl(s):
+			d.problem(v, "", "nobody has %q in %q", clip(s), key)
+		case len(*to) == maxAccess:
+			d.problem(v, "", "%q has more than %d entries", key, maxAccess)
+		default:
+			*to = append(*to, s)
+			if key == "consumers" {
+				p.named = append(p.named, reference{name: s, pos: d.at(v)})
+			}
+		}
+	})
+	return true
+}
+
+// asked are the claims that it looks at.
+func (a *Access) asked() (names []string) {
+	if len(a.Scopes) > 0 {
+		names = append(names, "scope", "scp")
+	}
+	for i := range a.Claims {
+		names = append(names, a.Claims[i].Claim)
+	}
+	return append(names, a.asks...)
 }
 
 // checkAccess refuses policies that nobody can pass since none before them finds out who a consumer is, and warns of names that
@@ -54,35 +107,45 @@ func (d *decoder) access(key string, n ast.Node) *Access {
 func (l *loader) checkAccess() {
 	derived := l.cfg.ConsumersFile.Path != ""
 	for i := range l.cfg.Routes {
-		found := false
+		found, token := false, false
 		l.policies(&l.cfg.Routes[i], func(u *Use, p *Policy) {
 			found = found || p.authenticates()
+			token = token || p.derives()
 			derived = derived || p.derives()
-			if p.Access != nil && !found {
+			switch {
+			case p.Access == nil:
+			case !p.Access.Allow.empty() && !found:
 				l.problemAt(u.Pos, "put keyauth, or another policy that finds a consumer, before it",
 					"%q refuses everybody here: no policy before it finds out who a consumer is", "access")
+			case !p.Access.Deny.empty() && !found:
+				l.problemAt(u.Pos, "put keyauth, or another policy that finds a consumer, before it",
+					"%q denies nobody here: no policy before it finds out who a consumer is", "access")
+			case len(p.Access.asked()) > 0 && !token:
+				l.problemAt(u.Pos, "put jwt, or another policy that verifies tokens, before it",
+					"%q asks for claims, which nothing before it verifies", "access")
 			}
 		})
 	}
 	if derived {
 		return
 	}
-	names := func(a *Access) {
-		for _, ref := range a.named {
+	names := func(p *Policy) {
+		if p.Access == nil {
+			return
+		}
+		for _, ref := range slices.Concat(p.Access.Allow.named, p.Access.Deny.named) {
 			if _, ok := l.roll.names[ref.name]; !ok {
 				l.warnAt(ref.pos, l.hint(ref.name, maps.Keys(l.roll.names)), "there is no consumer %q", clip(ref.name))
 			}
 		}
 	}
 	for i := range l.cfg.Policies {
-		if a := l.cfg.Policies[i].Access; a != nil {
-			names(a)
-		}
+		names(&l.cfg.Policies[i])
 	}
 	for i := range l.cfg.Routes {
 		for _, u := range l.cfg.Routes[i].Use {
-			if u.Inline != nil && u.Inline.Access != nil {
-				names(u.Inline.Access)
+			if u.Inline != nil {
+				names(u.Inline)
 			}
 		}
 	}
@@ -90,13 +153,21 @@ func (l *loader) checkAccess() {
 
 func (w *dumper) access(a *Access) {
 	w.block("access:", func() {
-		for _, list := range []struct {
-			key    string
-			values []string
-		}{{"groups", a.Groups}, {"consumers", a.Consumers}, {"tiers", a.Tiers}} {
-			if len(list.values) > 0 {
-				w.line("%s: %s", list.key, quoteList(list.values))
-			}
+		w.people(&a.Allow)
+		if !a.Deny.empty() {
+			w.block("deny:", func() { w.people(&a.Deny) })
+		}
+		w.optionalList("scopes", a.Scopes)
+		w.requiredClaims(a.Claims)
+		w.optionalList("methods", a.Methods)
+		if a.When != "" {
+			w.line("when: %s", quote(a.When))
 		}
 	})
+}
+
+func (w *dumper) people(p *People) {
+	w.optionalList("groups", p.Groups)
+	w.optionalList("consumers", p.Consumers)
+	w.optionalList("tiers", p.Tiers)
 }

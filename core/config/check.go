@@ -33,6 +33,7 @@ func (l *loader) check() {
 	l.checkPerTry()
 	l.checkHedges()
 	l.checkIdentity()
+	l.checkIdentityHeaders()
 	l.checkAccess()
 	l.checkLimits()
 	l.checkRedirects()

@@ -26,6 +26,7 @@ type Config struct {
 	Tuning    Tuning
 	Secrets   Secrets
 	Cluster   *Cluster   // nil: this node is alone
+	Identity  *Identity  // nil: upstreams learn the name of a consumer, as X-Consumer-Name
 	Listeners []Listener // in the order written, as are Upstreams and Routes
 	Upstreams []Upstream
 	Policies  []Policy

@@ -162,7 +162,10 @@ func barePolicy(p *Policy) {
 		}
 	}
 	if p.Access != nil {
-		p.Access.named = nil
+		p.Access.Allow.named, p.Access.Deny.named = nil, nil
+	}
+	for i := range p.Any {
+		barePolicy(&p.Any[i])
 	}
 }
 

@@ -26,6 +26,7 @@ func (c *Config) Dump() []byte {
 	if c.Cluster != nil {
 		w.block("cluster:", func() { w.cluster(c.Cluster) })
 	}
+	w.identityFields(c.Identity)
 	w.block("listeners:", func() {
 		for i := range c.Listeners {
 			w.block(quote(c.Listeners[i].Name)+":", func() { w.listener(&c.Listeners[i]) })

@@ -40,7 +40,7 @@ func TestDumpRoundTrip(t *testing.T) {
 		t.Errorf("got\n%#v\nwant\n%#v", b, a)
 	}
 	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, outlierKeys, breakerKeys, adaptiveKeys,
-		tuningKeys, listenerSocketKeys, forwardAuthKeys, introspectKeys, hmacKeys, extAuthzKeys, secretsKeys}, " ")) {
+		tuningKeys, listenerSocketKeys, forwardAuthKeys, introspectKeys, hmacKeys, extAuthzKeys, secretsKeys, jwtKeys}, " ")) {
 		if key != "include" && !strings.Contains(string(text), key+":") {
 			t.Errorf("testdata/full.yaml lacks %s", key)
 		}

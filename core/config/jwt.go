@@ -2,8 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -14,12 +12,23 @@ import (
 // JWT lets requests pass that bear a signed token.
 type JWT struct {
 	Bearer
-	JWKS            string   // "": none, "file:/path", or a URL
+	JWKS            string // "": none, "file:/path", a URL, or "discover": where each of Issuers says
+	Sources         []IssuerKeys
 	Secret          Secret   // by reference; at least 32 bytes
 	Keys            []Secret // public keys in PEM, by reference
 	Algorithms      []string // empty: all that the keys are for
 	Leeway          time.Duration
 	MaximumLifetime time.Duration // 0: any
+	Types           []string      // of which typ must be one, in lower case and without "application/"; empty: any
+	KeyClaim        string        // names the key of a token without kid; "": none
+	Cache           time.Duration // that a verified token is believed without another look, so long a key that was withdrawn may still count; 1m, 0..1h
+	Stale           time.Duration // that keys stay in force while their place is away; 0: for ever
+}
+
+// IssuerKeys is an issuer and the place of its keys, which are for no other's tokens.
+type IssuerKeys struct {
+	Issuer string
+	JWKS   string // as in JWT
 }
 
 // Bearer is where requests carry a token, and what its claims must be and mean.
@@ -31,10 +40,12 @@ type Bearer struct {
 	Scopes    []string
 	Hide      bool // true
 	Optional  bool // false
+	Preflight bool // CORS preflights need a token, too; false
 	Headers   []ClaimHeader
 	Consumer  string // claim; "": sub, if there is one
 	Tier      string // claim; "": none
 	Tenant    string // claim; "": none
+	Groups    string // claim: groups beside the consumer's own; "": none
 }
 
 // RequiredClaim is a claim that must have one of the values.
@@ -47,20 +58,23 @@ type RequiredClaim struct {
 type ClaimHeader struct{ Header, Claim string }
 
 const (
-	bearerKeys       = "header cookie query issuer audience claims scopes hide_credentials optional headers consumer tier tenant"
-	jwtKeys          = bearerKeys + " jwks secret keys algorithms leeway maximum_lifetime"
-	jwtAlgorithms    = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA HS256 HS384 HS512"
-	defaultLeeway    = 30 * time.Second
-	maxLeeway        = 10 * time.Minute
-	maxJWTList       = 100 // issuers, audiences, keys, claims, values, scopes, headers
-	maxPublicKey     = 64 << 10
-	minJWTSecret     = 32
-	maxJWTSecret     = 1024
-	maxTokenLifetime = 365 * 24 * time.Hour
+	bearerKeys        = "header cookie query issuer audience claims scopes hide_credentials optional headers consumer tier tenant groups run_on_preflight"
+	jwtKeys           = bearerKeys + " jwks secret keys issuers algorithms typ key_claim leeway maximum_lifetime cache stale"
+	jwtAlgorithms     = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA HS256 HS384 HS512"
+	defaultLeeway     = 30 * time.Second
+	defaultTokenCache = time.Minute
+	maxTokenCache     = time.Hour
+	maxStaleKeys      = 365 * 24 * time.Hour
+	maxLeeway         = 10 * time.Minute
+	maxJWTList        = 100 // issuers, audiences, keys, claims, values, scopes, headers
+	maxPublicKey      = 64 << 10
+	minJWTSecret      = 32
+	maxJWTSecret      = 1024
+	maxTokenLifetime  = 365 * 24 * time.Hour
 )
 
 func (d *decoder) jwt(key string, n ast.Node) *JWT {
-	j := &JWT{Leeway: defaultLeeway, Bearer: Bearer{Hide: true}}
+	j := &JWT{Leeway: defaultLeeway, Cache: defaultTokenCache, Bearer: Bearer{Hide: true}}
 	before := d.errors
 	ok := d.mapping(key, n, jwtKeys, func(key string, _, v ast.Node) bool {
 		switch key {
@@ -86,6 +100,12 @@ func (d *decoder) jwt(key string, n ast.Node) *JWT {
 			d.durationUpTo(key, v, 0, maxLeeway, &j.Leeway)
 		case "maximum_lifetime":
 			d.durationUpTo(key, v, time.Second, maxTokenLifetime, &j.MaximumLifetime)
+		case "cache":
+			d.durationUpTo(key, v, 0, maxTokenCache, &j.Cache)
+		case "stale":
+			d.durationUpTo(key, v, 0, maxStaleKeys, &j.Stale)
+		case "issuers", "typ", "key_claim":
+			d.jwtTrust(key, v, j)
 		default:
 			return d.bearer(key, v, &j.Bearer)
 		}
@@ -108,14 +128,7 @@ func (d *decoder) bearer(key string, v ast.Node, j *Bearer) bool {
 	case "scopes":
 		d.claimTexts(key, v, &j.Scopes)
 	case "claims":
-		d.mapping(key, v, "", func(name string, k, v ast.Node) bool {
-			r := RequiredClaim{Claim: name}
-			d.claimName(k, name)
-			if d.claimTexts(name, v, &r.Values); d.room(key, k, len(j.Claims)) {
-				j.Claims = append(j.Claims, r)
-			}
-			return true
-		})
+		d.requiredClaims(key, v, &j.Claims)
 	case "headers":
 		d.claimHeaders(key, v, j)
 	case "consumer":
@@ -130,37 +143,37 @@ func (d *decoder) bearer(key string, v ast.Node, j *Bearer) bool {
 		if d.text(key, v, &j.Tenant) {
 			d.claimName(v, j.Tenant)
 		}
+	case "groups":
+		if d.text(key, v, &j.Groups) {
+			d.claimName(v, j.Groups)
+		}
 	case "hide_credentials":
 		d.boolean(key, v, &j.Hide)
 	case "optional":
 		d.boolean(key, v, &j.Optional)
+	case "run_on_preflight":
+		d.boolean(key, v, &j.Preflight)
 	default:
 		return d.carrier(key, v, &j.Carrier)
 	}
 	return true
 }
 
+func (d *decoder) requiredClaims(key string, n ast.Node, to *[]RequiredClaim) {
+	d.mapping(key, n, "", func(name string, k, v ast.Node) bool {
+		r := RequiredClaim{Claim: name}
+		d.claimName(k, name)
+		if d.claimTexts(name, v, &r.Values); d.room(key, k, len(*to)) {
+			*to = append(*to, r)
+		}
+		return true
+	})
+}
+
 // settle is done when all keys are read.
 func (j *Bearer) settle() {
 	if j.Carrier == (Carrier{}) {
 		j.Carrier.Header = "Authorization"
-	}
-}
-
-// jwtWhole judges what only the whole tells.
-func (d *decoder) jwtWhole(n ast.Node, j *JWT) {
-	secret := j.Secret.Reveal() != ""
-	public := j.JWKS != "" || len(j.Keys) > 0
-	if !secret && !public {
-		d.problem(n, "jwks: https://..., or file:/path; keys: [file:/path.pem]; or secret: env:NAME", "%q has no keys to verify tokens with", "jwt")
-	}
-	for _, a := range j.Algorithms {
-		if hmac := strings.HasPrefix(a, "HS"); hmac && !secret || !hmac && !public {
-			d.problem(n, "", "no key is for algorithm %q", a)
-		}
-	}
-	if len(j.Issuers) == 0 && len(j.Audiences) == 0 {
-		d.warnAt(d.at(n), "audience: NAME", "%q accepts every token of these keys, for whomever it was made", "jwt")
 	}
 }
 
@@ -215,32 +228,6 @@ func (d *decoder) referred(key string, n ast.Node, least, most int, to *Secret) 
 	return true
 }
 
-// jwks reads file:/path or a URL. Keys that somebody on the way could replace are no keys, so it is https, but on this host.
-func (d *decoder) jwks(key string, n ast.Node, to *string) {
-	var s string
-	if !d.text(key, n, &s) {
-		return
-	}
-	if path, file := strings.CutPrefix(s, "file:"); file {
-		if !strings.HasPrefix(path, "/") {
-			d.problem(n, "write file:/path", "the path of a reference must be absolute, not %q", clip(path))
-			return
-		}
-		*to = s
-		return
-	}
-	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || u.Fragment != "" || len(s) > maxPathBytes {
-		d.problem(n, "write https://host/path or file:/path", "%q is no place for keys", clip(s))
-		return
-	}
-	if a, err := netip.ParseAddr(u.Hostname()); u.Scheme == "http" && (err != nil || !a.IsLoopback()) {
-		d.problem(n, "write https://", "keys that come unencrypted could be anybody's")
-		return
-	}
-	*to = s
-}
-
 func (d *decoder) claimHeaders(key string, n ast.Node, j *Bearer) {
 	d.mapping(key, n, "", func(name string, k, v ast.Node) bool {
 		var s string
@@ -255,27 +242,6 @@ func (d *decoder) claimHeaders(key string, n ast.Node, j *Bearer) {
 	})
 }
 
-func (w *dumper) jwt(j *JWT) {
-	w.block("jwt:", func() {
-		w.bearer(&j.Bearer)
-		for _, at := range []struct{ key, value string }{{"jwks", j.JWKS}, {"secret", j.Secret.String()}} {
-			if at.value != "" {
-				w.line("%s: %s", at.key, quote(at.value))
-			}
-		}
-		var keys []string
-		for range j.Keys {
-			keys = append(keys, redacted)
-		}
-		w.optionalList("keys", keys)
-		w.optionalList("algorithms", j.Algorithms)
-		w.line("leeway: %s", formatDuration(j.Leeway))
-		if j.MaximumLifetime > 0 {
-			w.line("maximum_lifetime: %s", formatDuration(j.MaximumLifetime))
-		}
-	})
-}
-
 func (w *dumper) optionalList(key string, values []string) {
 	if len(values) > 0 {
 		w.line("%s: %s", key, quoteList(values))
@@ -284,27 +250,32 @@ func (w *dumper) optionalList(key string, values []string) {
 
 func (w *dumper) bearer(j *Bearer) {
 	for _, at := range []struct{ key, value string }{{"header", j.Carrier.Header}, {"cookie", j.Carrier.Cookie}, {"query", j.Carrier.Query},
-		{"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}} {
+		{"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}, {"groups", j.Groups}} {
 		if at.value != "" {
 			w.line("%s: %s", at.key, quote(at.value))
 		}
 	}
 	w.optionalList("issuer", j.Issuers)
 	w.optionalList("audience", j.Audiences)
-	if len(j.Claims) > 0 {
-		w.block("claims:", func() {
-			for _, r := range j.Claims {
-				w.line("%s: %s", quote(r.Claim), quoteList(r.Values))
-			}
-		})
-	}
+	w.requiredClaims(j.Claims)
 	w.optionalList("scopes", j.Scopes)
 	w.line("hide_credentials: %t", j.Hide)
 	w.line("optional: %t", j.Optional)
+	w.line("run_on_preflight: %t", j.Preflight)
 	if len(j.Headers) > 0 {
 		w.block("headers:", func() {
 			for _, h := range j.Headers {
 				w.line("%s: %s", quote(h.Header), quote(h.Claim))
+			}
+		})
+	}
+}
+
+func (w *dumper) requiredClaims(all []RequiredClaim) {
+	if len(all) > 0 {
+		w.block("claims:", func() {
+			for _, r := range all {
+				w.line("%s: %s", quote(r.Claim), quoteList(r.Values))
 			}
 		})
 	}

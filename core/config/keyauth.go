@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -84,11 +85,13 @@ func (d *decoder) argumentName(key string, n ast.Node, s string) bool {
 
 // authenticates says whether the policy finds out who the consumer is.
 func (p *Policy) authenticates() bool {
-	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil || p.Introspect != nil || p.HMAC != nil
+	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil || p.Introspect != nil || p.HMAC != nil || len(p.Any) > 0
 }
 
 // derives says whether the policy makes consumers that the configuration does not name.
-func (p *Policy) derives() bool { return p.JWT != nil || p.Introspect != nil }
+func (p *Policy) derives() bool {
+	return p.JWT != nil || p.Introspect != nil || slices.ContainsFunc(p.Any, func(one Policy) bool { return one.derives() })
+}
 
 // policies gives the policies of a route that exist, in order.
 func (l *loader) policies(r *Route, yield func(u *Use, p *Policy)) {
@@ -111,7 +114,7 @@ func (l *loader) checkIdentity() {
 		return !keys || !logins || !signers
 	})
 	for i := range l.cfg.Routes {
-		l.policies(&l.cfg.Routes[i], func(u *Use, p *Policy) {
+		warn := func(u *Use, p *Policy) {
 			if p.KeyAuth != nil && !keys && l.cfg.ConsumersFile.Path == "" {
 				l.warnAt(u.Pos, "consumers: { NAME: { keys: ... } }", "nobody passes %q: no consumer has a key", "keyauth")
 			}
@@ -120,6 +123,12 @@ func (l *loader) checkIdentity() {
 			}
 			if p.HMAC != nil && !signers {
 				l.warnAt(u.Pos, "consumers: { NAME: { signatures: ... } }", "nobody passes %q: no consumer has a key for signatures", "hmac")
+			}
+		}
+		l.policies(&l.cfg.Routes[i], func(u *Use, p *Policy) {
+			warn(u, p)
+			for j := range p.Any {
+				warn(u, &p.Any[j])
 			}
 		})
 	}
@@ -144,6 +153,9 @@ func (w *dumper) identity(p *Policy) {
 	}
 	if p.HMAC != nil {
 		w.hmac(p.HMAC)
+	}
+	if len(p.Any) > 0 {
+		w.either(p.Any)
 	}
 	if p.Forward != nil {
 		w.forwardAuth(p.Forward)

@@ -24,6 +24,11 @@ func (c *Config) AskedClaims() []string {
 		if p.RateLimit != nil {
 			add(p.RateLimit.TierClaim)
 		}
+		if p.Access != nil {
+			for _, name := range p.Access.asked() {
+				add(name)
+			}
+		}
 	}
 	for i := range c.Policies {
 		each(&c.Policies[i])
@@ -123,7 +128,7 @@ func (l *loader) checkTiers() {
 	named := map[string]bool{}
 	each := func(p *Policy) {
 		if p.Access != nil {
-			for _, t := range p.Access.Tiers {
+			for _, t := range slices.Concat(p.Access.Allow.Tiers, p.Access.Deny.Tiers) {
 				named[t] = true
 			}
 		}

@@ -198,7 +198,7 @@ func (l *loader) file(name string, text []byte, depth int) {
 	})
 }
 
-const documentKeys = "include secrets loops drain log access_log admin tuning cluster resolvers listeners upstreams policies consumers consumers_file routes"
+const documentKeys = "include secrets loops drain log access_log admin tuning cluster identity resolvers listeners upstreams policies consumers consumers_file routes"
 
 func isDocumentKey(key string) bool {
 	for w := range strings.FieldsSeq(documentKeys) {
@@ -256,6 +256,8 @@ func (d *decoder) documentKey(key string, v ast.Node) {
 		d.tuning(key, v)
 	case "cluster":
 		d.cluster(key, v)
+	case "identity":
+		d.identity(key, v)
 	case "listeners":
 		d.entries(key, v, d.listener)
 	case "upstreams":

@@ -28,6 +28,7 @@ type Policy struct {
 	ExtAuthz    *ExtAuthz
 	Introspect  *Introspect
 	HMAC        *HMAC
+	Any         []Policy // nil: it is another kind; else requests pass that any of these lets pass
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -41,7 +42,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect hmac forward ext_authz ip access fault"
+	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect hmac any forward ext_authz ip access fault"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -96,6 +97,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.Introspect = d.introspect(key, v)
 		case "hmac":
 			p.HMAC = d.hmac(key, v)
+		case "any":
+			p.Any = d.either(key, v)
 		case "forward":
 			p.Forward = d.forwardAuth(key, v)
 		case "ext_authz":

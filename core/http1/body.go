@@ -152,7 +152,7 @@ func (b *requestBody) decode() (core.Piece, error) {
 	p := core.Piece{Buf: b.buf, Start: b.start + start, End: b.start + end, Last: done}
 	b.start += consumed
 	if done {
-		b.e.x.Request.Trailer = b.decoder.Trailer()
+		b.e.x.ReceiveTrailer(b.decoder.Trailer())
 	}
 	return p, nil
 }

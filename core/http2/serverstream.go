@@ -76,7 +76,7 @@ func (t *serverStream) Next() (core.Piece, error) {
 	x := t.x
 	x.Sent.RequestBody += t.lent
 	if p.Last {
-		x.Request.Trailer = t.trailer
+		x.ReceiveTrailer(t.trailer)
 	}
 	if x.BodyLimit > 0 && x.Sent.RequestBody > x.BodyLimit {
 		return p, core.ErrBodyTooLarge

@@ -110,6 +110,8 @@ func (s *Server) source() admin.Source {
 		LogLevel:     s.observer.LogLevel,
 		SetLogLevel:  s.observer.SetLogLevel,
 		Keys:         s.keysStatus,
+		Revocations:  s.revocations,
+		ChangeTokens: s.changeTokens,
 		Limits:       s.limitStatus,
 		Limit:        s.keyStatus,
 		ResetLimit:   s.resetKey,

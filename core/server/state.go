@@ -32,6 +32,7 @@ func stateParts() []statePart {
 		{"breakers", 1, (*Server).exportBreakers, (*Server).restoreBreakers},
 		{countersPart, 1, (*Server).exportCounters, (*Server).restoreCounters},
 		{"health-checks", 1, (*Server).exportChecks, (*Server).restoreChecks},
+		{"revocations", 1, (*Server).exportRevocations, (*Server).restoreRevocations},
 		{limitsPart, limitsVersion, (*Server).exportLimits, (*Server).restoreLimits},
 	}
 }

@@ -12,7 +12,9 @@ var (
 func forward(x *core.Exchange) {
 	m, f := &x.Request, &x.Listener.Forward
 	m.Remove(core.FieldXConsumerName) // nobody but the gateway says who a consumer is, trusted proxies included
-	if x.Consumer != nil {
+	if names := x.Snapshot.Identity; names != nil {
+		names.Tell(m, x.Consumer)
+	} else if x.Consumer != nil {
 		line := m.Begin(core.FieldXConsumerName.String())
 		line.String(x.Consumer.Name)
 		line.End(core.FieldXConsumerName)

@@ -23,7 +23,7 @@ func TestForward(t *testing.T) {
 			}
 			x.Request.Adopt(head)
 			x.Listener = &core.Listener{Scheme: "http", Forward: set}
-			x.Client.Trusted = trusted
+			x.Client.Trusted, x.Snapshot = trusted, &core.Snapshot{}
 			if peer != "" {
 				x.Client.Peer = netip.MustParseAddrPort(peer)
 				x.Client.Via = x.Client.Peer.Addr().AppendTo(nil)

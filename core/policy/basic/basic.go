@@ -97,10 +97,15 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 		}
 	}
 	x.Consumer = who
+	p.Conceal(x)
+	return core.Continue
+}
+
+// Conceal takes the password out of the request, if it is hidden.
+func (p *Policy) Conceal(x *core.Exchange) {
 	if p.spec.Hide {
 		carrier.Hide(&x.Request)
 	}
-	return core.Continue
 }
 
 // await verifies beside the loop.

@@ -96,9 +96,15 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 	if v.err != nil {
 		return p.spec.Refuse(x, v.err)
 	}
+	if p.spec.Withdrawn(v.grant, x.Worker.Loop.Time()) {
+		return p.spec.Refuse(x, core.ErrTokenRevoked)
+	}
 	p.spec.Pass(x, v.grant)
 	return core.Continue
 }
+
+// Conceal takes a token out of a request that another policy has let pass, if it is hidden.
+func (p *Policy) Conceal(x *core.Exchange) { p.spec.Conceal(x) }
 
 // visible says whether a token is one: none has white space, controls, or bytes above (RFC 6749, A.12).
 func visible(token []byte) bool {

@@ -6,6 +6,7 @@ package jwt
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -15,6 +16,8 @@ import (
 type Spec struct {
 	core.Bearer
 	Algorithms      []string      // empty: all that the keys are for
+	Types           []string      // of which typ must be one, in lower case and without "application/"; empty: any, or none
+	KeyClaim        string        // claim that names the key where the header has no kid; "": none
 	Leeway          time.Duration // by which clocks may differ
 	MaximumLifetime time.Duration // 0: any
 	CacheFor        time.Duration // at most
@@ -24,8 +27,8 @@ type Spec struct {
 type Keys interface {
 	// Current gives them, at once; never nil.
 	Current() *KeySet
-	// Refresh gives others than have, if there are any to be had within a bounded time. It is not called on a loop.
-	Refresh(have *KeySet) *KeySet
+	// Refresh gives others than have, if there are any to be had of an issuer within a bounded time. It is not called on a loop.
+	Refresh(have *KeySet, issuer string) *KeySet
 }
 
 // Policy is immutable but for the caches, each of which only its loop touches.
@@ -49,6 +52,7 @@ const (
 // What tokens are refused for, besides what all are.
 var (
 	errAlgorithm = &core.Error{Status: 401, Reason: "token_algorithm"}
+	errType      = &core.Error{Status: 401, Reason: "token_type"}
 	errKey       = &core.Error{Status: 401, Reason: "token_key_unknown"}
 	errSignature = &core.Error{Status: 401, Reason: "token_signature"}
 	errEndless   = &core.Error{Status: 401, Reason: "token_without_exp"}
@@ -71,9 +75,15 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 			return p.spec.Refuse(x, err)
 		}
 	}
+	if p.spec.Withdrawn(g.Grant, x.Worker.Loop.Time()) {
+		return p.spec.Refuse(x, core.ErrTokenRevoked)
+	}
 	p.spec.Pass(x, g.Grant)
 	return core.Continue
 }
+
+// Conceal takes a token out of a request that another policy has let pass, if it is hidden.
+func (p *Policy) Conceal(x *core.Exchange) { p.spec.Conceal(x) }
 
 // await verifies a token beside the loop and keeps what it is good for.
 func (p *Policy) await(x *core.Exchange, c *cache, text string, keys *KeySet, d *core.Directory) (g *grant, err *core.Error) {
@@ -88,7 +98,7 @@ func (p *Policy) await(x *core.Exchange, c *cache, text string, keys *KeySet, d 
 	if err != nil {
 		return nil, err
 	}
-	if c.keys == with && c.directory == d { // nothing has changed meanwhile
+	if c.keys == with && c.directory == d && p.spec.CacheFor > 0 { // nothing has changed meanwhile
 		c.put(g)
 	}
 	return g, nil
@@ -103,13 +113,22 @@ func (p *Policy) verify(text string, keys *KeySet, d *core.Directory, now time.T
 	if method(t.alg) == nil || len(p.spec.Algorithms) > 0 && !slices.Contains(p.spec.Algorithms, t.alg) {
 		return nil, keys, errAlgorithm
 	}
-	if !keys.has(t.kid) {
-		keys = p.keys.Refresh(keys)
+	if len(p.spec.Types) > 0 && !slices.Contains(p.spec.Types, strings.TrimPrefix(strings.ToLower(t.typ), "application/")) {
+		return nil, keys, errType
+	}
+	if t.kid == "" && p.spec.KeyClaim != "" {
+		if t.kid, ok = t.claims[p.spec.KeyClaim].(string); !ok || t.kid == "" || len(t.kid) > maxKeyID {
+			return nil, keys, errKey
+		}
+	}
+	issuer, _ := t.claims["iss"].(string)
+	if !keys.has(issuer, t.kid) {
+		keys = p.keys.Refresh(keys, issuer)
 	}
 	if keys.Len() == 0 {
 		return nil, keys, errNoKeys
 	}
-	if err := p.signed(&t, keys); err != nil {
+	if err := p.signed(&t, issuer, keys); err != nil {
 		return nil, keys, err
 	}
 	if g, err = p.judge(&t, d, now); err != nil {
@@ -119,12 +138,12 @@ func (p *Policy) verify(text string, keys *KeySet, d *core.Directory, now time.T
 	return g, keys, nil
 }
 
-// signed tries the keys that the token may be signed with: those of its id, and of its algorithm.
-func (p *Policy) signed(t *token, keys *KeySet) *core.Error {
+// signed tries the keys that the token may be signed with: those of its issuer, id and algorithm.
+func (p *Policy) signed(t *token, issuer string, keys *KeySet) *core.Error {
 	m, tries, named := method(t.alg), 0, false
 	for i := range keys.keys {
 		k := &keys.keys[i]
-		if t.kid != "" && k.id != "" && k.id != t.kid {
+		if k.issuer != "" && k.issuer != issuer || t.kid != "" && k.id != "" && k.id != t.kid {
 			continue
 		}
 		named = true
@@ -154,4 +173,4 @@ type Fixed struct{ Set *KeySet }
 func (f Fixed) Current() *KeySet { return f.Set }
 
 // Refresh knows no others.
-func (f Fixed) Refresh(*KeySet) *KeySet { return f.Set }
+func (f Fixed) Refresh(*KeySet, string) *KeySet { return f.Set }

@@ -17,15 +17,13 @@ import (
 )
 
 // KeySet is keys that tokens may be signed with. Immutable.
-type KeySet struct {
-	keys []key
-	ids  map[string]bool
-}
+type KeySet struct{ keys []key }
 
 // key is one key, with the algorithms that it may be used with: those of its type, so that a public RSA key never serves as the
 // secret of an HMAC.
 type key struct {
 	id         string // "": it fits any
+	issuer     string // whose tokens it is for; "": anybody's
 	algorithms []string
 	public     any // *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or []byte of a secret
 }
@@ -45,19 +43,31 @@ var (
 	errNone    = errors.New("there is no key for signatures in it")
 )
 
-// NewKeySet joins sets.
+// NewKeySet joins sets of at most a thousand keys together.
 func NewKeySet(sets ...*KeySet) (*KeySet, error) {
-	all := &KeySet{ids: map[string]bool{}}
-	for _, s := range sets {
-		all.keys = append(all.keys, s.keys...)
-	}
+	all := Join(sets...)
 	if len(all.keys) > maxKeys {
 		return nil, errKeys
 	}
-	for i := range all.keys {
-		all.ids[all.keys[i].id] = true
-	}
 	return all, nil
+}
+
+// Join gives the keys of all sets.
+func Join(sets ...*KeySet) *KeySet {
+	all := &KeySet{}
+	for _, s := range sets {
+		all.keys = append(all.keys, s.keys...)
+	}
+	return all
+}
+
+// For gives the same keys, for the tokens of one issuer alone; "": of any.
+func (s *KeySet) For(issuer string) *KeySet {
+	of := &KeySet{keys: slices.Clone(s.keys)}
+	for i := range of.keys {
+		of.keys[i].issuer = issuer
+	}
+	return of
 }
 
 // Len is the number of keys.
@@ -74,8 +84,12 @@ func (s *KeySet) IDs() (ids []string) {
 	return ids
 }
 
-// has says whether a key of that id may be in s.
-func (s *KeySet) has(id string) bool { return s.ids[id] || s.ids[""] || id == "" && len(s.keys) > 0 }
+// has says whether a key of that id may be in s, for tokens of that issuer.
+func (s *KeySet) has(issuer, id string) bool {
+	return slices.ContainsFunc(s.keys, func(k key) bool {
+		return (k.issuer == "" || k.issuer == issuer) && (id == "" || k.id == "" || k.id == id)
+	})
+}
 
 // Secret gives the set of one shared secret.
 func Secret(secret []byte) (*KeySet, error) {

@@ -12,6 +12,7 @@ type token struct {
 	signed    string // header and claims as they were signed
 	signature []byte
 	alg, kid  string
+	typ       string // "": it does not say
 	claims    core.Claims
 }
 
@@ -21,7 +22,7 @@ const (
 )
 
 // read takes a token apart. Where it could be read in two ways it is refused: base64url is canonical (RFC 7515, 2), no name stands
-// twice, text is UTF-8. Of the header only alg, kid, crit and b64 are looked at: keys that a token brings along (jwk, jku,
+// twice, text is UTF-8. Of the header only alg, kid, typ, crit and b64 are looked at: keys that a token brings along (jwk, jku,
 // x5c, x5u) prove nothing.
 func read(s string) (t token, ok bool) {
 	if len(s) > maxTokenBytes || strings.Count(s, ".") != 2 {
@@ -45,6 +46,11 @@ func read(s string) (t token, ok bool) {
 	}
 	if kid, given := header["kid"]; given {
 		if t.kid, ok = kid.(string); !ok || t.kid == "" || len(t.kid) > maxKeyID {
+			return t, false
+		}
+	}
+	if typ, given := header["typ"]; given {
+		if t.typ, ok = typ.(string); !ok {
 			return t, false
 		}
 	}

@@ -50,8 +50,13 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 		return x.Challenge(errUnknown, challenge)
 	}
 	x.Consumer = c
+	p.Conceal(x)
+	return core.Continue
+}
+
+// Conceal takes a key out of the request, if it is hidden.
+func (p *Policy) Conceal(x *core.Exchange) {
 	if p.spec.Hide {
 		p.spec.Carrier.Hide(&x.Request)
 	}
-	return core.Continue
 }
