@@ -219,9 +219,14 @@ func (s *KeySource) get(ctx context.Context) (text []byte, life time.Duration, e
 		text, err = os.ReadFile(path)
 		return text, keysFile, err
 	}
+	return s.ask(ctx, s.Place)
+}
+
+// ask gets what is at a URL.
+func (s *KeySource) ask(ctx context.Context, from string) (text []byte, life time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.client.timeout)
 	defer cancel()
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, s.Place, nil)
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {
 		return nil, 0, err
 	}
