@@ -97,36 +97,28 @@ type account struct {
 	lease *limits.Lease // of the limit; nil: it is asked itself
 }
 
-// Take implements limits.Level, as do Peek and Refund.
-func (c *account) Take(key limits.Key, cost uint32, now int64) limits.Decision {
+// way is where c takes now.
+func (c *account) way() limits.Level {
 	switch {
 	case c.cluster != nil:
-		return c.cluster.Take(key, cost, now)
+		return c.cluster
 	case c.lease != nil:
-		return c.lease.Take(key, cost, now)
+		return c.lease
 	}
-	return c.limit.Take(key, cost, now)
+	return c.limit
+}
+
+// Take implements limits.Level, as do Peek and Refund.
+func (c *account) Take(key limits.Key, cost uint32, now int64) limits.Decision {
+	return c.way().Take(key, cost, now)
 }
 
 func (c *account) Peek(key limits.Key, cost uint32, now int64) limits.Decision {
-	switch {
-	case c.cluster != nil:
-		return c.cluster.Peek(key, cost, now)
-	case c.lease != nil:
-		return c.lease.Peek(key, cost, now)
-	}
-	return c.limit.Peek(key, cost, now)
+	return c.way().Peek(key, cost, now)
 }
 
 func (c *account) Refund(key limits.Key, cost uint32, at, now int64) {
-	switch {
-	case c.cluster != nil:
-		c.cluster.Refund(key, cost, at, now)
-	case c.lease != nil:
-		c.lease.Refund(key, cost, at, now)
-	default:
-		c.limit.Refund(key, cost, at, now)
-	}
+	c.way().Refund(key, cost, at, now)
 }
 
 // charge takes cost although it may not be there.
