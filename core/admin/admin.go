@@ -18,6 +18,8 @@
 //	GET  /limit      []KeyStatus of ?policy=NAME&key=VALUE..., one value for each part of the key
 //	DELETE /limit    makes that key one of which nothing is taken; 200
 //	GET  /jwks       []KeysStatus
+//	GET  /sessions   []LoginsStatus
+//	DELETE /sessions ends the session with the id of ?who=, or all of that subject; 200 with Revoked
 //	GET  /log-level  LogLevel
 //	PUT  /log-level  SetLogLevel; 200 with the LogLevel that results
 //	POST /reload     202 when begun; with ?wait=true 200 when applied, 422 with the reason when refused
@@ -45,6 +47,8 @@ type Source struct {
 	Limit       func(policy string, key []string) ([]KeyStatus, error)
 	ResetLimit  func(policy string, key []string) error
 	Keys        func() []KeysStatus
+	Logins      func() []LoginsStatus
+	EndSessions func(who string) int
 	Metrics     func(w io.Writer) error
 	Ready       func() error                             // nil: requests are taken
 	LogLevel    func() (level string, debugged []string) // debugged: routes whose exchanges are logged whatever the level

@@ -86,7 +86,7 @@ func (k *ctl) parse(args []string) (words []string, err error) {
 	switch words[0] {
 	case "log-level":
 		most = 2
-	case "upstream", "limit", "route", "canary":
+	case "upstream", "limit", "route", "canary", "sessions":
 		most = len(words)
 	}
 	if len(words) > most {
@@ -139,6 +139,8 @@ func (k *ctl) run(words []string) error {
 	case "jwks":
 		all, err := k.client.Keys()
 		return k.show(all, err, func(w io.Writer) { printKeys(w, all) })
+	case "sessions":
+		return k.sessions(words[1:])
 	case "upstreams":
 		u, err := k.client.Upstreams()
 		return k.show(u, err, func(w io.Writer) { printUpstreams(w, u) })

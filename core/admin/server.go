@@ -199,6 +199,9 @@ func (s *Server) methods(path string) []method {
 		return append(get(s.limit(false)), method{fasthttp.MethodDelete, s.limit(true)})
 	case "/jwks":
 		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Keys())) })
+	case "/sessions":
+		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Logins())) }),
+			method{fasthttp.MethodDelete, s.endSessions})
 	case "/upstreams":
 		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Upstreams())) }),
 			method{fasthttp.MethodPut, s.setEndpoints})

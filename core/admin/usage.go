@@ -30,6 +30,8 @@ var subcommands = [...]Subcommand{
 	{"limits", "", "limits, what they count, and who is refused most"},
 	{"limit", "POLICY show|reset [VALUE]...", "one key's buckets, by the values that it is made of"},
 	{"jwks", "", "keys of tokens, and where they come from"},
+	{"sessions", "", "people who have logged in, those who were here last first"},
+	{"sessions", "revoke ID|SUBJECT", "ends a session, or all that somebody has, at once"},
 	{"config", "", "configuration in force, as YAML"},
 	{"metrics", "", "Prometheus text"},
 	{"log-level", "[LEVEL] [--route NAME]", "show or change the error log's level: debug, info, warn or error"},

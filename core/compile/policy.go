@@ -51,6 +51,7 @@ func kinds() []kind {
 			return core.Step{Request: basic.New(basic.Spec(*p.Basic), c.consumers.directory, r.passwords, len(r.workers))}, nil
 		}},
 		{"introspect", func(p *config.Policy) bool { return p.Introspect != nil }, introspection},
+		{"oidc", func(p *config.Policy) bool { return p.OIDC != nil }, logins},
 		{"hmac", func(p *config.Policy) bool { return p.HMAC != nil }, signatures},
 		{"forward", func(p *config.Policy) bool { return p.Forward != nil }, forwardAuth},
 		{"fault", func(p *config.Policy) bool { return p.Fault != nil }, faults},

@@ -33,6 +33,7 @@ func (l *loader) check() {
 	l.checkPerTry()
 	l.checkHedges()
 	l.checkIdentity()
+	l.checkLogins()
 	l.checkAccess()
 	l.checkLimits()
 	l.checkRedirects()

@@ -143,6 +143,9 @@ func barePolicy(p *Policy) {
 	if f := p.Forward; f != nil && f.TLS != nil {
 		f.TLS.Pos = Pos{}
 	}
+	if o := p.OIDC; o != nil && o.TLS != nil {
+		o.TLS.Pos = Pos{}
+	}
 	p.Pos = Pos{}
 	if r := p.RateLimit; r != nil {
 		for i := range r.Levels {

@@ -283,14 +283,25 @@ func (w *dumper) optionalList(key string, values []string) {
 }
 
 func (w *dumper) bearer(j *Bearer) {
-	for _, at := range []struct{ key, value string }{{"header", j.Carrier.Header}, {"cookie", j.Carrier.Cookie}, {"query", j.Carrier.Query},
-		{"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}} {
+	for _, at := range []struct{ key, value string }{{"header", j.Carrier.Header}, {"cookie", j.Carrier.Cookie}, {"query", j.Carrier.Query}} {
 		if at.value != "" {
 			w.line("%s: %s", at.key, quote(at.value))
 		}
 	}
 	w.optionalList("issuer", j.Issuers)
 	w.optionalList("audience", j.Audiences)
+	w.optionalList("scopes", j.Scopes)
+	w.line("optional: %t", j.Optional)
+	w.claimsOf(j)
+}
+
+// claimsOf writes what claims must be and mean.
+func (w *dumper) claimsOf(j *Bearer) {
+	for _, at := range []struct{ key, value string }{{"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}} {
+		if at.value != "" {
+			w.line("%s: %s", at.key, quote(at.value))
+		}
+	}
 	if len(j.Claims) > 0 {
 		w.block("claims:", func() {
 			for _, r := range j.Claims {
@@ -298,9 +309,7 @@ func (w *dumper) bearer(j *Bearer) {
 			}
 		})
 	}
-	w.optionalList("scopes", j.Scopes)
 	w.line("hide_credentials: %t", j.Hide)
-	w.line("optional: %t", j.Optional)
 	if len(j.Headers) > 0 {
 		w.block("headers:", func() {
 			for _, h := range j.Headers {

@@ -84,11 +84,11 @@ func (d *decoder) argumentName(key string, n ast.Node, s string) bool {
 
 // authenticates says whether the policy finds out who the consumer is.
 func (p *Policy) authenticates() bool {
-	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil || p.Introspect != nil || p.HMAC != nil
+	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil || p.Introspect != nil || p.HMAC != nil || p.OIDC != nil
 }
 
 // derives says whether the policy makes consumers that the configuration does not name.
-func (p *Policy) derives() bool { return p.JWT != nil || p.Introspect != nil }
+func (p *Policy) derives() bool { return p.JWT != nil || p.Introspect != nil || p.OIDC != nil }
 
 // policies gives the policies of a route that exist, in order.
 func (l *loader) policies(r *Route, yield func(u *Use, p *Policy)) {
@@ -141,6 +141,9 @@ func (w *dumper) identity(p *Policy) {
 	}
 	if p.Introspect != nil {
 		w.introspect(p.Introspect)
+	}
+	if p.OIDC != nil {
+		w.oidc(p.OIDC)
 	}
 	if p.HMAC != nil {
 		w.hmac(p.HMAC)

@@ -27,6 +27,7 @@ type Policy struct {
 	Forward     *ForwardAuth
 	Introspect  *Introspect
 	HMAC        *HMAC
+	OIDC        *OIDC
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -40,7 +41,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect hmac forward ip access fault"
+	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect oidc hmac forward ip access fault"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -93,6 +94,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.Basic = d.basic(key, v)
 		case "introspect":
 			p.Introspect = d.introspect(key, v)
+		case "oidc":
+			p.OIDC = d.oidc(key, v)
 		case "hmac":
 			p.HMAC = d.hmac(key, v)
 		case "forward":

@@ -107,6 +107,8 @@ func (s *Server) source() admin.Source {
 		LogLevel:     s.observer.LogLevel,
 		SetLogLevel:  s.observer.SetLogLevel,
 		Keys:         s.keysStatus,
+		Logins:       s.loginsStatus,
+		EndSessions:  s.endSessions,
 		Limits:       s.limitStatus,
 		Limit:        s.keyStatus,
 		ResetLimit:   s.resetKey,
