@@ -20,6 +20,8 @@
 //	GET  /jwks       []KeysStatus
 //	GET  /tokens     []RevocationStatus
 //	PUT  /tokens     ChangeTokens; 200
+//	GET  /sessions   []LoginsStatus
+//	DELETE /sessions ends the session with the id of ?who=, or all of that subject; 200 with Revoked
 //	GET  /log-level  LogLevel
 //	PUT  /log-level  SetLogLevel; 200 with the LogLevel that results
 //	POST /reload     202 when begun; with ?wait=true 200 when applied, 422 with the reason when refused
@@ -55,6 +57,8 @@ type Source struct {
 	LogLevel     func() (level string, debugged []string) // debugged: routes whose exchanges are logged whatever the level
 	SetLogLevel  func(route, level string) error          // route "": of the whole log
 	Canaries     func() []CanaryStatus
+	Logins       func() []LoginsStatus
+	EndSessions  func(who string) int
 	// SetWeights and ChangeCanary return when the change holds for the next exchange.
 	SetWeights   func(SetWeights) error
 	ChangeCanary func(ChangeCanary) error

@@ -88,7 +88,7 @@ func (k *ctl) parse(args []string) (words []string, err error) {
 	switch words[0] {
 	case "log-level":
 		most = 2
-	case "upstream", "limit", "route", "canary", "tokens":
+	case "upstream", "limit", "route", "canary", "tokens", "sessions":
 		most = len(words)
 	}
 	if len(words) > most {
@@ -146,6 +146,8 @@ func (k *ctl) run(words []string) error {
 		return k.show(all, err, func(w io.Writer) { printKeys(w, all) })
 	case "tokens":
 		return k.tokens(words[1:])
+	case "sessions":
+		return k.sessions(words[1:])
 	case "upstreams":
 		u, err := k.client.Upstreams()
 		return k.show(u, err, func(w io.Writer) { printUpstreams(w, u) })

@@ -202,6 +202,9 @@ func (s *Server) methods(path string) []method {
 	case "/tokens":
 		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Revocations())) }),
 			method{fasthttp.MethodPut, s.changeTokens})
+	case "/sessions":
+		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Logins())) }),
+			method{fasthttp.MethodDelete, s.endSessions})
 	case "/upstreams":
 		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Upstreams())) }),
 			method{fasthttp.MethodPut, s.setEndpoints})

@@ -33,6 +33,8 @@ var subcommands = [...]Subcommand{
 	{"tokens", "", "tokens that were revoked"},
 	{"tokens", "revoke jti|sub VALUE... [--for TIME]", "refuses a token from now on, or all that a subject has; for 720h, or as long as they may live"},
 	{"tokens", "restore jti|sub VALUE...", "takes that back"},
+	{"sessions", "", "people who have logged in, those who were here last first"},
+	{"sessions", "revoke ID|SUBJECT", "ends a session, or all that somebody has, at once"},
 	{"config", "", "configuration in force, as YAML"},
 	{"metrics", "", "Prometheus text"},
 	{"log-level", "[LEVEL] [--route NAME]", "show or change the error log's level: debug, info, warn or error"},

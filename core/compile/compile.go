@@ -20,6 +20,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/policy/fault"
 	"github.com/sluice-gateway/sluice/core/policy/forward"
 	"github.com/sluice-gateway/sluice/core/policy/introspect"
+	"github.com/sluice-gateway/sluice/core/policy/oidc"
 	"github.com/sluice-gateway/sluice/core/route"
 	"github.com/sluice-gateway/sluice/core/upstream"
 	"github.com/sluice-gateway/sluice/limits"
@@ -62,6 +63,9 @@ type Registry struct {
 	forwardCounts    map[string][]forward.Counts // by name
 	introspectCounts map[string][]introspect.Counts
 	nonces           map[string]*nonces
+	providers        map[*service]*provider
+	sessions         map[string]*sessions // by policy, issuer and client
+	loginCounts      map[string][]oidc.Counts
 }
 
 // NewRegistry gives an empty registry for the workers of all loops.
@@ -109,10 +113,15 @@ type Compiled struct {
 	Forwards    []Forward
 	// Introspections are the policies that ask issuers.
 	Introspections []Introspection
+	// Logins are the policies that have people log in.
+	Logins []Logins
 
 	forwardCounts    map[string][]forward.Counts
 	introspectCounts map[string][]introspect.Counts
 	nonces           map[string]*nonces
+	providers        map[*service]*provider
+	sessions         map[string]boundSessions
+	loginCounts      map[string][]oidc.Counts
 }
 
 // Compile builds cfg. No name is resolved and no file of endpoints is read yet.
@@ -124,7 +133,8 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		Mirrors: map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers),
 		breakers: map[breakerKey]*breaking{}, gates: map[string]*upstream.Gate{},
 		services: map[string]*service{}, forwardCounts: map[string][]forward.Counts{},
-		introspectCounts: map[string][]introspect.Counts{}, nonces: map[string]*nonces{}}
+		introspectCounts: map[string][]introspect.Counts{}, nonces: map[string]*nonces{},
+		providers: map[*service]*provider{}, sessions: map[string]boundSessions{}, loginCounts: map[string][]oidc.Counts{}}
 	if i := cfg.Identity; i != nil {
 		c.Snapshot.Identity = &core.IdentityFields{Consumer: i.Consumer, User: i.User, Tenant: i.Tenant, Groups: i.Groups, Tier: i.Tier}
 	}
@@ -275,6 +285,8 @@ func (r *Registry) Apply(c *Compiled) {
 	r.canaries.put(c.canaries)
 	r.splits.put(r, c.splits)
 	r.mirrors, r.faults = c.Mirrors, c.Faults
+	r.putProviders(c)
+	r.putSessions(c)
 	r.putServices(c)
 	r.forwardCounts, r.introspectCounts, r.nonces = c.forwardCounts, c.introspectCounts, c.nonces
 	for _, e := range r.encrypted {
@@ -308,6 +320,9 @@ func (r *Registry) Close() {
 	}
 	for _, s := range r.keys {
 		r.closing.Go(s.stop)
+	}
+	for _, p := range r.providers {
+		r.closing.Go(p.stop)
 	}
 	r.closeIssuers(r.log)
 }

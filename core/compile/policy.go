@@ -50,6 +50,7 @@ func kinds() []kind {
 			return core.Step{Request: basic.New(basic.Spec(*p.Basic), c.consumers.directory, r.passwords, len(r.workers))}, nil
 		}},
 		{"introspect", func(p *config.Policy) bool { return p.Introspect != nil }, introspection},
+		{"oidc", func(p *config.Policy) bool { return p.OIDC != nil }, logins},
 		{"hmac", func(p *config.Policy) bool { return p.HMAC != nil }, signatures},
 		{"any", func(p *config.Policy) bool { return len(p.Any) > 0 }, eitherOf},
 		{"forward", func(p *config.Policy) bool { return p.Forward != nil }, forwardAuth},

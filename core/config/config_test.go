@@ -150,6 +150,9 @@ func barePolicy(p *Policy) {
 	if a := p.ExtAuthz; a != nil && a.TLS != nil {
 		a.TLS.Pos = Pos{}
 	}
+	if o := p.OIDC; o != nil && o.TLS != nil {
+		o.TLS.Pos = Pos{}
+	}
 	p.Pos = Pos{}
 	if r := p.RateLimit; r != nil {
 		for i := range r.Levels {

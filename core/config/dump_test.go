@@ -40,7 +40,7 @@ func TestDumpRoundTrip(t *testing.T) {
 		t.Errorf("got\n%#v\nwant\n%#v", b, a)
 	}
 	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, outlierKeys, breakerKeys, adaptiveKeys,
-		tuningKeys, listenerSocketKeys, forwardAuthKeys, introspectKeys, hmacKeys, extAuthzKeys, secretsKeys, jwtKeys}, " ")) {
+		tuningKeys, listenerSocketKeys, forwardAuthKeys, introspectKeys, hmacKeys, extAuthzKeys, secretsKeys, jwtKeys, oidcKeys}, " ")) {
 		if key != "include" && !strings.Contains(string(text), key+":") {
 			t.Errorf("testdata/full.yaml lacks %s", key)
 		}
@@ -75,6 +75,7 @@ func TestKeysAreKnown(t *testing.T) {
 	f(consumerKeys, "consumers: { a: { %s: ~ } }\n")
 	f(introspectKeys, "policies: { a: { introspect: { %s: ~ } } }\n")
 	f(extAuthzKeys, "policies: { a: { ext_authz: { %s: ~ } } }\n")
+	f(oidcKeys, "policies: { a: { oidc: { %s: ~ } } }\n")
 	f(forwardAuthKeys, "policies: { a: { forward: { %s: ~ } } }\n")
 	f(routeKeys, "routes: [{ %s: ~ }]\n")
 	f(outlierKeys, "upstreams: { a: { outlier: { %s: ~ } } }\n")

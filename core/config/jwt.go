@@ -249,19 +249,28 @@ func (w *dumper) optionalList(key string, values []string) {
 }
 
 func (w *dumper) bearer(j *Bearer) {
-	for _, at := range []struct{ key, value string }{{"header", j.Carrier.Header}, {"cookie", j.Carrier.Cookie}, {"query", j.Carrier.Query},
-		{"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}, {"groups", j.Groups}} {
+	for _, at := range []struct{ key, value string }{{"header", j.Carrier.Header}, {"cookie", j.Carrier.Cookie}, {"query", j.Carrier.Query}} {
 		if at.value != "" {
 			w.line("%s: %s", at.key, quote(at.value))
 		}
 	}
 	w.optionalList("issuer", j.Issuers)
 	w.optionalList("audience", j.Audiences)
-	w.requiredClaims(j.Claims)
 	w.optionalList("scopes", j.Scopes)
-	w.line("hide_credentials: %t", j.Hide)
 	w.line("optional: %t", j.Optional)
 	w.line("run_on_preflight: %t", j.Preflight)
+	w.claimsOf(j)
+}
+
+// claimsOf writes what claims must be and mean.
+func (w *dumper) claimsOf(j *Bearer) {
+	for _, at := range []struct{ key, value string }{{"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}, {"groups", j.Groups}} {
+		if at.value != "" {
+			w.line("%s: %s", at.key, quote(at.value))
+		}
+	}
+	w.requiredClaims(j.Claims)
+	w.line("hide_credentials: %t", j.Hide)
 	if len(j.Headers) > 0 {
 		w.block("headers:", func() {
 			for _, h := range j.Headers {

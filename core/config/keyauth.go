@@ -85,12 +85,12 @@ func (d *decoder) argumentName(key string, n ast.Node, s string) bool {
 
 // authenticates says whether the policy finds out who the consumer is.
 func (p *Policy) authenticates() bool {
-	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil || p.Introspect != nil || p.HMAC != nil || len(p.Any) > 0
+	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil || p.Introspect != nil || p.HMAC != nil || p.OIDC != nil || len(p.Any) > 0
 }
 
 // derives says whether the policy makes consumers that the configuration does not name.
 func (p *Policy) derives() bool {
-	return p.JWT != nil || p.Introspect != nil || slices.ContainsFunc(p.Any, func(one Policy) bool { return one.derives() })
+	return p.JWT != nil || p.Introspect != nil || p.OIDC != nil || slices.ContainsFunc(p.Any, func(one Policy) bool { return one.derives() })
 }
 
 // policies gives the policies of a route that exist, in order.
@@ -150,6 +150,9 @@ func (w *dumper) identity(p *Policy) {
 	}
 	if p.Introspect != nil {
 		w.introspect(p.Introspect)
+	}
+	if p.OIDC != nil {
+		w.oidc(p.OIDC)
 	}
 	if p.HMAC != nil {
 		w.hmac(p.HMAC)

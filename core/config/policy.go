@@ -29,6 +29,7 @@ type Policy struct {
 	Introspect  *Introspect
 	HMAC        *HMAC
 	Any         []Policy // nil: it is another kind; else requests pass that any of these lets pass
+	OIDC        *OIDC
 }
 
 // GRPCWeb translates gRPC-Web of browsers to gRPC.
@@ -42,7 +43,7 @@ type Use struct {
 }
 
 const (
-	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect hmac any forward ext_authz ip access fault"
+	policyKinds = "grpc_web cors headers rate_limit concurrency keyauth basic mtls jwt introspect oidc hmac any forward ext_authz ip access fault"
 	maxPolicies = 10_000
 	maxUses     = 16 // of one route
 )
@@ -95,6 +96,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.Basic = d.basic(key, v)
 		case "introspect":
 			p.Introspect = d.introspect(key, v)
+		case "oidc":
+			p.OIDC = d.oidc(key, v)
 		case "hmac":
 			p.HMAC = d.hmac(key, v)
 		case "any":

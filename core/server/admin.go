@@ -112,6 +112,8 @@ func (s *Server) source() admin.Source {
 		Keys:         s.keysStatus,
 		Revocations:  s.revocations,
 		ChangeTokens: s.changeTokens,
+		Logins:       s.loginsStatus,
+		EndSessions:  s.endSessions,
 		Limits:       s.limitStatus,
 		Limit:        s.keyStatus,
 		ResetLimit:   s.resetKey,

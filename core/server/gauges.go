@@ -26,6 +26,7 @@ func (s *Server) collect() {
 		collectFaults(now.compiled, i, sink)
 		collectForwards(now.compiled.Forwards, i, sink)
 		collectIntrospections(now.compiled.Introspections, i, sink)
+		collectLogins(now.compiled.Logins, i, sink)
 		for _, u := range now.compiled.Upstreams {
 			sink.Gauge("sluice_upstream_tunnels", "Open tunnels, and connections whose TLS is passed through.", float64(u.Tunnels(i)), "upstream", u.Name)
 			collectRetries(u, i, sink)
@@ -51,6 +52,7 @@ func (s *Server) collect() {
 		collectTables(now.compiled.Limiters, sink)
 		collectRedis(now.compiled.Redis(), sink)
 		collectKeys(now.compiled, sink)
+		collectSessions(now.compiled.Logins, sink)
 		collectCanaries(now.compiled, sink)
 		s.collectTuning(sink)
 		sink.Counter("sluice_loop_stalls_total", "Times an event loop was held up for more than a second.", float64(s.watchdog.Stalls()))

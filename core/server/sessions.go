@@ -1,0 +1,71 @@
+package server
+
+import (
+	"github.com/sluice-gateway/sluice/core/admin"
+	"github.com/sluice-gateway/sluice/core/compile"
+	"github.com/sluice-gateway/sluice/core/observe"
+)
+
+// loginsStatus describes the policies that have people log in.
+func (s *Server) loginsStatus() (out []admin.LoginsStatus) {
+	now := s.state.Load()
+	if now == nil {
+		return nil
+	}
+	for i := range now.compiled.Logins {
+		l := &now.compiled.Logins[i]
+		one := admin.LoginsStatus{Policy: l.Name, Issuer: l.Issuer, Last: []admin.SessionStatus{}}
+		one.Problem, one.Known = l.Problem()
+		some, n, evicted := l.Sessions(admin.ShownSessions)
+		one.Sessions, one.Evicted = n, evicted
+		for _, x := range some {
+			one.Last = append(one.Last, admin.SessionStatus(x))
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// endSessions ends the session of that id, or all of a subject, whatever the policy.
+func (s *Server) endSessions(who string) (n int) {
+	now := s.state.Load()
+	if now == nil {
+		return 0
+	}
+	for i := range now.compiled.Logins {
+		n += now.compiled.Logins[i].End(who)
+	}
+	return n
+}
+
+// collectLogins tells what loop i has counted.
+func collectLogins(all []compile.Logins, i int, sink *observe.Sink) {
+	for _, l := range all {
+		c := l.Policy.Counts(i)
+		const help = "Logins by what came of them: begun, done, refused (a browser came back and has no session), denied (whoever asked was no browser)."
+		for _, one := range []struct {
+			result string
+			n      uint64
+		}{{"begun", c.Begun}, {"done", c.Done}, {"refused", c.Refused}, {"denied", c.Denied}} {
+			sink.Counter("sluice_logins_total", help, float64(one.n), "policy", l.Name, "result", one.result)
+		}
+		const refreshes = "Requests for which the tokens of a session were refreshed, or the session was ended since they could not be."
+		sink.Counter("sluice_login_refreshes_total", refreshes, float64(c.Refreshed), "policy", l.Name, "result", "refreshed")
+		sink.Counter("sluice_login_refreshes_total", refreshes, float64(c.Ended), "policy", l.Name, "result", "ended")
+		const failures = "Questions to a provider of logins without an answer, and those that were not asked because of too many."
+		sink.Counter("sluice_login_failures_total", failures, float64(c.Failed), "policy", l.Name, "reason", "failed")
+		sink.Counter("sluice_login_failures_total", failures, float64(c.Busy), "policy", l.Name, "reason", "busy")
+		const logouts = "Logouts, by people, or told by their provider."
+		sink.Counter("sluice_logouts_total", logouts, float64(c.Logouts), "policy", l.Name, "by", "person")
+		sink.Counter("sluice_logouts_total", logouts, float64(c.Told), "policy", l.Name, "by", "provider")
+	}
+}
+
+// collectSessions tells of the sessions, which all loops share.
+func collectSessions(all []compile.Logins, sink *observe.Sink) {
+	for _, l := range all {
+		_, n, evicted := l.Sessions(0)
+		sink.Gauge("sluice_sessions", "Sessions of people who have logged in.", float64(n), "policy", l.Name)
+		sink.Counter("sluice_sessions_evicted_total", "Sessions that had to make room for others.", float64(evicted), "policy", l.Name)
+	}
+}
