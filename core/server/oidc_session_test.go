@@ -295,7 +295,7 @@ func TestSessionAllocates(t *testing.T) {
 	u := newFixedUpstream(t, answerOf("hello"), nil, "\r\n\r\n")
 	t.Setenv("SLUICE_TEST_SECRET", "s3cret")
 	g := run(t, strings.NewReplacer("UPSTREAM", u.addr(), "to: a }", `use: { oidc: { issuer: "`+p.server.URL+`", client: { id: gateway, secret: env:SLUICE_TEST_SECRET }, `+
-		`cookie: { name: session, secure: false }, headers: { X-User: sub } } }, to: a }`).Replace(plainConfig))
+		`cookie: { name: session, secure: false }, headers: { X-User: sub } } }, to: a }`).Replace(plainConfig)+"tuning: { shed_above: off }\n")
 	b := newBrowser(t, g.addr)
 	for deadline := time.Now().Add(patience); b.sessionCookie() == "" && time.Now().Before(deadline); {
 		b.get("/", false) // until the provider is known
