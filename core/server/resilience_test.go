@@ -30,6 +30,10 @@ type load struct {
 func (g *running) loaded(clients int, path string) *load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{cancel: cancel, wrong: map[string]int{}}
+	g.t.Cleanup(func() { // of a test that has given up
+		cancel()
+		l.done.Wait()
+	})
 	for range clients {
 		l.done.Go(func() {
 			c := newHTTPClient(g.t)
@@ -103,14 +107,10 @@ log: { format: json }
 access_log: { to: off }
 listeners: { http: { bind: "127.0.0.1:0" } }
 upstreams:
-  u:
-    endpoints: [%s]
-    balance: least_request
-    health: { path: /health, interval: 200ms, timeout: 200ms, unhealthy: 2, healthy: 1 }
-    outlier: { base_ejection_time: 500ms, interval: 100ms }
-    %s
+  u: { endpoints: [%s], health: { path: /health, interval: 200ms, timeout: 200ms, unhealthy: 2, healthy: 1 },
+    outlier: { base_ejection_time: 500ms, interval: 100ms }, balance: least_request, %s }
 routes: [{ match: "/*", to: u }]
-`, strings.Join(list, ", "), strings.Join(strings.Split(more, ", "), "\n    "))
+`, strings.Join(list, ", "), more)
 }
 
 // TestEndpointsKilled kills one of three endpoints again and again under load: whatever the protocol, and whether connections are
