@@ -113,6 +113,35 @@ routes: [{ match: "/*", to: u }]
 `, strings.Join(list, ", "), more)
 }
 
+// TestRetryAtOnce shows that nobody waits before another attempt where that relieves nobody: an endpoint could not be reached and another is
+// to be asked, or a kept connection was closed.
+func TestRetryAtOnce(t *testing.T) {
+	all := newProcesses(t, 2)
+	config := strings.Replace(balanced("round_robin, retry: { backoff: { base: 1m, jitter: none } }", nil), "endpoints: []", fmt.Sprintf("endpoints: [%q, %q]", all[0].addr, all[1].addr), 1)
+	g := run(t, config)
+	c := newHTTPClient(t)
+	ask := func(path string) {
+		t.Helper()
+		if _, err := askNamed(c, g.addr, path); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 4 {
+		ask("/x")
+	}
+	l := g.loaded(2, "/x?ms=300") // one at each, over kept connections
+	waitFor(t, func() bool { return g.inFlight() == 2 })
+	all[0].kill()
+	l.cancel()
+	l.stop(t)
+	for range 4 {
+		ask("/x")
+	}
+	if n := l.failed.Load(); n > 0 {
+		t.Errorf("%d requests failed: %v", n, l.wrong)
+	}
+}
+
 // TestEndpointsKilled kills one of three endpoints again and again under load: whatever the protocol, and whether connections are
 // kept, no client notices. With SLUICE_SOAK each lasts so long, and one is killed every two seconds.
 func TestEndpointsKilled(t *testing.T) {
