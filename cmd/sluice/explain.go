@@ -78,9 +78,64 @@ func explanation(e *compile.Explained) string {
 			fmt.Fprintf(&b, "  where  %q\n", e.Params)
 		}
 		fmt.Fprintf(&b, "  does   %s\n", actionText(r))
+		explainShape(&b, r)
+		if r.Breaker != nil {
+			fmt.Fprintf(&b, "  unless its breaker %s\n", breakerText(r.Breaker))
+		}
+		for _, u := range e.Asked {
+			if u.Breaker != nil {
+				fmt.Fprintf(&b, "  unless the breaker of %s %s\n", u.Name, breakerText(u.Breaker))
+			}
+		}
 	}
 	explainTried(&b, e)
 	return b.String()
+}
+
+// explainShape says who else gets requests of a route, and how they are spread.
+func explainShape(b *strings.Builder, r *config.Route) {
+	if len(r.SplitBy) > 0 {
+		fmt.Fprintf(b, "  split  by %s\n", config.KeyTexts(r.SplitBy))
+	}
+	if k := r.Canary; k != nil {
+		var steps []string
+		for _, percent := range k.Steps {
+			steps = append(steps, fmt.Sprintf("%d%%", percent))
+		}
+		fmt.Fprintf(b, "  canary %s of them to %s, each step for %s or longer", strings.Join(steps, ", "), k.To, k.Hold)
+		if len(k.Keys) > 0 {
+			fmt.Fprintf(b, ", by %s", config.KeyTexts(k.Keys))
+		}
+		if k.Abort != "" {
+			fmt.Fprintf(b, "; none if %s", k.Abort)
+		}
+		b.WriteByte('\n')
+	}
+	if m := r.Mirror; m != nil {
+		fmt.Fprintf(b, "  mirror copies of %g%% of them to %s\n", m.Share, m.To)
+	}
+}
+
+// breakerText says when a breaker is open, and what answers then.
+func breakerText(k *config.Breaker) string {
+	var when []string
+	if k.Errors > 0 {
+		when = append(when, fmt.Sprintf("%g%% of %d or more fail in %s", k.Errors, k.MinRequests, k.Window))
+	}
+	if k.SlowPercentile > 0 {
+		when = append(when, fmt.Sprintf("p%g of %d or more is above %s in %s", k.SlowPercentile, k.MinRequests, k.SlowOver, k.Window))
+	}
+	if k.Consecutive > 0 {
+		when = append(when, fmt.Sprintf("%d fail in a row", k.Consecutive))
+	}
+	text := "is open, as when " + strings.Join(when, ", or ") + ": then "
+	switch f := &k.Fallback; {
+	case f.To != nil:
+		return text + "to " + f.To.Upstream
+	case f.Respond != nil:
+		return text + fmt.Sprintf("status %d", f.Respond.Status)
+	}
+	return text + "status 503"
 }
 
 // explainTried lists the matches that were tried, in the order in which they are: the most specific first.
@@ -129,9 +184,9 @@ func actionText(r *config.Route) string {
 	}
 	var to []string
 	for _, t := range r.To {
-		text := t.Upstream
+		text := t.Name()
 		if len(r.To) > 1 {
-			text = fmt.Sprintf("%s (weight %d)", t.Upstream, t.Weight)
+			text = fmt.Sprintf("%s (weight %d)", text, t.Weight)
 		}
 		to = append(to, text)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,18 @@ import (
 	"github.com/sluice-gateway/sluice/core/admin"
 )
 
-// testUpgradeKeepsHealth has a process take over that would find out in an hour which endpoint is down: it knows from the start.
+// upstreamOf is the name of the only upstream.
+func upstreamOf(t *testing.T, s *site) string {
+	t.Helper()
+	all, err := s.admin.Upstreams()
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	return all[0].Name
+}
+
+// testUpgradeKeepsHealth has a process take over that would find out in an hour which endpoint is down: it knows from the start. Nor does
+// it forget that somebody has drained it.
 func testUpgradeKeepsHealth(t *testing.T, binaries [2]string) {
 	s := layOut(t, binaries, "2s")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -40,11 +52,17 @@ func testUpgradeKeepsHealth(t *testing.T, binaries [2]string) {
 	}
 	s.eventually("the endpoint is out", func() bool { return health().State == "unhealthy" })
 	before := health()
+	if _, err := s.admin.SetEndpoints(admin.SetEndpoints{Upstream: upstreamOf(t, s), Change: "drain", Endpoints: []string{down}}); err != nil {
+		t.Fatal(err)
+	}
 	checked("start_interval: 1h, interval: 1h")
 	s.point(1)
 	s.upgraded("command")
 	if h := health(); h.State != "unhealthy" || !h.Settled || !h.Asked.IsZero() || h.Since.Sub(before.Since).Abs() > time.Second {
 		t.Errorf("%+v, was %+v\n%s", h, before, s.log())
+	}
+	if all, err := s.admin.Upstreams(); err != nil || !slices.Equal(all[0].Endpoints[1].Overrides, []string{"draining"}) {
+		t.Errorf("it is not drained any more: %+v, %v", all, err)
 	}
 	for range 20 {
 		answer, err := http.Get("http://" + s.addr("http") + "/")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,11 +27,12 @@ type ExplainSpec struct {
 // Explained says which rule of a configuration a request meets.
 type Explained struct {
 	Listener *config.Listener
-	Client   netip.Addr // as the listener's real_ip finds it
-	Path     string     // as routes see it: normalised
-	Refused  string     // why no route is looked for; "" where one is
-	Match    *Candidate // the one that takes the request; nil: none does
-	Params   []string   // of its path, as name=value
+	Client   netip.Addr         // as the listener's real_ip finds it
+	Path     string             // as routes see it: normalised
+	Refused  string             // why no route is looked for; "" where one is
+	Match    *Candidate         // the one that takes the request; nil: none does
+	Asked    []*config.Upstream // that its route may ask, its canary and mirror too, each once
+	Params   []string           // of its path, as name=value
 	Tried    []Candidate
 	Others   int // rules that were not tried, since their host or path is another
 }
@@ -150,9 +152,32 @@ func (out *Explained) explain(cfg *config.Config, table *route.Table, x *core.Ex
 			}
 		}
 	}
+	if out.Match != nil {
+		out.Asked = askedBy(cfg, out.Match.Route)
+	}
 	for _, p := range x.Params {
 		out.Params = append(out.Params, p.Name+"="+string(p.Value))
 	}
+}
+
+// askedBy are the upstreams that a route names.
+func askedBy(cfg *config.Config, r *config.Route) (all []*config.Upstream) {
+	var names []string
+	for i := range r.To {
+		names = append(names, r.To[i].Upstream)
+	}
+	if r.Canary != nil {
+		names = append(names, r.Canary.To)
+	}
+	if r.Mirror != nil {
+		names = append(names, r.Mirror.To)
+	}
+	for i := range cfg.Upstreams {
+		if u := &cfg.Upstreams[i]; slices.Contains(names, u.Name) {
+			all = append(all, u)
+		}
+	}
+	return all
 }
 
 // target splits the URL into what stands in a request line and in Host.

@@ -258,7 +258,8 @@ func (l *loader) checkApart(name string, at Pos, what string, targets []Target) 
 	}
 }
 
-func keyTexts(keys []BalanceKey) string {
+// KeyTexts is a list of keys as it is written.
+func KeyTexts(keys []BalanceKey) string {
 	texts := make([]string, len(keys))
 	for i := range keys {
 		texts[i] = keys[i].text()
@@ -268,7 +269,7 @@ func keyTexts(keys []BalanceKey) string {
 
 func (w *dumper) shape(r *Route) {
 	if len(r.SplitBy) > 0 {
-		w.line("split_by: %s", keyTexts(r.SplitBy))
+		w.line("split_by: %s", KeyTexts(r.SplitBy))
 	}
 	if c := r.Canary; c != nil {
 		w.block("canary:", func() {
@@ -281,7 +282,7 @@ func (w *dumper) shape(r *Route) {
 			}
 			w.line("min_requests: %d", c.MinRequests)
 			if len(c.Keys) > 0 {
-				w.line("key: %s", keyTexts(c.Keys))
+				w.line("key: %s", KeyTexts(c.Keys))
 			}
 		})
 	}

@@ -123,7 +123,8 @@ func TestOverridesAreRestored(t *testing.T) {
 	f("too many", overriddenConfig, string(many), plain, "too many")
 }
 
-// Overrides hold over reloads in the process that has taken them over, and are given on to the next.
+// Overrides hold over reloads in the process that has taken them over, and are given on to the next; what is taken back there does not
+// come again.
 func TestOverridesLast(t *testing.T) {
 	body := `{"u":{"endpoints":[{"address":"127.0.0.1:1","weight":1,"state":"disable"}]}}`
 	cfg, problems := sluiceconfig.Parse("sluice.yaml", []byte(overriddenConfig+"admin: off\n"), sluiceconfig.Env{})
@@ -144,9 +145,18 @@ func TestOverridesLast(t *testing.T) {
 			}
 		}
 		s.registry.Apply(c)
+		want := body
+		if i == 2 {
+			want = "{}"
+		}
 		given, err := json.Marshal(c.Overrides())
-		if err != nil || string(given) != body {
+		if err != nil || string(given) != want {
 			t.Errorf("configuration %d: %s, %v", i, given, err)
+		}
+		if i == 1 {
+			if err := c.Override("u", []string{"127.0.0.1:1"}, "enable", nil); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -30,6 +30,10 @@ type load struct {
 func (g *running) loaded(clients int, path string) *load {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &load{cancel: cancel, wrong: map[string]int{}}
+	g.t.Cleanup(func() { // of a test that has given up
+		cancel()
+		l.done.Wait()
+	})
 	for range clients {
 		l.done.Go(func() {
 			c := newHTTPClient(g.t)
@@ -103,14 +107,39 @@ log: { format: json }
 access_log: { to: off }
 listeners: { http: { bind: "127.0.0.1:0" } }
 upstreams:
-  u:
-    endpoints: [%s]
-    balance: least_request
-    health: { path: /health, interval: 200ms, timeout: 200ms, unhealthy: 2, healthy: 1 }
-    outlier: { base_ejection_time: 500ms, interval: 100ms }
-    %s
+  u: { endpoints: [%s], health: { path: /health, interval: 200ms, timeout: 200ms, unhealthy: 2, healthy: 1 },
+    outlier: { base_ejection_time: 500ms, interval: 100ms }, balance: least_request, %s }
 routes: [{ match: "/*", to: u }]
-`, strings.Join(list, ", "), strings.Join(strings.Split(more, ", "), "\n    "))
+`, strings.Join(list, ", "), more)
+}
+
+// TestRetryAtOnce shows that nobody waits before another attempt where that relieves nobody: an endpoint could not be reached and another is
+// to be asked, or a kept connection was closed.
+func TestRetryAtOnce(t *testing.T) {
+	all := newProcesses(t, 2)
+	config := strings.Replace(balanced("round_robin, retry: { backoff: { base: 1m, jitter: none } }", nil), "endpoints: []", fmt.Sprintf("endpoints: [%q, %q]", all[0].addr, all[1].addr), 1)
+	g := run(t, config)
+	c := newHTTPClient(t)
+	ask := func(path string) {
+		t.Helper()
+		if _, err := askNamed(c, g.addr, path); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 4 {
+		ask("/x")
+	}
+	l := g.loaded(2, "/x?ms=300") // one at each, over kept connections
+	eventually(t, "it comes to pass", func() bool { return g.inFlight() == 2 })
+	all[0].kill()
+	l.cancel()
+	l.stop(t)
+	for range 4 {
+		ask("/x")
+	}
+	if n := l.failed.Load(); n > 0 {
+		t.Errorf("%d requests failed: %v", n, l.wrong)
+	}
 }
 
 // TestEndpointsKilled kills one of three endpoints again and again under load: whatever the protocol, and whether connections are

@@ -82,6 +82,9 @@ func (t *tries) again(c Cause) (wait int64, ok bool) {
 	if !ok {
 		return t.deny(deniedRetryAfter)
 	}
+	if c == CauseStale || c == CauseConnect && !t.share.exhausted(x) {
+		wait = 0 // nobody is relieved by it: a connection was closed, or it is another endpoint's turn
+	}
 	if x.Deadline != 0 && t.share.worker.Loop.Now()+wait >= x.Deadline {
 		return t.deny(deniedDeadline)
 	}
