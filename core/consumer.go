@@ -45,6 +45,8 @@ type ConsumerSpec struct {
 	Passwords    map[string]Password // by user name
 	Subjects     []TokenSubject
 	Fingerprints []string       // of certificates, as in Identity
+	CertNames    []string       // alternative names of certificates, as in Identity
+	CommonNames  []string       // of their subjects
 	SigningKeys  map[string]any // by key id: a secret, []byte, or a public key of crypto/rsa, crypto/ecdsa or crypto/ed25519
 }
 
@@ -65,10 +67,12 @@ type Login struct {
 // long a lookup takes tells nothing about the credentials of others.
 type Directory struct {
 	names        map[string]*Consumer
-	keys         map[[sha256.Size]byte]*Consumer
+	keys         keyTable
 	logins       map[string]*Login
 	subjects     map[TokenSubject]*Consumer
 	fingerprints map[string]*Consumer
+	certNames    map[string]*Consumer // alternative names
+	commonNames  map[string]*Consumer
 	signers      map[string]*Signer
 }
 
@@ -76,21 +80,27 @@ var errShared = errors.New("cannot make a directory: two consumers have a name o
 
 // NewDirectory gives the directory of all. No two may have a name or a credential in common.
 func NewDirectory(all []ConsumerSpec) (*Directory, error) {
+	keys := 0
+	for i := range all {
+		keys += len(all[i].Keys)
+	}
 	d := &Directory{
 		names:        make(map[string]*Consumer, len(all)),
-		keys:         make(map[[sha256.Size]byte]*Consumer, len(all)),
+		keys:         newKeyTable(keys),
 		logins:       map[string]*Login{},
 		subjects:     map[TokenSubject]*Consumer{},
 		fingerprints: map[string]*Consumer{},
+		certNames:    map[string]*Consumer{},
+		commonNames:  map[string]*Consumer{},
 		signers:      map[string]*Signer{},
 	}
-	count := [6]int{}
+	count := [8]int{}
 	for i := range all {
 		s := &all[i]
 		c := &s.Consumer
 		d.names[c.Name] = c
-		for _, k := range s.Keys {
-			d.keys[k] = c
+		for j := range s.Keys {
+			d.keys.put(&s.Keys[j], c)
 		}
 		for user, p := range s.Passwords {
 			known := *c
@@ -103,6 +113,12 @@ func NewDirectory(all []ConsumerSpec) (*Directory, error) {
 		for _, f := range s.Fingerprints {
 			d.fingerprints[f] = c
 		}
+		for _, n := range s.CertNames {
+			d.certNames[n] = c
+		}
+		for _, n := range s.CommonNames {
+			d.commonNames[n] = c
+		}
 		for id, key := range s.SigningKeys {
 			d.signers[id] = &Signer{c, key}
 		}
@@ -112,8 +128,11 @@ func NewDirectory(all []ConsumerSpec) (*Directory, error) {
 		count[3] += len(s.Subjects)
 		count[4] += len(s.Fingerprints)
 		count[5] += len(s.SigningKeys)
+		count[6] += len(s.CertNames)
+		count[7] += len(s.CommonNames)
 	}
-	if count != [6]int{len(d.names), len(d.keys), len(d.logins), len(d.subjects), len(d.fingerprints), len(d.signers)} {
+	if count != [8]int{len(d.names), d.keys.count, len(d.logins), len(d.subjects), len(d.fingerprints), len(d.signers),
+		len(d.certNames), len(d.commonNames)} {
 		return nil, errShared
 	}
 	return d, nil
@@ -126,7 +145,10 @@ func (d *Directory) Len() int { return len(d.names) }
 func (d *Directory) Named(name string) *Consumer { return d.names[name] }
 
 // ByKey is whose API key it is, nil when it is nobody's. The key itself is compared with nothing, only its hash is.
-func (d *Directory) ByKey(key []byte) *Consumer { return d.keys[sha256.Sum256(key)] }
+func (d *Directory) ByKey(key []byte) *Consumer {
+	sum := sha256.Sum256(key)
+	return d.keys.find(&sum)
+}
 
 // Login is what is known of a user name, nil for nothing.
 func (d *Directory) Login(user []byte) *Login { return d.logins[string(user)] }
@@ -139,8 +161,19 @@ func (d *Directory) BySubject(issuer, subject string) *Consumer {
 	return d.subjects[TokenSubject{"", subject}]
 }
 
-// ByCertificate is whose certificate it is, nil when it is nobody's.
-func (d *Directory) ByCertificate(id *Identity) *Consumer { return d.fingerprints[id.Fingerprint] }
+// ByCertificate is whose certificate it is, nil when it is nobody's: by its fingerprint, else by the first of its alternative names that
+// is somebody's, else by its subject's common name.
+func (d *Directory) ByCertificate(id *Identity) *Consumer {
+	if c := d.fingerprints[id.Fingerprint]; c != nil {
+		return c
+	}
+	for _, n := range id.Names {
+		if c := d.certNames[n]; c != nil {
+			return c
+		}
+	}
+	return d.commonNames[id.CommonName]
+}
 
 // Signer is whose key has that id, nil when it is nobody's.
 func (d *Directory) Signer(keyID string) *Signer { return d.signers[keyID] }

@@ -74,4 +74,5 @@ type Forward struct {
 	Via        string
 	RequestID  string // name of the header; "": none
 	ClientCert bool   // Client-Cert (RFC 9440): what the client showed in the handshake, and nothing that it says itself
+	XFCC       bool   // X-Forwarded-Client-Cert, likewise
 }

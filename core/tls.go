@@ -8,6 +8,7 @@ type TLS struct {
 	ClientCert []byte // the client's verified certificate as Client-Cert wants it (RFC 9440, 2.2); nil: it showed none
 
 	Identity *Identity // of that certificate
+	XFCC     []byte    // what it shows as X-Forwarded-Client-Cert has it; nil: it showed none
 
 	// Names say for which hosts a connection may be used; nil: for all.
 	Names  Names

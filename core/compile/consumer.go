@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,11 +40,20 @@ func directory(cfg *config.Config, f *config.ConsumersFile) (*core.Directory, er
 		for i := range list {
 			c := &list[i]
 			s := core.ConsumerSpec{Consumer: core.Consumer{Name: c.Name, Groups: c.Groups, Tier: c.Tier, Tags: c.Tags, Tenant: c.Tenant},
-				Keys: c.Keys, Fingerprints: c.Certificates}
+				Keys: c.Keys}
 			if len(c.Basic) > 0 {
 				s.Passwords = make(map[string]core.Password, len(c.Basic))
 				for user, p := range c.Basic {
 					s.Passwords[user] = core.Password(p)
+				}
+			}
+			for _, text := range c.Certificates {
+				if name, ok := strings.CutPrefix(text, "san:"); ok {
+					s.CertNames = append(s.CertNames, name)
+				} else if name, ok := strings.CutPrefix(text, "cn:"); ok {
+					s.CommonNames = append(s.CommonNames, name)
+				} else {
+					s.Fingerprints = append(s.Fingerprints, text)
 				}
 			}
 			for _, t := range c.JWT {

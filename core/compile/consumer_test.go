@@ -2,7 +2,11 @@ package compile
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"os"
@@ -116,4 +120,36 @@ func TestConsumersWatch(t *testing.T) {
 	f(nil, "key-0", "", "cannot be read")
 	f(nil, "key-0", "", "") // once is enough
 	f(consumerLines(3), "key-2", "", "read again")
+}
+
+// TestConsumersFileSignatures: public keys may stand in the file, secrets may not.
+func TestConsumersFileSignatures(t *testing.T) {
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := json.Marshal(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	file, _ := writeConsumers(t, fmt.Appendf(nil, `{"name":"a","signatures":[{"id":"k","key":%s}]}`+"\n", text))
+	c := loadConsumers(t, file)
+	s := c.directory.Directory().Signer("k")
+	if s == nil || s.Consumer.Name != "a" || !public.Equal(s.Key.(ed25519.PublicKey)) {
+		t.Errorf("%+v", s)
+	}
+	for wrong, want := range map[string]string{
+		`{"id":"k","secret":"0123456789012345678901234567890123"}`: "a secret is given by reference",
+		`{"id":"k","key":"-----BEGIN"}`:                            "this is no public key in PEM",
+		`{"id":"k"}`:                                               `has no "key"`,
+		fmt.Sprintf(`{"id":"","key":%s}`, text):                    "the id of a key has from 1",
+		`{"id":"k","alg":"x"}`:                                     `unknown key "alg"`,
+		`{"id":"k","id":"l"}`:                                      "given twice",
+	} {
+		f, problems := c.config.ReadConsumers([]byte(`{"name":"b","signatures":[` + wrong + `]}`))
+		if f != nil || !strings.Contains(fmt.Sprint(problems), want) || strings.Contains(fmt.Sprint(problems), "0123456789") {
+			t.Errorf("%s: %v", wrong, problems)
+		}
+	}
 }

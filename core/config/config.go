@@ -140,6 +140,7 @@ type Forward struct {
 	Via        string // pseudonym for Via in both directions; "" sends none
 	RequestID  string // header that carries the request's id: kept from a trusted peer, else made; X-Request-ID; "" where the file says off
 	ClientCert bool   // Client-Cert (RFC 9440): the verified certificate that the client showed; false
+	XFCC       bool   // X-Forwarded-Client-Cert, as Envoy writes it: its fingerprint, subject and names; false
 }
 
 // Upstream is a group of endpoints that serve the same.

@@ -22,7 +22,7 @@ type Consumer struct {
 	Keys         [][sha256.Size]byte // of API keys
 	Basic        map[string]Password // by user name
 	JWT          []TokenSubject
-	Certificates []string // SHA-256 of certificates, in lower-case hexadecimal
+	Certificates []string // SHA-256 of certificates, in lower-case hexadecimal; "san:" and an alternative name, or "cn:" and a common name
 	Signatures   []SigningKey
 }
 
@@ -234,6 +234,14 @@ func (c *Consumer) addSubject(t TokenSubject) string {
 
 func (c *Consumer) addCertificate(s string) string {
 	form, wrong := fingerprint(s)
+	for _, kind := range [...]string{"san:", "cn:"} {
+		if name, ok := strings.CutPrefix(s, kind); ok && name != "" && len(name) <= maxClaimBytes && !hasControl(name) {
+			if kind == "san:" && !strings.ContainsAny(name, "/@") { // a DNS name
+				name = strings.ToLower(name)
+			}
+			form, wrong = kind+name, ""
+		}
+	}
 	switch {
 	case wrong != "":
 		return fmt.Sprintf("%q is no fingerprint of a certificate: %s", clip(s), wrong)

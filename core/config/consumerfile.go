@@ -177,8 +177,45 @@ func (c *Consumer) readMember(r objectReader, key string) error {
 			}
 			return asError(c.addSubject(t))
 		})
+	case "signatures":
+		return r.array(func() error { return c.readSigningKey(r) })
 	}
 	return fmt.Errorf("unknown key %q", clip(key))
+}
+
+// readSigningKey reads a public key in PEM. A secret would stand here in the clear: the configuration alone can refer to one.
+func (c *Consumer) readSigningKey(r objectReader) error {
+	var k SigningKey
+	if err := r.object(func(key string) error {
+		s, err := r.text()
+		switch {
+		case err != nil:
+			return err
+		case key == "id":
+			k.ID = s
+		case key == "key" && len(s) <= maxPublicKey:
+			k.Public = Literal(s)
+		case key == "secret":
+			return errors.New("a secret is given by reference, under consumers of the configuration")
+		default:
+			return fmt.Errorf("unknown key %q", clip(key))
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	switch _, err := k.Value(); {
+	case k.ID == "" || len(k.ID) > maxKeyIDBytes || hasControl(k.ID):
+		return fmt.Errorf("the id of a key has from 1 to %d bytes, and no control characters", maxKeyIDBytes)
+	case k.Public.Reveal() == "":
+		return errors.New("a key for signatures has no \"key\"")
+	case err != nil:
+		return err
+	case len(c.Signatures) == maxCredentials:
+		return fmt.Errorf("a consumer has at most %d keys for signatures", maxCredentials)
+	}
+	c.Signatures = append(c.Signatures, k)
+	return nil
 }
 
 func asError(wrong string) error {

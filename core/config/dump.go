@@ -129,8 +129,8 @@ func (w *dumper) listener(l *Listener) {
 		w.line("half_close: %t", l.HalfClose)
 		w.line("merge_slashes: %t", l.MergeSlashes)
 		w.line("request_timeout: %s", l.RequestTimeout)
-		w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s, client_cert: %t }",
-			f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)), f.ClientCert)
+		w.line("forward: { x_forwarded: %t, forwarded: %t, via: %s, request_id: %s, client_cert: %t, xfcc: %t }",
+			f.XForwarded, f.Forwarded, quote(orOff(f.Via)), quote(orOff(f.RequestID)), f.ClientCert, f.XFCC)
 		w.line("protocols: [%s]", strings.Join(l.Protocols.names(), ", "))
 	}
 	if h := &l.HTTP2; l.speaksHTTP2() {

@@ -121,7 +121,7 @@ func (l *loader) checkIdentity() {
 			if p.Basic != nil && !logins && l.cfg.ConsumersFile.Path == "" {
 				l.warnAt(u.Pos, "consumers: { NAME: { basic: ... } }", "nobody passes %q: no consumer has a password", "basic")
 			}
-			if p.HMAC != nil && !signers {
+			if p.HMAC != nil && !signers && l.cfg.ConsumersFile.Path == "" {
 				l.warnAt(u.Pos, "consumers: { NAME: { signatures: ... } }", "nobody passes %q: no consumer has a key for signatures", "hmac")
 			}
 		}

@@ -244,7 +244,7 @@ func (d *decoder) realIP(key string, n ast.Node, l *Listener) {
 }
 
 func (d *decoder) forward(key string, n ast.Node, f *Forward) {
-	d.mapping(key, n, "x_forwarded forwarded via request_id client_cert", func(key string, _, v ast.Node) bool {
+	d.mapping(key, n, "x_forwarded forwarded via request_id client_cert xfcc", func(key string, _, v ast.Node) bool {
 		switch key {
 		case "x_forwarded":
 			d.boolean(key, v, &f.XForwarded)
@@ -252,6 +252,8 @@ func (d *decoder) forward(key string, n ast.Node, f *Forward) {
 			d.boolean(key, v, &f.Forwarded)
 		case "client_cert":
 			d.boolean(key, v, &f.ClientCert)
+		case "xfcc":
+			d.boolean(key, v, &f.XFCC)
 		case "via":
 			var s string
 			if !d.text(key, v, &s) {

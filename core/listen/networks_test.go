@@ -86,3 +86,59 @@ func TestNetworksAgree(t *testing.T) {
 		}
 	}
 }
+
+// TestManyNetworks: a set that has an index says what a plain one does.
+func TestManyNetworks(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	var prefixes []netip.Prefix
+	for range 2 * manyRanges {
+		a := r.Uint32() &^ (r.Uint32() & 0xff00ff00)
+		prefixes = append(prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(a >> 24), byte(a >> 16), byte(a >> 8), byte(a)}), 18+r.IntN(15)))
+	}
+	prefixes = append(prefixes, netip.MustParsePrefix("4.0.0.0/7"), netip.MustParsePrefix("255.255.255.255/32"), netip.MustParsePrefix("2001:db8::/32"))
+	n := NewNetworks(prefixes)
+	if n.begin == nil {
+		t.Fatalf("%d ranges have no index", len(n.from))
+	}
+	plain := *n
+	plain.begin = nil
+	inside := 0
+	check := func(v uint32) {
+		a := netip.AddrFrom4([4]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)})
+		got := n.Contains(a)
+		if got != plain.Contains(a) {
+			t.Fatalf("%s: %v", a, got)
+		}
+		if got {
+			inside++
+		}
+	}
+	for i := range n.from {
+		for _, v := range [...]uint32{n.from[i], n.to[i], n.from[i] - 1, n.to[i] + 1, r.Uint32()} {
+			check(v)
+		}
+	}
+	if inside < 2*len(n.from) || !n.Contains(netip.MustParseAddr("5.255.255.255")) || !n.Contains(netip.MustParseAddr("2001:db8::1")) {
+		t.Errorf("%d of %d ranges", inside, len(n.from))
+	}
+}
+
+// BenchmarkNetworks looks addresses up in a hundred thousand networks, which are all over the place.
+func BenchmarkNetworks(b *testing.B) {
+	r := rand.New(rand.NewPCG(5, 6))
+	var prefixes []netip.Prefix
+	for i := range uint32(100_000) {
+		a := i * 42_949 // spread over all addresses
+		prefixes = append(prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(a >> 24), byte(a >> 16), byte(a >> 8), byte(a)}), 24+r.IntN(9)))
+	}
+	n := NewNetworks(prefixes)
+	var addrs [4096]netip.Addr
+	for i := range addrs {
+		a := r.Uint32()
+		addrs[i] = netip.AddrFrom4([4]byte{byte(a >> 24), byte(a >> 16), byte(a >> 8), byte(a)})
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		n.Contains(addrs[i%len(addrs)])
+	}
+}

@@ -126,9 +126,38 @@ func (t *TLS) secured(s *cryptotls.ConnectionState) *core.TLS {
 	if id, ok := tls.PeerIdentity(*s); ok {
 		secured.Identity = &core.Identity{Subject: id.Subject, CommonName: id.CommonName, Fingerprint: id.Fingerprint,
 			Names: slices.Concat(lowered(id.DNSNames), id.URIs, id.Emails, id.Addresses)}
+		secured.XFCC = xfcc(&id)
 		secured.ClientCert = append(base64.StdEncoding.AppendEncode([]byte{':'}, s.PeerCertificates[0].Raw), ':')
 	}
 	return secured
+}
+
+// maxXFCC bounds what a certificate with many names becomes in the head of each request.
+const maxXFCC = 4 << 10
+
+// xfcc is an identity as X-Forwarded-Client-Cert has it, made once a connection. Values are quoted, so that none can be taken for
+// more elements; what cannot be part of a field is left out.
+func xfcc(id *tls.Identity) []byte {
+	b := append([]byte("Hash="), id.Fingerprint...)
+	add := func(key, value string) {
+		for i := range len(value) {
+			if value[i] < ' ' || value[i] > '~' {
+				return
+			}
+		}
+		quoted := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value)
+		if len(b)+len(key)+len(quoted)+4 <= maxXFCC {
+			b = append(append(append(append(append(b, ';'), key...), `="`...), quoted...), '"')
+		}
+	}
+	add("Subject", id.Subject)
+	for _, u := range id.URIs {
+		add("URI", u)
+	}
+	for _, n := range id.DNSNames {
+		add("DNS", n)
+	}
+	return b
 }
 
 func lowered(names []string) []string {

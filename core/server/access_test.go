@@ -5,6 +5,8 @@ import (
 	cryptotls "crypto/tls"
 	"encoding/hex"
 	"encoding/pem"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -68,14 +70,15 @@ func TestMTLSPolicy(t *testing.T) {
 	a.put(folder, "a", cert, key)
 	a.put(folder, "ca", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}), nil)
 	one, two := certificateOf(a, "one.test"), certificateOf(a, "two.test")
+	three, four := certificateOf(a, "three.test"), certificateOf(a, "four.test")
 	sum := sha256.Sum256(one.Certificate[0])
 	g := run(t, strings.NewReplacer("DIR", folder, "PRINT", hex.EncodeToString(sum[:]), "UPSTREAM", newMirror(t)).Replace(`
 access_log: { to: off }
 listeners:
-  http: { bind: "127.0.0.1:0", tls: { certificates: [{ cert: DIR/a.pem, key: DIR/a.key }], client_auth: { mode: optional, ca: DIR/ca.pem } } }
+  http: { bind: "127.0.0.1:0", forward: { xfcc: true }, tls: { certificates: [{ cert: DIR/a.pem, key: DIR/a.key }], client_auth: { mode: optional, ca: DIR/ca.pem } } }
 upstreams: { a: UPSTREAM }
 policies: { certified: { mtls: on }, perhaps: { mtls: { optional: true } } }
-consumers: { acme: { groups: partners, certificates: PRINT } }
+consumers: { acme: { groups: partners, certificates: PRINT }, third: { certificates: "san:Three.test" }, fourth: { certificates: "cn:four.test" } }
 routes:
   - { match: /certified, use: certified, to: a }
   - { match: /perhaps, use: perhaps, to: a }
@@ -96,9 +99,23 @@ routes:
 		}
 		f(&one, "/certified", 200, "X-Consumer-Name: acme\r\n")
 		f(&one, "/partners", 200, "X-Consumer-Name: acme\r\n")
+		f(&one, "/certified", 200, `X-Forwarded-Client-Cert: Hash=`+hex.EncodeToString(sum[:])+`;Subject="CN=one.test";DNS="one.test"`+"\r\n")
+		f(&three, "/certified", 200, "X-Consumer-Name: third\r\n")
+		f(&four, "/certified", 200, "X-Consumer-Name: fourth\r\n")
 		f(&two, "/certified", 403, "client_cert_unknown")
 		f(&two, "/perhaps", 403, "client_cert_unknown")
 		f(nil, "/certified", 403, "client_cert_required")
+		q, _ := http.NewRequest("GET", "https://a.test/perhaps", nil)
+		q.Header["X-Forwarded-Client-Cert"], q.Header["X_forwarded_client_cert"] = []string{"Hash=forged"}, []string{"Hash=forged"}
+		r, err := a.client(g.addr, http2, func(*cryptotls.Config) {}).Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(r.Body)
+		_ = r.Body.Close()
+		if strings.Contains(string(body), "forged") {
+			t.Errorf("HTTP/2 %v: the upstream has got what a client says of its certificate:\n%s", http2, body)
+		}
 		f(nil, "/perhaps", 200, "GET /perhaps")
 		f(nil, "/partners", 403, "consumer_required")
 	}

@@ -31,6 +31,9 @@ func forward(x *core.Exchange) {
 	if f.ClientCert {
 		clientCert(x)
 	}
+	if f.XFCC {
+		xfcc(x)
+	}
 	if x.RequestID != nil {
 		replaceRequestID(x, f.RequestID)
 	}
@@ -43,6 +46,15 @@ func clientCert(x *core.Exchange) {
 	m.RemoveName("Client-Cert-Chain")
 	if t := x.Client.TLS; t != nil && t.ClientCert != nil {
 		m.AddName("Client-Cert", t.ClientCert)
+	}
+}
+
+// xfcc is clientCert in the form that Envoy gave it. What came under that name, or one like it, is nobody's word.
+func xfcc(x *core.Exchange) {
+	m := &x.Request
+	m.RemoveLike("X-Forwarded-Client-Cert")
+	if t := x.Client.TLS; t != nil && t.XFCC != nil {
+		m.AddName("X-Forwarded-Client-Cert", t.XFCC)
 	}
 }
 
