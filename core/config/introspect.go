@@ -124,18 +124,22 @@ func (w *dumper) introspect(i *Introspect) {
 	w.block("introspect:", func() {
 		w.service(&i.Service)
 		w.bearer(&i.Bearer)
-		w.block("client:", func() {
-			w.line("id: %s", quote(i.Client.ID))
-			w.line("auth: %s", i.Client.Auth)
-			if i.Client.Auth == "private_key_jwt" {
-				w.line("key: %s", quote(i.Client.Key.String()))
-			} else {
-				w.line("secret: %s", quote(i.Client.Secret.String()))
-			}
-			if i.Client.KeyID != "" {
-				w.line("key_id: %s", quote(i.Client.KeyID))
-			}
-		})
+		w.oauthClient(&i.Client)
 		w.line("cache: { ttl: %s, negative: %s, most: %d }", formatDuration(i.TTL), formatDuration(i.Negative), i.Most)
+	})
+}
+
+func (w *dumper) oauthClient(c *IntrospectClient) {
+	w.block("client:", func() {
+		w.line("id: %s", quote(c.ID))
+		w.line("auth: %s", c.Auth)
+		if c.Auth == "private_key_jwt" {
+			w.line("key: %s", quote(c.Key.String()))
+		} else {
+			w.line("secret: %s", quote(c.Secret.String()))
+		}
+		if c.KeyID != "" {
+			w.line("key_id: %s", quote(c.KeyID))
+		}
 	})
 }
