@@ -54,9 +54,10 @@ type Registry struct {
 	faults     map[string]*fault.Policy    // by name
 	breakers   map[breakerKey]*breaking
 	changes    *breakerChanges
-	sharing    *sharing            // nil: this node is alone
-	sharings   int                 // that were made
-	services   map[string]*service // by what is said of them
+	sharing    *sharing                // nil: this node is alone
+	sharings   int                     // that were made
+	services   map[string]*service     // by what is said of them
+	tokens     map[string]*tokenSource // likewise
 	generation int
 	kept       keeper
 
@@ -110,6 +111,9 @@ type Compiled struct {
 	breakers    map[breakerKey]*breaking
 	gates       map[string]*upstream.Gate // by upstream
 	services    map[string]*service
+	tokens      map[string]*tokenSource
+	tokenOf     map[string]*tokenSource         // by upstream
+	authorizers map[string]*upstream.Authorizer // likewise
 	Forwards    []Forward
 	// Introspections are the policies that ask issuers.
 	Introspections []Introspection
@@ -132,7 +136,8 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}, stale: map[string]time.Duration{},
 		Mirrors: map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers),
 		breakers: map[breakerKey]*breaking{}, gates: map[string]*upstream.Gate{},
-		services: map[string]*service{}, forwardCounts: map[string][]forward.Counts{},
+		services: map[string]*service{}, tokens: map[string]*tokenSource{}, tokenOf: map[string]*tokenSource{},
+		authorizers: map[string]*upstream.Authorizer{}, forwardCounts: map[string][]forward.Counts{},
 		introspectCounts: map[string][]introspect.Counts{}, nonces: map[string]*nonces{},
 		providers: map[*service]*provider{}, sessions: map[string]boundSessions{}, loginCounts: map[string][]oidc.Counts{}}
 	if i := cfg.Identity; i != nil {
@@ -152,6 +157,9 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 			return nil, err
 		}
 		if c.checking[u.Name], err = r.checking(u, c.secured[u.Name], d.checks.tls); err != nil {
+			return nil, err
+		}
+		if c.authorizers[u.Name], err = r.authorizer(c, u); err != nil {
 			return nil, err
 		}
 		c.found[u.Name] = d
@@ -264,6 +272,7 @@ func ruleError(cfg *config.Config, err error) error {
 // their timeout; one that does not resolve is logged and asked for again later. The snapshot is the caller's to switch to.
 func (r *Registry) Apply(c *Compiled) {
 	r.generation = c.Snapshot.Generation
+	r.putTokens(c)
 	for i := range c.Config.Upstreams {
 		u := &c.Config.Upstreams[i]
 		c.found[u.Name].configure(c, u)
@@ -323,6 +332,9 @@ func (r *Registry) Close() {
 	}
 	for _, p := range r.providers {
 		r.closing.Go(p.stop)
+	}
+	for _, s := range r.tokens {
+		r.closing.Go(s.stop)
 	}
 	r.closeIssuers(r.log)
 }

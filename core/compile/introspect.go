@@ -2,7 +2,6 @@ package compile
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 
@@ -24,11 +23,8 @@ func introspection(r *Registry, c *Compiled, p *config.Policy, name string) (cor
 	if err != nil {
 		return core.Step{}, err
 	}
-	is := &issuer{service: s, url: i.URL}
-	if is.to, err = url.Parse(i.URL); err != nil {
-		return core.Step{}, fmt.Errorf("cannot read the URL: %w", err)
-	}
-	if is.client, err = newClientProof(i.Client); err != nil {
+	is := &issuer{}
+	if is.oauthClient, err = newOAuthClient(s, i.URL, i.Client); err != nil {
 		return core.Step{}, err
 	}
 	loops := max(len(r.workers), 1)
@@ -46,11 +42,8 @@ func introspection(r *Registry, c *Compiled, p *config.Policy, name string) (cor
 
 // issuer is asked about tokens.
 type issuer struct {
-	*service
-	url    string
-	to     *url.URL
-	client *clientProof
-	joins  joins[introspect.Answer]
+	oauthClient
+	joins joins[introspect.Answer]
 }
 
 // Begin prepares one question.
@@ -68,12 +61,7 @@ func (i *issuer) join(ctx context.Context, token string) introspect.Answer {
 
 func (i *issuer) ask(ctx context.Context, token string) introspect.Answer {
 	failed := introspect.Answer{Failed: true}
-	form := url.Values{"token": {token}, "token_type_hint": {"access_token"}}
-	r, err := i.client.post(i.to, i.url, form)
-	if err != nil {
-		return failed
-	}
-	a, body, whole, err := i.do(ctx, r, nil)
+	a, body, whole, err := i.post(ctx, url.Values{"token": {token}, "token_type_hint": {"access_token"}})
 	if err != nil || a.StatusCode != http.StatusOK || !whole {
 		return failed
 	}

@@ -165,7 +165,8 @@ type Upstream struct {
 	Retry       Retry
 	RetryBudget RetryBudget // for the retries of all routes
 	Hedge       Hedge
-	Socket      Socket // without what is of listeners
+	Socket      Socket     // without what is of listeners
+	Authorize   *Authorize // nil: requests keep the client's Authorization
 }
 
 // UpstreamHTTP2 is how HTTP/2 connections to an upstream are used.

@@ -36,6 +36,15 @@ func bare(cfg *Config) *Config {
 		clear(&v.Pos)
 		v.AppRole.SecretID = Secret{}
 	}
+	for i := range cfg.Upstreams {
+		if a := cfg.Upstreams[i].Authorize; a != nil {
+			clear(&a.Pos)
+			a.ClientCredentials.Client.Secret = Secret{}
+			if a.ClientCredentials.TLS != nil {
+				clear(&a.ClientCredentials.TLS.Pos)
+			}
+		}
+	}
 	for i := range cfg.Listeners {
 		l := &cfg.Listeners[i]
 		clear(&l.Pos)

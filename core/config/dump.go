@@ -257,6 +257,9 @@ func (w *dumper) upstream(u *Upstream) {
 	w.line("replay_bytes: %s", formatSize(int64(u.ReplayBytes)))
 	w.line("retry: %s", u.Retry.text(&u.RetryBudget))
 	w.line("hedge: %s", u.Hedge.text())
+	if u.Authorize != nil {
+		w.authorize(u.Authorize)
+	}
 	if u.Proxy != "" {
 		w.line("proxy_protocol: %s", u.Proxy)
 	}

@@ -40,7 +40,7 @@ func TestDumpRoundTrip(t *testing.T) {
 		t.Errorf("got\n%#v\nwant\n%#v", b, a)
 	}
 	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, outlierKeys, breakerKeys, adaptiveKeys,
-		tuningKeys, listenerSocketKeys, forwardAuthKeys, introspectKeys, hmacKeys, extAuthzKeys, secretsKeys, jwtKeys, oidcKeys}, " ")) {
+		tuningKeys, listenerSocketKeys, forwardAuthKeys, introspectKeys, hmacKeys, extAuthzKeys, secretsKeys, jwtKeys, oidcKeys, credentialsKeys}, " ")) {
 		if key != "include" && !strings.Contains(string(text), key+":") {
 			t.Errorf("testdata/full.yaml lacks %s", key)
 		}
@@ -68,6 +68,7 @@ func TestKeysAreKnown(t *testing.T) {
 	f(tlsKeys, "listeners: { a: { tls: { %s: ~ } } }\n")
 	f(acmeKeys, "listeners: { a: { tls: { acme: { %s: ~ } } } }\n")
 	f(upstreamKeys, "upstreams: { a: { %s: ~ } }\n")
+	f(credentialsKeys, "upstreams: { a: { authorize: { client_credentials: { %s: ~ } } } }\n")
 	f(tuningKeys, "tuning: { %s: ~ }\n")
 	f(listenerSocketKeys, "listeners: { a: { socket: { %s: ~ } } }\n")
 	f(upstreamSocketKeys, "upstreams: { a: { socket: { %s: ~ } } }\n")

@@ -124,12 +124,12 @@ func (w *dumper) introspect(i *Introspect) {
 	w.block("introspect:", func() {
 		w.service(&i.Service)
 		w.bearer(&i.Bearer)
-		w.introspectClient(&i.Client)
+		w.oauthClient(&i.Client)
 		w.line("cache: { ttl: %s, negative: %s, most: %d }", formatDuration(i.TTL), formatDuration(i.Negative), i.Most)
 	})
 }
 
-func (w *dumper) introspectClient(c *IntrospectClient) {
+func (w *dumper) oauthClient(c *IntrospectClient) {
 	w.block("client:", func() {
 		w.line("id: %s", quote(c.ID))
 		w.line("auth: %s", c.Auth)

@@ -278,7 +278,7 @@ func (p Path) mayMatch(path string) bool {
 func (w *dumper) oidc(o *OIDC) {
 	w.block("oidc:", func() {
 		w.line("issuer: %s", quote(o.URL))
-		w.introspectClient(&o.Client)
+		w.oauthClient(&o.Client)
 		w.line("scopes: %s", quoteList(o.Ask))
 		for _, at := range []struct{ key, value string }{{"callback", o.Paths.Callback}, {"logout", o.Paths.Logout}, {"after_logout", o.Paths.AfterLogout}} {
 			w.line("%s: %s", at.key, quote(at.value))

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol health outlier breaker concurrency retry hedge socket"
+	upstreamKeys   = "endpoints balance pool timeouts resolve replay_bytes tls protocol http2 proxy_protocol health outlier breaker concurrency retry hedge socket authorize"
 	maxEndpoints   = 10_000 // of one upstream, and of each file
 	maxReplayBytes = 64 << 10
 	maxTier        = 127 // priority of an endpoint
@@ -90,6 +90,8 @@ func (d *decoder) upstreamMap(name string, k, v ast.Node, u *Upstream) {
 			u.Outlier = d.outlier(key, v)
 		case "breaker":
 			u.Breaker = d.breaker(key, k, v)
+		case "authorize":
+			u.Authorize = d.authorize(key, v)
 		case "concurrency":
 			u.Adaptive = d.adaptive(key, v)
 		default:

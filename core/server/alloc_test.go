@@ -205,6 +205,9 @@ func allocCases(t testing.TB) []allocCase {
 		{name: "introspected", answer: kib, requestEnds: "\r\n\r\n", request: []string{strings.Replace(get, "Accept", "X-User: root\r\nAuthorization: Bearer good-ann\r\nAccept", 1)},
 			config: strings.Replace(plainConfig, "to: a }", "use: [{ introspect: { url: \""+newIntrospector(t).url+
 				"\", client: { id: \"a:b\", secret: env:SLUICE_TEST_SECRET }, headers: { X-User: sub } } }], to: a }", 1)},
+		{name: "token of our own", answer: kib, requestEnds: "\r\n\r\n", request: []string{strings.Replace(get, "Accept", "Authorization: Basic Y2xpZW50\r\nAccept", 1)},
+			config: strings.Replace(plainConfig, "[\"UPSTREAM\"] }", "[\"UPSTREAM\"], authorize: { client_credentials: { url: \""+newClientIssuer(t).url+
+				"\", client: { id: gateway, secret: env:SLUICE_TEST_SECRET } } } }", 1)},
 		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 	}
 }

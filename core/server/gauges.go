@@ -44,6 +44,11 @@ func (s *Server) collect() {
 		}
 		for _, u := range now.compiled.Upstreams {
 			collectUpstream(u, sink)
+			if all, failed, ok := now.compiled.TokenFetches(u.Name); ok {
+				const fetches = "Tokens that were asked for to authorize requests to an upstream."
+				sink.Counter("sluice_upstream_token_fetches_total", fetches, float64(all-min(failed, all)), "upstream", u.Name, "result", "ok")
+				sink.Counter("sluice_upstream_token_fetches_total", fetches, float64(failed), "upstream", u.Name, "result", "failed")
+			}
 			collectChecks(u, now.compiled.Checker(u.Name), sink)
 		}
 		collectSources(now.compiled, sink)

@@ -155,6 +155,13 @@ func (t *tries) attempt() (way, *core.Error) {
 	if x.Over() {
 		return nil, x.Overdue(core.ErrTotalTimeout)
 	}
+	var token *Token
+	if a := p.set.Authorizer; a != nil {
+		var err *core.Error
+		if token, err = a.authorize(x); err != nil {
+			return nil, err
+		}
+	}
 	way, err := s.connect(x, p, t.fresh)
 	if err != nil {
 		return nil, err
@@ -169,6 +176,8 @@ func (t *tries) attempt() (way, *core.Error) {
 	if err = way.do(x, int64(p.header), int64(p.idle)); err != nil {
 		way.counted().land(x, err)
 		way.abort(x)
+	} else if token != nil {
+		p.set.Authorizer.hear(token, x.Response.Status)
 	}
 	x.Try = core.Try{}
 	return way, err

@@ -211,6 +211,11 @@ func (c *reflection) attempt() *core.Error {
 		var given cookies // which nobody gets
 		set.Balancing.affinity(x, &given)
 	}
+	if set.Authorizer != nil {
+		if _, err := set.Authorizer.authorize(x); err != nil {
+			return err
+		}
+	}
 	way, err := s.connect(x, &plan{set: set, perTry: set.PerTry}, false)
 	if err != nil {
 		return err

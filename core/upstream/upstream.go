@@ -46,6 +46,7 @@ type Settings struct {
 	Retry                 *RetryPolicy      // nil: the built-in one
 	Hedge                 *HedgePolicy      // nil: none
 	Budget                *health.Budget    // of retries; nil: they are not bounded so
+	Authorizer            *Authorizer       // nil: requests keep the client's Authorization
 	Prepare               func(fd int)      // sets options of a TCP socket before it connects; nil: none
 }
 
