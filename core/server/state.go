@@ -30,6 +30,7 @@ func stateParts() []statePart {
 		{"splits", 1, (*Server).exportSplits, (*Server).restoreSplits},
 		{"ejections", 1, (*Server).exportEjections, (*Server).restoreEjections},
 		{"breakers", 1, (*Server).exportBreakers, (*Server).restoreBreakers},
+		{"sessions", 1, (*Server).exportSessions, (*Server).restoreSessions},
 		{countersPart, 1, (*Server).exportCounters, (*Server).restoreCounters},
 		{"health-checks", 1, (*Server).exportChecks, (*Server).restoreChecks},
 		{limitsPart, limitsVersion, (*Server).exportLimits, (*Server).restoreLimits},

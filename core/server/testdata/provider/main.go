@@ -75,7 +75,9 @@ func run() error {
 	mux.HandleFunc("/keys", p.keys)
 	mux.HandleFunc("/authorize", p.authorize)
 	mux.HandleFunc("/token", p.token)
-	mux.HandleFunc("/end", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.FormValue("post_logout_redirect_uri"), http.StatusFound) })
+	mux.HandleFunc("/end", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, r.FormValue("post_logout_redirect_uri"), http.StatusFound)
+	})
 	fmt.Println(p.issuer)
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
