@@ -17,6 +17,7 @@ import (
 type sessions struct {
 	table   *oidc.Table
 	sealer  *oidc.Sealer
+	secret  []byte // the sealer's
 	used    nonces // logins that were finished, and logout tokens
 	refresh joins[oidc.Answer]
 
@@ -38,7 +39,7 @@ func newSessions(most int) (*sessions, error) {
 	secret := make([]byte, oidc.SecretBytes)
 	_, _ = rand.Read(secret) // it cannot fail
 	sealer, err := oidc.NewSealer(secret)
-	return &sessions{table: oidc.NewTable(most), sealer: sealer, used: nonces{used: map[[sha256.Size]byte]int64{}},
+	return &sessions{table: oidc.NewTable(most), sealer: sealer, secret: secret, used: nonces{used: map[[sha256.Size]byte]int64{}},
 		all: map[[sha256.Size]byte]*oidc.Session{}}, err
 }
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/json"
 	"io"
 	"maps"
 	"net/http"
@@ -310,4 +311,56 @@ func TestSessionAllocates(t *testing.T) {
 	if n := p.count("/authorize"); n != 1 {
 		t.Errorf("%d logins", n)
 	}
+}
+
+// TestLoginsMove: sessions, and logins that are under way, outlive an upgrade; what cannot be a session does not come into being.
+func TestLoginsMove(t *testing.T) {
+	p := newLoginProvider(t)
+	g := loginGate(t, p, "")
+	written, err := os.ReadFile(g.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _, _ := strings.Cut(string(written), "\nadmin:")
+	old, next := newGate(t, text), newGate(t, text)
+	moves := func(body []byte) error { return next.restoreSessions(next.state.Load().compiled, body) }
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) { // until both know the provider
+		a, b := old.loginsStatus(), next.loginsStatus()
+		if a[0].Known && b[0].Known {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the provider is not known")
+		}
+	}
+	ann, bob := newBrowser(t, old.addr), newBrowser(t, old.addr)
+	under := bob.comesBack("/deep")
+	ann.want("login at the old one", "/", 200, "X-User: ann")
+	state, err := old.exportSessions(old.state.Load().compiled)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, damaged := range map[string]string{"no JSON": "{", "hash": strings.Replace(string(body), `"hash":"`, `"hash":"AAAA`, 1), "claims": strings.Replace(string(body), `"claims":{`, `"claims":{"sub":"x",`, 1),
+		"secret": strings.Replace(string(body), `"secret":"`, `"secret":"AAAA`, 1), "of the future": strings.Replace(string(body), `"used":1`, `"used":3`, 1)} {
+		if err := moves([]byte(damaged)); err == nil || next.loginsStatus()[0].Sessions != 0 {
+			t.Errorf("%s: taken, %v", name, err)
+		}
+	}
+	if err := moves(body); err != nil {
+		t.Fatal(err)
+	}
+	ann.addr, bob.addr = next.addr, next.addr // the cookies are of the host, whatever the port
+	ann.want("at the new one", "/", 200, "X-User: ann", "Accept: application/json")
+	to, _ := url.Parse(under)
+	if res, body := bob.get(to.RequestURI(), true, "Host: "+old.addr); res.StatusCode != 302 {
+		t.Errorf("a login that was under way: %d %s", res.StatusCode, body)
+	}
+	if n := next.endSessions("ann"); n != 2 {
+		t.Errorf("%d sessions were revoked", n)
+	}
+	ann.want("revoked", "/", 401, "login_required", "Accept: application/json")
 }

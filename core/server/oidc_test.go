@@ -181,7 +181,9 @@ func (b *browser) get(to string, stay bool, headers ...string) (*http.Response, 
 	req.Header.Set("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
 	for _, line := range headers {
 		name, value, _ := strings.Cut(line, ": ")
-		req.Header.Set(name, value)
+		if req.Header.Set(name, value); name == "Host" {
+			req.Host = value
+		}
 	}
 	return b.do(req, stay)
 }

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"encoding/json"
+
 	"github.com/sluice-gateway/sluice/core/admin"
 	"github.com/sluice-gateway/sluice/core/compile"
 	"github.com/sluice-gateway/sluice/core/observe"
@@ -68,4 +70,21 @@ func collectSessions(all []compile.Logins, sink *observe.Sink) {
 		sink.Gauge("sluice_sessions", "Sessions of people who have logged in.", float64(n), "policy", l.Name)
 		sink.Counter("sluice_sessions_evicted_total", "Sessions that had to make room for others.", float64(evicted), "policy", l.Name)
 	}
+}
+
+// exportSessions gives the sessions of people, and what their logins that are under way are sealed with.
+func (s *Server) exportSessions(c *compile.Compiled) (any, error) {
+	kept, all := c.Sessions()
+	if !all {
+		s.log.Warn("there are more sessions than can be handed over: those that were used last are")
+	}
+	return kept, nil
+}
+
+func (s *Server) restoreSessions(c *compile.Compiled, body []byte) error {
+	var kept map[string]compile.KeptSessions
+	if err := json.Unmarshal(body, &kept); err != nil {
+		return err
+	}
+	return c.RestoreSessions(kept)
 }

@@ -30,6 +30,7 @@ func stateParts() []statePart {
 		{"overrides", 1, (*Server).exportOverrides, (*Server).restoreOverrides},
 		{"ejections", 1, (*Server).exportEjections, (*Server).restoreEjections},
 		{"breakers", 1, (*Server).exportBreakers, (*Server).restoreBreakers},
+		{"sessions", 1, (*Server).exportSessions, (*Server).restoreSessions},
 		{countersPart, 1, (*Server).exportCounters, (*Server).restoreCounters},
 		{"health-checks", 1, (*Server).exportChecks, (*Server).restoreChecks},
 		{"revocations", 1, (*Server).exportRevocations, (*Server).restoreRevocations},

@@ -104,6 +104,9 @@ func (s *Session) SetState(to *State) { s.state.Store(to) }
 // Used is when it was used last, to the second, as Unix time in nanoseconds.
 func (s *Session) Used() int64 { return s.used.Load() }
 
+// SetUsed says when it was used last, before it is in a table.
+func (s *Session) SetUsed(at int64) { s.used.Store(at) }
+
 // End ends it, for all loops at once.
 func (s *Session) End() { s.ended.Store(true) }
 
