@@ -292,6 +292,7 @@ routes: [{ match: "/*", to: u }]
 `, z.at, port))
 	waitFor(t, func() bool { return len(g.upstream("u").Endpoints) == 3 })
 	l := g.loaded(8, "/x?ms=2")
+	waitFor(t, func() bool { return l.asked.Load() > 200 }) // and the budget has been paid into
 	all[0].behave("500")
 	waitFor(t, func() bool { return g.ejected(all[0].addr) })
 	z.set(record(all[1]), record(all[2]))
