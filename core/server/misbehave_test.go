@@ -292,6 +292,7 @@ routes: [{ match: "/*", to: u }]
 `, z.at, port))
 	eventually(t, "it comes to pass", func() bool { return len(g.upstream("u").Endpoints) == 3 })
 	l := g.loaded(8, "/x?ms=2")
+	eventually(t, "it comes to pass", func() bool { return l.asked.Load() > 200 }) // and the budget has been paid into
 	all[0].behave("500")
 	eventually(t, "it comes to pass", func() bool { return g.ejected(all[0].addr) })
 	z.set(record(all[1]), record(all[2]))
