@@ -129,7 +129,7 @@ func verdict(said *auth.CheckResponse) forward.Answer {
 func changes(ok *auth.OkHttpResponse) *forward.Changes {
 	c := &forward.Changes{Remove: ok.GetHeadersToRemove(), RemoveQuery: ok.GetQueryParametersToRemove()}
 	for _, o := range ok.GetHeaders() {
-		if o.GetAppend().GetValue() {
+		if beside, _ := appends(o); beside {
 			c.Append = append(c.Append, field(o.GetHeader()))
 		} else {
 			c.Set = append(c.Set, field(o.GetHeader()))
@@ -147,10 +147,10 @@ func changes(ok *auth.OkHttpResponse) *forward.Changes {
 // where says how a field comes into the answer: as append says, where it is given, else as append_action does, whose zero counts for
 // nothing, since it cannot be told from none.
 func where(o *envoycore.HeaderValueOption) forward.Where {
-	switch {
-	case o.GetAppend().GetValue():
+	switch beside, given := appends(o); {
+	case beside:
 		return forward.Beside
-	case o.GetAppend() != nil:
+	case given:
 		return forward.Instead
 	}
 	switch o.GetAppendAction() {
@@ -160,6 +160,13 @@ func where(o *envoycore.HeaderValueOption) forward.Where {
 		return forward.IfPresent
 	}
 	return forward.Instead
+}
+
+// appends reads the older of the two ways to say so, which services go on to use.
+func appends(o *envoycore.HeaderValueOption) (beside, given bool) {
+	//lint:ignore SA1019 Envoy reads it too, and before append_action
+	said := o.GetAppend()
+	return said.GetValue(), said != nil
 }
 
 func field(h *envoycore.HeaderValue) forward.Line {
