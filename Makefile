@@ -15,7 +15,7 @@ ARCHTESTS   := ^Test(Imports|LoopSide|SizesAndNames|NoMutablePackageVariables|Ex
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check build install uninstall deb fuzz bench bench-upgrade bench-deps test-deps fmt lint race allocs clean
+.PHONY: help run test check build install uninstall deb fuzz bench bench-upgrade bench-deps test-deps systemd-test fmt lint race allocs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,7 +56,10 @@ bench-deps: ## install what the bench needs: nginx, haproxy, wrk, nghttp2-client
 	@.ci/install nginx haproxy wrk h2load:nghttp2-client
 
 test-deps: ## install what some tests need; without a package manager they are skipped
-	@.ci/install -optional redis-server nginx haproxy wrk curl openssl h2load:nghttp2-client systemd-analyze:systemd dpkg-deb:dpkg
+	@.ci/install -optional redis-server nginx haproxy wrk curl openssl h2load:nghttp2-client systemctl:systemd systemd-analyze:systemd dpkg-deb:dpkg
+
+systemd-test: test-deps ## have a real systemd run the service in namespaces; fails where make test skips that: it takes root
+	SLUICE_SYSTEMD_TEST=required $(GO) test -count=1 -timeout 3m -v -run '^TestSystemdRunsTheGateway$$' ./systemd
 
 fmt: ## format the source
 	gofmt -w .
