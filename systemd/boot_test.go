@@ -54,8 +54,9 @@ func TestSystemdRunsTheGateway(t *testing.T) {
 		{"RefusedReload", testRefusedReload},
 		{"Upgrade", testUpgrade},
 		{"RefusedUpgrade", testRefusedUpgrade},
-		{"Crash", testCrash},
 		{"Restart", testRestart},
+		{"Crash", testCrash},
+		{"CrashAfterUpgrade", testCrashAfterUpgrade},
 		{"Watchdog", testWatchdog},
 		{"CrashLoop", testCrashLoop},
 		{"Drain", testDrain},
@@ -90,7 +91,10 @@ func (s *service) serveUpstream() {
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			s.entered <- struct{}{}
-			<-s.release
+			select {
+			case <-s.release:
+			case <-r.Context().Done(): // the gateway has gone
+			}
 		}
 		fmt.Fprintln(w, "upstream") //nolint:errcheck // the client tells
 	})}

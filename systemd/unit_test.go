@@ -165,7 +165,11 @@ func TestUnitsHaveWhatTheGatewayRestsOn(t *testing.T) {
 	f("a refused reload must be seen", "ExecReload=/usr/bin/sluice ctl reload --wait", true)
 	f("the predecessor's STOPPING=1 would end the service", "NotifyAccess=main", true)
 	f("a panic, and the watchdog's ABRT, end with status 2", "RestartPreventExitStatus=2", false)
+	f("the end of a successor whose predecessor drains is a success to systemd", "Restart=always", true)
 	f("systemd gives up after five starts in ten seconds", "StartLimitIntervalSec=0", true)
+	if !strings.Contains(unit, "\nExecStop=/bin/sh -c 'kill -TERM ") {
+		t.Error("systemd does not wait for the end of a process that has taken over")
+	}
 	if !strings.Contains(unit, "\nFileDescriptorStoreMax=") || !strings.Contains(unit, "\nWatchdogSec=") {
 		t.Error("no sockets are stored, or nobody watches")
 	}

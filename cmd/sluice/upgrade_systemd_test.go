@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -144,6 +145,51 @@ func testUpgradeUnderSystemd(t *testing.T, binaries [2]string) {
 	if t.Failed() {
 		t.Log(s.log())
 	}
+}
+
+// testSuccessorDies has a process that drains end with the one that has taken over, of whose death systemd does not hear; without
+// systemd it goes on, and says once what has happened.
+func testSuccessorDies(t *testing.T, binaries [2]string) {
+	f := func(systemd bool) {
+		t.Helper()
+		s := layOut(t, binaries, "20s")
+		c := exec.Command(s.link, "run", "-c", s.config)
+		if systemd {
+			listenForNotices(t, filepath.Join(s.folder, "notify"))
+			s.start(c, "NOTIFY_SOCKET="+filepath.Join(s.folder, "notify"))
+		} else {
+			s.start(c)
+		}
+		tunnel := openTunnel(t, &upgradeClient{addr: s.addr("http")})
+		if told, err := s.upgrade("--wait"); err != nil {
+			t.Fatalf("%s\n%s", told, s.log())
+		}
+		if err := unix.Kill(s.status().PID, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		const gone, cut = "the process that has taken over has ended", "drain cut short, so that systemd sees"
+		s.eventually("the death is noticed", func() bool { return strings.Contains(s.log(), gone) })
+		if systemd {
+			s.eventually("the drain ends", func() bool { return strings.Contains(s.log(), cut) && echo(tunnel, "dead") != "dead" })
+		} else {
+			for begun := time.Now(); time.Since(begun) < 1200*time.Millisecond; { // two more reports would be due
+				if echo(tunnel, "alive") != "alive" {
+					t.Fatal("the tunnel has ended")
+				}
+			}
+			if strings.Count(s.log(), gone) != 1 || strings.Contains(s.log(), cut) {
+				t.Error(s.log())
+			}
+		}
+		_ = tunnel.Close()
+		for _, left := range []string{"admin.sock", "http.sock"} { // a process that is killed leaves them
+			if err := os.Remove(filepath.Join(s.folder, left)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	f(true)
+	f(false)
 }
 
 // freeAddress is one on which nobody listens.

@@ -51,6 +51,7 @@ func TestUpgrade(t *testing.T) {
 		{"hangs", testUpgradeHangs},
 		{"environment", testUpgradeEnvironment},
 		{"systemd", testUpgradeUnderSystemd},
+		{"successor", testSuccessorDies},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, binaries) })
 	}

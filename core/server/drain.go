@@ -1,8 +1,10 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/server/handover"
@@ -36,9 +38,12 @@ func (s *Server) drain(signals <-chan os.Signal, to *successor) {
 	defer tick.Stop()
 	var reported time.Time
 	for s.busy() || s.before.alive() {
-		if to != nil && time.Since(reported) >= reportEvery {
+		if to != nil && !to.gone && time.Since(reported) >= reportEvery {
 			reported = time.Now()
-			s.report(to, since, since.Add(limit))
+			if s.report(to, since, since.Add(limit)); to.gone && s.service.Notified() {
+				s.log.Warn("drain cut short, so that systemd sees that the service has ended", "connections", s.openConnections())
+				return
+			}
 		}
 		select {
 		case <-tick.C:
@@ -108,6 +113,9 @@ func (s *Server) handOver(to *successor, limit time.Duration) (finish func()) {
 	}()
 	return func() {
 		<-closed
+		if to.gone {
+			return
+		}
 		parts, err := s.lastCounters()
 		if err == nil {
 			err = to.pair.Last(parts)
@@ -118,9 +126,13 @@ func (s *Server) handOver(to *successor, limit time.Duration) (finish func()) {
 	}
 }
 
+// report tells the process that has taken over how far this one is. That it is gone is told once.
 func (s *Server) report(to *successor, since, until time.Time) {
 	err := to.pair.Report(handover.Report{Connections: s.openConnections(), Exchanges: s.exchanges(), Since: since, Until: until})
-	if err != nil {
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		to.gone = true
+		s.log.Error("the process that has taken over has ended", "pid", to.pid)
+	} else if err != nil {
 		s.log.Error("the process that has taken over does not hear", "pid", to.pid, "error", err)
 	}
 }

@@ -83,9 +83,11 @@ func (s *checkService) Check(ctx context.Context, q *auth.CheckRequest) (*auth.C
 	switch who := q.GetAttributes().GetRequest().GetHttp().GetHeaders()["authorization"]; who {
 	case "User ann":
 		beside := option("X-Roles", "b")
+		//lint:ignore SA1019 what services still write must be understood
 		beside.Append = wrapperspb.Bool(true)
 		absent, present, more := option("X-Absent", "1"), option("X-Nowhere", "1"), option("X-Upstream", "2")
 		absent.AppendAction, present.AppendAction = envoycore.HeaderValueOption_ADD_IF_ABSENT, envoycore.HeaderValueOption_OVERWRITE_IF_EXISTS
+		//lint:ignore SA1019 likewise
 		more.Append = wrapperspb.Bool(true)
 		return granted(&auth.OkHttpResponse{
 			Headers: []*envoycore.HeaderValueOption{option("x-user", "ann"), beside, option("Host", "evil"), option("Content-Length", "5"), option("X-Forwarded-For", "192.0.2.9"),

@@ -38,6 +38,7 @@ type successor struct {
 	pid     int
 	version string
 	left    map[string]bool // names of sockets that it does not use
+	gone    bool            // it has ended before us, as far as we know
 }
 
 // upgradeEnd is what an attempt came to: a successor or an error.
