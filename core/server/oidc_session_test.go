@@ -323,7 +323,10 @@ func TestLoginsMove(t *testing.T) {
 	}
 	text, _, _ := strings.Cut(string(written), "\nadmin:")
 	old, next := newGate(t, text), newGate(t, text)
-	moves := func(body []byte) error { return next.restoreSessions(next.state.Load().compiled, body) }
+	moves := func(body []byte) error {
+		defer onEach(next.loops, func(int) {}) // they serve already, as no process does that takes over
+		return next.restoreSessions(next.state.Load().compiled, body)
+	}
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) { // until both know the provider
 		a, b := old.loginsStatus(), next.loginsStatus()
 		if a[0].Known && b[0].Known {
