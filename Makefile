@@ -73,7 +73,7 @@ lint: ## gofmt, vet, staticcheck and the rules of the tree
 # The race detector needs a C compiler. Where there is none the tests run without it, and say so.
 race:
 	@flag=-race; if ! command -v "$$($(GO) env CC)" >/dev/null; then flag=; echo "check: no C compiler, so no race detector" >&2; fi; \
-	set -x; SLUICE_SOAK=60s $(GO) test $$flag -shuffle=on -timeout 15m ./...
+	set -x; SLUICE_SOAK=60s $(GO) test $$flag -shuffle=on -timeout 30m ./...
 
 # The race detector allocates, so the tests that count allocations are run once more without it.
 allocs:
