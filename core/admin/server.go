@@ -266,13 +266,7 @@ func (s *Server) setEndpoints(c *fasthttp.RequestCtx) {
 		fail(c, fasthttp.StatusBadRequest, err.Error())
 		return
 	}
-	for _, u := range s.source.Upstreams() {
-		if u.Name == set.Upstream {
-			reply(c, fasthttp.StatusOK, u)
-			return
-		}
-	}
-	fail(c, fasthttp.StatusConflict, "the upstream has gone meanwhile")
+	replyOne(c, "upstream", s.source.Upstreams(), func(u *UpstreamStatus) bool { return u.Name == set.Upstream })
 }
 
 func (s *Server) setLogLevel(c *fasthttp.RequestCtx) {
@@ -407,4 +401,15 @@ type quiet struct{ log *slog.Logger }
 
 func (q quiet) Printf(format string, args ...any) {
 	q.log.Debug("admin API", "event", fmt.Sprintf(format, args...))
+}
+
+// replyOne tells what has become of the one that was changed. A reload may have taken it away since.
+func replyOne[T any](c *fasthttp.RequestCtx, what string, all []T, is func(*T) bool) {
+	for i := range all {
+		if is(&all[i]) {
+			reply(c, fasthttp.StatusOK, all[i])
+			return
+		}
+	}
+	fail(c, fasthttp.StatusConflict, "the "+what+" has gone meanwhile")
 }

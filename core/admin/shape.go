@@ -74,13 +74,7 @@ func (s *Server) setWeights(c *fasthttp.RequestCtx) {
 		fail(c, fasthttp.StatusBadRequest, err.Error())
 		return
 	}
-	for _, r := range s.source.Routes() {
-		if r.Name == set.Route {
-			reply(c, fasthttp.StatusOK, r)
-			return
-		}
-	}
-	fail(c, fasthttp.StatusConflict, "the route has gone meanwhile")
+	replyOne(c, "route", s.source.Routes(), func(r *RouteStatus) bool { return r.Name == set.Route })
 }
 
 func (s *Server) changeCanary(c *fasthttp.RequestCtx) {
@@ -92,13 +86,7 @@ func (s *Server) changeCanary(c *fasthttp.RequestCtx) {
 		fail(c, fasthttp.StatusBadRequest, err.Error())
 		return
 	}
-	for _, k := range s.source.Canaries() {
-		if k.Route == change.Route {
-			reply(c, fasthttp.StatusOK, k)
-			return
-		}
-	}
-	fail(c, fasthttp.StatusConflict, "the canary has gone meanwhile")
+	replyOne(c, "canary", s.source.Canaries(), func(k *CanaryStatus) bool { return k.Route == change.Route })
 }
 
 // SetWeights changes the weights of a route's upstreams, and gives the route that results.
