@@ -74,7 +74,7 @@ func (b *blocks) add(block *pem.Block) error {
 		if block.Headers["DEK-Info"] != "" {
 			return errors.New("the private key is encrypted")
 		}
-		k, err := parseKey(block)
+		k, err := ParseKey(block)
 		if err != nil {
 			return fmt.Errorf("cannot parse private key: %w", err)
 		}
@@ -89,7 +89,8 @@ func (b *blocks) add(block *pem.Block) error {
 	return nil
 }
 
-func parseKey(block *pem.Block) (crypto.Signer, error) {
+// ParseKey reads a private key that is not encrypted, in any of the forms that tools write: PKCS #8, PKCS #1 or SEC 1.
+func ParseKey(block *pem.Block) (crypto.Signer, error) {
 	var key any
 	var err error
 	switch block.Type {
@@ -97,8 +98,10 @@ func parseKey(block *pem.Block) (crypto.Signer, error) {
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 	case "EC PRIVATE KEY":
 		key, err = x509.ParseECPrivateKey(block.Bytes)
-	default:
+	case "PRIVATE KEY":
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	default:
+		err = fmt.Errorf("no private key, but %.40q", block.Type)
 	}
 	if err != nil {
 		return nil, err

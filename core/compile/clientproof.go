@@ -6,7 +6,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -18,6 +17,7 @@ import (
 
 	gojwt "github.com/golang-jwt/jwt/v5"
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/tls"
 )
 
 // clientProof is how the gateway proves to an issuer which client it is. Immutable.
@@ -46,16 +46,7 @@ func signingKey(text []byte) (any, gojwt.SigningMethod, error) {
 	if block == nil {
 		return nil, nil, errSigningKey
 	}
-	var key any
-	var err error
-	switch block.Type {
-	case "RSA PRIVATE KEY":
-		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	case "EC PRIVATE KEY":
-		key, err = x509.ParseECPrivateKey(block.Bytes)
-	case "PRIVATE KEY":
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	}
+	key, err := tls.ParseKey(block)
 	if err != nil {
 		return nil, nil, errSigningKey // the cause could tell of the key
 	}

@@ -123,7 +123,7 @@ func (w *consumerWatch) look(path string) {
 		w.failing = true
 		return
 	}
-	if w.seen != nil && os.SameFile(at, w.seen) && at.Size() == w.seen.Size() && at.ModTime().Equal(w.seen.ModTime()) {
+	if sameFile(at, w.seen) {
 		return
 	}
 	w.seen, w.failing = at, false

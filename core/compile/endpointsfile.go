@@ -83,6 +83,7 @@ func (w *watchedFile) look(now bool) ([]config.Endpoint, error) {
 	return list, nil
 }
 
+// sameFile says whether nobody has written a file between two looks at it; b may be nil: there was none before.
 func sameFile(a, b os.FileInfo) bool {
 	return b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
