@@ -94,20 +94,27 @@ func (c *Compiled) keepAtMost(place string, stale time.Duration) {
 
 // putKeys starts the sources of c that are new, and ends those that it has not.
 func (r *Registry) putKeys(c *Compiled) {
+	replace(&r.closing, r.keys, c.keys, func(s *KeySource) { s.start(r.log.With("jwks", s.Place)) })
 	for place, s := range c.keys {
-		if r.keys[place] == nil {
-			s.start(r.log.With("jwks", place))
-		}
 		s.mu.Lock()
 		s.stale = c.stale[place]
 		s.mu.Unlock()
 	}
-	for place, s := range r.keys {
-		if c.keys[place] == nil {
-			r.closing.Go(s.stop) // it may wait for an answer
+	r.keys = c.keys
+}
+
+// replace starts what is new in now, and ends what only before has: in the background, for that may wait for an answer.
+func replace[K comparable, S interface{ stop() }](closing *sync.WaitGroup, before, now map[K]S, start func(S)) {
+	for k, s := range now {
+		if _, stays := before[k]; !stays {
+			start(s)
 		}
 	}
-	r.keys = c.keys
+	for k, s := range before {
+		if _, stays := now[k]; !stays {
+			closing.Go(s.stop)
+		}
+	}
 }
 
 func newKeySource(place string) *KeySource {

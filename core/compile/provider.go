@@ -212,15 +212,6 @@ func (r *Registry) provider(c *Compiled, issuer string, s *service) *provider {
 
 // putProviders starts the providers of c that are new, and ends those that it has not.
 func (r *Registry) putProviders(c *Compiled) {
-	for s, p := range c.providers {
-		if r.providers[s] == nil {
-			p.start(r.log.With("issuer", p.issuer))
-		}
-	}
-	for s, p := range r.providers {
-		if c.providers[s] == nil {
-			r.closing.Go(p.stop) // it may wait for an answer
-		}
-	}
+	replace(&r.closing, r.providers, c.providers, func(p *provider) { p.start(r.log.With("issuer", p.issuer)) })
 	r.providers = c.providers
 }

@@ -83,16 +83,7 @@ func (r *Registry) authorizer(c *Compiled, u *config.Upstream) (*upstream.Author
 // putTokens starts the sources of c that are new, and ends those that it has not. It waits until each new one has a token or has failed to
 // get one, which its timeout bounds.
 func (r *Registry) putTokens(c *Compiled) {
-	for key, s := range c.tokens {
-		if r.tokens[key] == nil {
-			s.start(r.log.With("issuer", s.url))
-		}
-	}
-	for key, s := range r.tokens {
-		if c.tokens[key] == nil {
-			r.closing.Go(s.stop) // it may wait for an answer
-		}
-	}
+	replace(&r.closing, r.tokens, c.tokens, func(s *tokenSource) { s.start(r.log.With("issuer", s.url)) })
 	for _, s := range c.tokens {
 		<-s.tried
 	}
