@@ -26,6 +26,8 @@
 //	PUT  /log-level  SetLogLevel; 200 with the LogLevel that results
 //	POST /reload     202 when begun; with ?wait=true 200 when applied, 422 with the reason when refused
 //	POST /upgrade    likewise, for a binary that takes this process's place; ?binary=PATH, over a unix socket only, names another
+//	GET  /debug/pprof/      what profiles there are
+//	GET  /debug/pprof/NAME  that profile, for go tool pprof; profile and trace take ?seconds=, others ?debug=
 //
 // Every other answer is {"error": "..."} with a status of 400 or more.
 package admin

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,13 +37,16 @@ type Server struct {
 
 	connected atomic.Int64 // fasthttp's own count is one less once it does not listen any more
 
+	ending chan struct{} // closed when Shutdown begins
+	ended  sync.Once
+
 	change   sync.Mutex // held while a reload or an upgrade runs
 	changing sync.WaitGroup
 }
 
 // NewServer gives a server that answers nobody yet.
 func NewServer(source Source, log *slog.Logger) *Server {
-	s := &Server{source: source, log: log}
+	s := &Server{source: source, log: log, ending: make(chan struct{})}
 	s.http = &fasthttp.Server{
 		Handler:                      s.handle,
 		ErrorHandler:                 refuse,
@@ -78,6 +82,7 @@ func (s *Server) Serve(l net.Listener) error {
 
 // Shutdown closes the listener, and returns when the last answer has been sent and the last reload or upgrade has ended, or ctx has.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.ended.Do(func() { close(s.ending) })
 	if err := s.http.ShutdownWithContext(ctx); err != nil {
 		return fmt.Errorf("cannot end the admin API: %w", err)
 	}
@@ -214,6 +219,9 @@ func (s *Server) methods(path string) []method {
 		return []method{{fasthttp.MethodPost, func(c *fasthttp.RequestCtx) { s.begin(c, "applied", s.source.Reload) }}}
 	case "/upgrade":
 		return []method{{fasthttp.MethodPost, s.upgrade}}
+	}
+	if name, ok := strings.CutPrefix(path, profiles); ok {
+		return s.profile(name)
 	}
 	return nil
 }
