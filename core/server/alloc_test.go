@@ -18,7 +18,7 @@ const (
 	// and the access log's writer have their tickers. Three allocations in a hundred requests are far below one a request.
 	allocsPerRequest = 0.03
 	warmRequests     = 3000
-	countedRequests  = 20000
+	countedRequests  = 8000
 )
 
 // allocCase is a kind of request: what the client sends and the upstream answers, each known by its end.

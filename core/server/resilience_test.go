@@ -147,11 +147,11 @@ func TestRetryAtOnce(t *testing.T) {
 }
 
 // TestEndpointsKilled kills one of three endpoints again and again under load: whatever the protocol, and whether connections are
-// kept, no client notices. With SLUICE_SOAK each lasts so long, and one is killed every two seconds.
+// kept, no client notices. With SLUICE_SOAK each of the four lasts a twelfth of that.
 func TestEndpointsKilled(t *testing.T) {
 	length, pause := 1500*time.Millisecond, 150*time.Millisecond
 	if os.Getenv(soakVariable) != "" {
-		length, pause = soakTime(t)/4, time.Second // there are four of them
+		length, pause = soakTime(t)/12, 300*time.Millisecond
 	}
 	for _, more := range []string{
 		"retry: on",

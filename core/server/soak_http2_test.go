@@ -150,7 +150,7 @@ func (s *http2Soaker) request(ctx context.Context, path string, body []byte) err
 // TestSoakHTTP2Upstream reloads and restarts upstreams under load, with requests that are given up in between: none of those that
 // may be repeated fails, and nothing is left in the end.
 func TestSoakHTTP2Upstream(t *testing.T) {
-	length := soakTime(t)
+	length := max(soakTime(t)/4, soakDefault)
 	var ups [2]restartingUpstream
 	end := make(chan struct{})
 	var turn sync.Mutex

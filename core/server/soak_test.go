@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// soakVariable sets for how long the soak runs, such as 60s.
+// soakVariable sets for how long TestSoak and TestSoakTLS run, such as 60s. Others take a part of that.
 const soakVariable = "SLUICE_SOAK"
 
 const (
@@ -267,7 +267,7 @@ func (g *running) reloadUntil(until time.Time, configs []string) (reloads int) {
 	return reloads
 }
 
-// soakTime is how long a soak runs.
+// soakTime is how long a whole soak runs.
 func soakTime(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv(soakVariable)

@@ -245,16 +245,12 @@ func (s *share) connect(x *core.Exchange, p *plan, fresh bool) (way, *core.Error
 
 // ride gives the exchange its place in a connection that it shares with others.
 func (s *share) ride(x *core.Exchange, set *Settings, found seat) (*ride, *core.Error) {
-	m := found.mux
-	if m == nil {
-		m = s.newMux(found.place)
-	}
-	r, err := m.board(x, set)
+	r, err := found.mux.board(x, set)
 	switch {
 	case err == nil:
 		return r, nil
 	case err.Retry == core.RetryUnsent:
-		x.Attempt.Tried(&m.endpoint.Endpoint)
+		x.Attempt.Tried(&found.mux.endpoint.Endpoint)
 	}
 	return nil, err
 }
@@ -263,7 +259,7 @@ func (s *share) ride(x *core.Exchange, set *Settings, found seat) (*ride, *core.
 type seat struct {
 	conn  *conn     // that was kept, for it alone
 	mux   *Mux      // in which a place is promised to it
-	place *Endpoint // to which it may make a connection, which is counted already
+	place *Endpoint // to which it may make a connection of its own, which is counted already
 }
 
 // dialError is why there is no connection. Nothing of the request has been sent.

@@ -169,9 +169,7 @@ func (m *Mux) Closed() {
 		}
 	}
 	if w := s.first(m.endpoint); w != nil && len(sh.muxes) == 0 { // whatever the maximum is, as in join
-		s.remove(w)
-		w.place = m.endpoint
-		w.task.Wake()
+		s.grant(w, m.endpoint)
 		return
 	}
 	s.release(m.endpoint)

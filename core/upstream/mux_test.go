@@ -138,6 +138,33 @@ func TestMuxOneForEachLoop(t *testing.T) {
 	}
 }
 
+// TestMuxPlaceIsTaken has the only connection end while an exchange waits for it, and another come before the first one runs: one
+// connection is made for both.
+func TestMuxPlaceIsTaken(t *testing.T) {
+	m, arrived, _ := newShared(t, false, opened())
+	set := sharing()
+	set.MaxConnections, set.Streams = 1, 1
+	h := newHost(t, 1, set, m)
+	h.dial(0).get("/hold")
+	<-arrived
+	waits, comes := h.dial(0), h.dial(0)
+	waits.get("/waits")
+	h.eventually("it waits", func() bool { return h.upstream.Pending() == 1 })
+	h.on(0, func() {
+		e, s := h.upstream.Endpoints()[0], h.upstream.shares[0]
+		e.shares[0].muxes[0].raw.Close()
+		if s.queue.len() != 0 {
+			t.Error("the place of the connection was given to nobody")
+		}
+		if s.join(e, set, false) != nil {
+			t.Error("another connection is made beside that of who has waited")
+		}
+	})
+	waits.answer(200)
+	comes.get("/comes")
+	comes.answer(200)
+}
+
 // TestMuxRetired shows that an exchange of an older configuration is served though its upstream is out of force, and that the
 // connection made for it ends with it.
 func TestMuxRetired(t *testing.T) {

@@ -151,7 +151,7 @@ func (s *share) first(e *Endpoint) *waiter {
 	return nil
 }
 
-// next takes whoever's turn it is out of the queue; nil: nobody's here. While exchanges wait on other loops, too, every other
+// next is whose turn it is; nil: nobody's here. It stays in the queue. While exchanges wait on other loops, too, every other
 // turn is theirs.
 func (s *share) next(e *Endpoint, set *Settings) *waiter {
 	if e.over(set) {
@@ -162,11 +162,19 @@ func (s *share) next(e *Endpoint, set *Settings) *waiter {
 			return nil
 		}
 	}
-	w := s.first(e)
-	if w != nil {
-		s.remove(w)
+	return s.first(e)
+}
+
+// grant takes w out of the queue and gives it the place of a connection to e, which is counted. One that exchanges share is made at
+// once: who comes before w runs finds it there, and does not make another beside it.
+func (s *share) grant(w *waiter, e *Endpoint) {
+	s.remove(w)
+	if e.protocol.shared() {
+		w.mux = w.share.newMux(e)
+	} else {
+		w.place = e
 	}
-	return w
+	w.task.Wake()
 }
 
 // waitElsewhere says that exchanges wait on other loops, which cannot use this loop's connections.
@@ -177,6 +185,7 @@ func (s *share) keep(c *conn, set *Settings) {
 	w := s.next(c.endpoint, set)
 	switch {
 	case w != nil:
+		s.remove(w)
 		c.promised, w.conn = w, c
 		if w.fresh || !c.fits(w.x) {
 			c.raw.Close() // which leaves w its place
@@ -197,8 +206,7 @@ func (s *share) keep(c *conn, set *Settings) {
 // release gives the place of a connection to e that has ended to whoever's turn it is. If it is nobody's it is free.
 func (s *share) release(e *Endpoint) {
 	if w := s.next(e, s.upstream.Settings()); w != nil {
-		w.place = e
-		w.task.Wake()
+		s.grant(w, e)
 		return
 	}
 	s.free(e)
@@ -223,9 +231,7 @@ func (s *share) free(e *Endpoint) {
 // offer gives a place at e, if there still is one, to the first here that can use it.
 func (s *share) offer(e *Endpoint) {
 	if w := s.first(e); w != nil && e.take(s.upstream.Settings()) {
-		s.remove(w)
-		w.place = e
-		w.task.Wake()
+		s.grant(w, e)
 	}
 }
 
