@@ -12,43 +12,23 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/core/leak"
 )
 
 // patience is how long a test waits for what must happen; only a failing test waits so long.
 const patience = 10 * time.Second
 
-// TestMain fails the run when a test leaves a goroutine of this module behind.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	for deadline := time.Now().Add(patience); ownGoroutines() != ""; time.Sleep(5 * time.Millisecond) { // between two looks
-		if time.Now().After(deadline) {
-			fmt.Printf("FAIL: the tests left these goroutines:\n%s\n", ownGoroutines())
-			code = 1
-			break
-		}
-	}
-	os.Exit(code)
-}
-
-func ownGoroutines() (own string) {
-	b := make([]byte, 1<<20)
-	for i, stack := range strings.Split(string(b[:runtime.Stack(b, true)]), "\n\n") {
-		if i > 0 && strings.Contains(stack, "sluice-gateway/sluice/") {
-			own += stack + "\n\n"
-		}
-	}
-	return own
-}
+// TestMain fails the run when a test leaves a goroutine of this module or a descriptor behind.
+func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run)) }
 
 // keyRing is keys that tests share, since an RSA key takes long to make.
 type keyRing struct{ p256, p256b, p384, rsa2048, rsa1024 crypto.Signer }

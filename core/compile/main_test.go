@@ -1,12 +1,9 @@
 package compile
 
 import (
-	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +11,7 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/leak"
 	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/core/observe"
 )
@@ -22,38 +20,7 @@ import (
 const patience = 10 * time.Second
 
 // TestMain fails the run when a test leaves a goroutine of this module or a descriptor behind.
-func TestMain(m *testing.M) {
-	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
-		_ = ln.Close() // Go's netpoller keeps descriptors of its own from its first use on
-	}
-	descriptors := countDescriptors()
-	code := m.Run()
-	for deadline := time.Now().Add(5 * time.Second); countDescriptors() > descriptors || ownGoroutines() != ""; {
-		if time.Now().After(deadline) {
-			fmt.Printf("FAIL: the tests left %d descriptors and these goroutines:\n%s\n", countDescriptors()-descriptors, ownGoroutines())
-			code = 1
-			break
-		}
-		runtime.GC()
-		time.Sleep(5 * time.Millisecond) // between two looks
-	}
-	os.Exit(code)
-}
-
-func countDescriptors() int {
-	d, _ := os.ReadDir("/proc/self/fd")
-	return len(d)
-}
-
-func ownGoroutines() (own string) {
-	b := make([]byte, 1<<20)
-	for i, stack := range strings.Split(string(b[:runtime.Stack(b, true)]), "\n\n") {
-		if i > 0 && strings.Contains(stack, "sluice-gateway/sluice/") {
-			own += stack + "\n\n"
-		}
-	}
-	return own
-}
+func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run)) }
 
 // bench is a registry with two running loops.
 type bench struct {

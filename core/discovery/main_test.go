@@ -7,47 +7,18 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/sluice-gateway/sluice/core/leak"
 )
 
 // TestMain fails the run when a test leaves a goroutine of this module or a descriptor behind.
-func TestMain(m *testing.M) {
-	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
-		_ = ln.Close() // Go's netpoller keeps descriptors of its own from its first use on
-	}
-	before := countDescriptors()
-	code := m.Run()
-	for deadline := time.Now().Add(5 * time.Second); countDescriptors() > before || ownGoroutines() != ""; {
-		if time.Now().After(deadline) {
-			fmt.Printf("FAIL: the tests left %d descriptors and these goroutines:\n%s\n", countDescriptors()-before, ownGoroutines())
-			code = 1
-			break
-		}
-		time.Sleep(5 * time.Millisecond) // between two looks
-	}
-	os.Exit(code)
-}
-
-func countDescriptors() int {
-	d, _ := os.ReadDir("/proc/self/fd")
-	return len(d)
-}
-
-func ownGoroutines() (own string) {
-	b := make([]byte, 1<<20)
-	for i, stack := range strings.Split(string(b[:runtime.Stack(b, true)]), "\n\n") {
-		if i > 0 && strings.Contains(stack, "sluice-gateway/sluice/") {
-			own += stack + "\n\n"
-		}
-	}
-	return own
-}
+func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run)) }
 
 // nameServer is a name server on the loopback address, over UDP and TCP. answer is called for each question.
 type nameServer struct {

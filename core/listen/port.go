@@ -148,7 +148,7 @@ func (p *Port) end(patience time.Duration, taken map[*Sockets]bool) {
 		p.close(a.acceptor)
 	}
 	p.accepts = nil
-	p.drain.At(p.loop.Now() + int64(patience))
+	p.drain.At(p.loop.Clock() + int64(patience)) // by the coarse clock it may be over already
 }
 
 func (p *Port) close(a *loop.Acceptor) {

@@ -95,13 +95,19 @@ func (c *Conn) Handle(h Handler) { c.handler = h }
 // Handler is who serves c.
 func (c *Conn) Handler() Handler { return c.handler }
 
-// EachIdle calls f for every connection of l that nobody uses at the moment, nor works for. f may close it.
+// EachIdle calls f for every connection of l that nobody uses at the moment, nor works for, and to which nothing has come. f may close it.
 func (l *Loop) EachIdle(f func(c *Conn)) {
 	for _, c := range l.conns {
-		if c != nil && c.idle && !c.Busy && !c.Readable() {
+		if c != nil && c.idle && !c.Busy && !c.Readable() && !c.unheard() {
 			f(c)
 		}
 	}
+}
+
+// unheard says whether the kernel has bytes for c of which the loop may not know yet. To close it then resets the connection.
+func (c *Conn) unheard() bool {
+	n, err := unix.IoctlGetInt(int(c.fd), unix.SIOCINQ)
+	return err == nil && n > 0
 }
 
 // Closed says whether Close was called.

@@ -357,6 +357,31 @@ func TestIdleDeadline(t *testing.T) {
 	})
 }
 
+// A connection is not idle to which something has come in this turn, of which the loop has not heard.
+func TestEachIdleAsksTheKernel(t *testing.T) {
+	l, _ := start(t, Options{})
+	quiet, _ := served(t, l, &told{})
+	spoken, peer := served(t, l, &told{})
+	on(t, l, func() {
+		for _, c := range []*Conn{quiet, spoken} {
+			c.Use()
+			c.Idle(0)
+		}
+		if _, err := peer.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		l.EachIdle(func(c *Conn) {
+			if c == spoken {
+				t.Error("it was called for the connection that has spoken")
+			}
+			c.Close()
+		})
+		if !quiet.Closed() || spoken.Closed() {
+			t.Errorf("the quiet one is closed: %t, the one that has spoken: %t", quiet.Closed(), spoken.Closed())
+		}
+	})
+}
+
 // told is a handler that is told of the ends of its connections.
 type told struct{ closed int }
 

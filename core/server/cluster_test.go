@@ -149,22 +149,25 @@ func TestLeasedByCluster(t *testing.T) {
 		}
 	}
 	var sum, requests int64
-	text := ""
+	text, always := "", true
+	// steady is that the load was offered as it is meant to be: all that a machine with other work puts off comes later, in a burst.
+	const nominal = nodes * 2 * (offered / nodes / 2 / 200) * 200 // in lots of 5 ms
+	steady := func(second int) bool { n := all[second].Load(); return n >= nominal*99/100 && n <= nominal*101/100 }
 	for i := warm; i < warm+seconds; i++ {
 		n := admitted[i].Load()
 		sum, requests = sum+n, requests+all[i].Load()
 		text += fmt.Sprintf(" %d of %d;", n, all[i].Load())
 		// A second's edges are ours, not the limit's. One in which the machine had other work says nothing, nor does the one that follows,
 		// for the bucket then has what nobody took.
-		whole := all[i].Load() >= offered*9/10 && all[i-1].Load() >= offered*9/10
-		if whole && (n < limit*95/100 || n > limit*105/100) {
+		whole := steady(i) && steady(i-1)
+		if always = always && whole; whole && (n < limit*95/100 || n > limit*105/100) {
 			t.Errorf("second %d admitted %d of %d", i, n, limit)
 		}
 	}
 	t.Logf("admitted by second:%s %.1f a second; %.0f commands a second, one for %d requests", text, float64(sum)/seconds, float64(asked)/seconds,
 		requests/int64(max(asked, 1)))
 	// The limit holds on every machine. That it is used up to the last is to be seen where the load was offered all the time.
-	if least := requests >= offered*seconds*95/100; sum > limit*seconds*102/100 || least && sum < limit*seconds*98/100 {
+	if sum > limit*seconds*102/100 || always && sum < limit*seconds*98/100 {
 		t.Errorf("%d were admitted in %d seconds, the limit is %d a second", sum, seconds, limit)
 	}
 	if int64(asked)*50 > requests {

@@ -132,14 +132,17 @@ func TestMuxEnds(t *testing.T) {
 	})
 	t.Run("idle", func(t *testing.T) {
 		before := u.accepted.Load()
+		const timeout = 50 * time.Millisecond
 		g := newMuxGate(t, u.addr, ", pool: { idle_timeout: 50ms }")
 		client := h1Client(t)
+		longest, last := time.Duration(0), time.Now()
 		for range 10 {
 			g.want(client, "GET", "/", "", okSmall)
+			longest, last = max(longest, time.Since(last)), time.Now()
 		}
 		eventually(t, "the connection is closed", func() bool { return g.upstreams() == 0 && u.open.Load() == 0 })
 		g.want(client, "GET", "/", "", okSmall)
-		if n := u.accepted.Load() - before; n != 2 {
+		if n := u.accepted.Load() - before; n != 2 && longest < timeout || n < 2 { // on a busy machine it may have been idle for as long between two
 			t.Errorf("%d connections", n)
 		}
 	})

@@ -3,10 +3,8 @@ package server
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/admin"
+	"github.com/sluice-gateway/sluice/core/leak"
 	"github.com/sluice-gateway/sluice/systemd"
 )
 
@@ -29,51 +28,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("FAIL:", err)
 		os.Exit(1)
 	}
-	if ln, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
-		_ = ln.Close() // Go's netpoller and signals keep what they opened first
-	}
-	before := countHeld()
-	code := m.Run()
-	if left := leftOver(before); left != "" {
-		fmt.Println("FAIL: the tests left", left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// held is what a process has that a gateway takes and must give back. Of goroutines it is those that run something of this
-// module: those of libraries, such as the clock of fasthttp, outlive every server by design.
-type held struct{ descriptors, goroutines int }
-
-func countHeld() held {
-	d, _ := os.ReadDir("/proc/self/fd")
-	return held{len(d), len(ownGoroutines())}
-}
-
-// leftOver waits until no more is held than before; it says what is if that does not come to pass.
-func leftOver(before held) string {
-	for deadline := time.Now().Add(5 * time.Second); ; {
-		runtime.GC() // connections that tests have dropped
-		now := countHeld()
-		if now.descriptors <= before.descriptors && now.goroutines <= before.goroutines {
-			return ""
-		}
-		if time.Now().After(deadline) {
-			return fmt.Sprintf("%+v, before %+v\n%s", now, before, strings.Join(ownGoroutines(), "\n\n"))
-		}
-		time.Sleep(10 * time.Millisecond) // between two looks
-	}
-}
-
-// ownGoroutines gives the stacks of the goroutines that run something of this module, tests that wait apart.
-func ownGoroutines() (own []string) {
-	b := make([]byte, 4<<20)
-	for i, stack := range strings.Split(string(b[:runtime.Stack(b, true)]), "\n\n") {
-		if i > 0 && strings.Contains(stack, "sluice-gateway/sluice/") && !strings.Contains(stack, "testing.(*T).Run(") {
-			own = append(own, stack)
-		}
-	}
-	return own
+	os.Exit(leak.Check(m.Run))
 }
 
 // comesToPass waits until ok, but not for ever.

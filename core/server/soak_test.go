@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/core/leak"
 )
 
 // soakVariable sets for how long TestSoak and TestSoakTLS run, such as 60s. Others take a part of that.
@@ -193,7 +195,7 @@ func TestSoak(t *testing.T) {
 	length := soakTime(t)
 	a, b := newSumUpstream(t), newSumUpstream(t)
 	configs := soakConfigs(a.addr, b.addr)
-	before := countHeld()
+	before := leak.Look()
 	g := run(t, configs[0])
 
 	until := time.Now().Add(length)
@@ -234,7 +236,7 @@ func TestSoak(t *testing.T) {
 			t.Errorf("%q in the log:\n%s", bad, g.log)
 		}
 	}
-	if left := leftOver(before); left != "" {
+	if left := before.Left(patience); left != "" {
 		t.Errorf("after its end the gateway has left %s", left)
 	}
 	if n := a.open.Load() + b.open.Load(); n != 0 {

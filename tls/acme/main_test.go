@@ -21,7 +21,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,6 +32,8 @@ import (
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
 	"github.com/miekg/dns"
+
+	"github.com/sluice-gateway/sluice/core/leak"
 )
 
 // patience is how long a test waits for what must happen; only a failing test waits so long.
@@ -41,7 +42,7 @@ const patience = 30 * time.Second
 // otherProcess is the variable with the options of a Issuer that a test runs in a process of its own.
 const otherProcess = "SLUICE_TEST_ACME_OPTIONS"
 
-// TestMain fails the run when a test leaves a goroutine of this module behind.
+// TestMain fails the run when a test leaves a goroutine of this module or a descriptor behind.
 func TestMain(m *testing.M) {
 	if text := os.Getenv(otherProcess); text != "" {
 		os.Exit(beOtherProcess(text))
@@ -51,25 +52,7 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	code := m.Run()
-	for deadline := time.Now().Add(patience); ownGoroutines() != ""; time.Sleep(5 * time.Millisecond) { // between two looks
-		if time.Now().After(deadline) {
-			fmt.Printf("FAIL: the tests left these goroutines:\n%s\n", ownGoroutines())
-			code = 1
-			break
-		}
-	}
-	os.Exit(code)
-}
-
-func ownGoroutines() (own string) {
-	b := make([]byte, 1<<20)
-	for i, stack := range strings.Split(string(b[:runtime.Stack(b, true)]), "\n\n") {
-		if i > 0 && strings.Contains(stack, "sluice-gateway/sluice/") {
-			own += stack + "\n\n"
-		}
-	}
-	return own
+	os.Exit(leak.Check(m.Run))
 }
 
 // beOtherProcess has a Issuer until all names have certificates.
