@@ -10,8 +10,9 @@ type facts struct {
 	Consumer consumerFacts       `expr:"consumer"`
 	Method   string              `expr:"method"`
 	Path     string              `expr:"path"`
-	Host     string              `expr:"host"` // without the port
-	IP       string              `expr:"ip"`   // of the client, behind trusted proxies
+	Host     string              `expr:"host"`    // without the port
+	IP       string              `expr:"ip"`      // of the client, behind trusted proxies
+	Country  string              `expr:"country"` // of the client, by a policy before this one; "": it is not known
 	Scheme   string              `expr:"scheme"`
 	Claim    func(string) string `expr:"claim"`  // of the verified token; "": it has none
 	Header   func(string) string `expr:"header"` // the only line of that name; "": there is none, or several
@@ -68,7 +69,7 @@ func (j *Judge) Holds(c *Condition, x *Exchange) (bool, error) {
 		f.Consumer = consumerFacts{who.Name, who.User, who.Tier, who.Tenant, who.Groups, who.Tags}
 	}
 	f.Method, f.Path, f.Host = string(x.Request.MethodBytes()), string(x.Request.Path), string(HostOf(x.Request.Host()))
-	f.IP, f.Scheme = string(x.Client.Text), x.Listener.Scheme
+	f.IP, f.Country, f.Scheme = string(x.Client.Text), x.Client.Country, x.Listener.Scheme
 	j.x = x
 	v, err := j.machine.Run(c.program, f)
 	j.x, f.Consumer = nil, consumerFacts{}

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"testing"
@@ -72,19 +73,65 @@ func TestDirectoryAllocs(t *testing.T) {
 	}
 }
 
+// TestKeyTable fills tables of many sizes to the last key: every key is found, also those that stand behind the end's, and no other is.
+func TestKeyTable(t *testing.T) {
+	for n := range 300 {
+		table := newKeyTable(n)
+		sums := make([][sha256.Size]byte, n)
+		owners := make([]Consumer, n)
+		for i := range sums {
+			sums[i] = sha256.Sum256(fmt.Appendf(nil, "%d of %d", i, n))
+			if i%3 == 0 {
+				copy(sums[i][:8], "\xff\xff\xff\xff\xff\xff\xff\xff") // many want the last place
+			}
+			table.put(&sums[i], &owners[i])
+			table.put(&sums[i], &Consumer{})
+		}
+		if table.count != n {
+			t.Fatalf("%d keys, want %d", table.count, n)
+		}
+		for i := range sums {
+			if table.find(&sums[i]) != &owners[i] {
+				t.Fatalf("key %d of %d is another's", i, n)
+			}
+			for at := range sums[i] {
+				other := sums[i]
+				if other[at] ^= 1; table.find(&other) != nil {
+					t.Fatalf("a hash that differs from that of key %d of %d in byte %d is taken for it", i, n, at)
+				}
+			}
+		}
+	}
+}
+
+// BenchmarkDirectoryByKey looks keys up of which a part is asked for again and again, and all of them in turn, when the table is in no
+// cache. What SHA-256 takes is shown beside.
 func BenchmarkDirectoryByKey(b *testing.B) {
-	d, err := NewDirectory(manyConsumers(100_000))
+	const all, width = 100_000, 16
+	d, err := NewDirectory(manyConsumers(all))
 	if err != nil {
 		b.Fatal(err)
 	}
-	var keys [1024][]byte
-	for i := range keys {
-		keys[i] = fmt.Appendf(nil, "key-%d", i*97)
+	var keys []byte // one behind another, as if each had just been received
+	for i := range all {
+		keys = fmt.Appendf(keys, "%-*s", width, fmt.Sprint("key-", i*7919%all))
 	}
-	b.ReportAllocs()
-	for i := 0; b.Loop(); i++ {
-		if d.ByKey(keys[i%len(keys)]) == nil {
-			b.Fatal("not found")
+	key := func(i int) []byte { return bytes.TrimRight(keys[i*width:(i+1)*width], " ") }
+	for _, of := range []int{1000, all} {
+		b.Run(fmt.Sprint(of), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if d.ByKey(key(i%of)) == nil {
+					b.Fatal("not found")
+				}
+			}
+		})
+	}
+	b.Run("sha256", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			if sha256.Sum256(key(i%1000)) == [sha256.Size]byte{} {
+				b.Fatal("no hash")
+			}
 		}
-	}
+	})
 }

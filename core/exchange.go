@@ -65,6 +65,7 @@ type Client struct {
 	Addr    netip.Addr     // the client behind trusted proxies, else the peer
 	Text    []byte         // Addr as text
 	Via     []byte         // the peer's address as text
+	Country string         // of Addr, two capitals (ISO 3166-1); "": it is not known, or no policy has looked for it
 	Trusted bool           // the peer is a proxy whose forwarding headers are believed
 	TLS     *TLS           // nil: the connection is not encrypted
 	Conn    *loop.Conn     // the connection below, which others may use too; for its identity and its addresses

@@ -46,7 +46,8 @@ type Registry struct {
 	refusals   map[core.Error]*core.Error // of limiters
 	consumers  *consumers
 	revoker    *Revoker
-	keys       map[string]*KeySource // by place
+	keys       map[string]*KeySource   // by place
+	countries  map[string]*countryFile // by path
 	passwords  *gate
 	canaries   *canaries
 	splits     *splits
@@ -98,6 +99,7 @@ type Compiled struct {
 	consumers   *consumers
 	sharing     *sharing
 	keys        map[string]*KeySource    // by place
+	countries   map[string]*countryFile  // by path
 	stale       map[string]time.Duration // likewise: how long keys stay in force while the place is away
 	secured     map[string]*upstreamTLS
 	checking    map[string]*checking                   // by upstream; of those that are checked
@@ -134,7 +136,8 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		found: map[string]*discovered{}, subsets: map[string]map[string]*upstream.Subset{}, checking: map[string]*checking{},
 		Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
 		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}, stale: map[string]time.Duration{},
-		Mirrors: map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers),
+		countries: map[string]*countryFile{},
+		Mirrors:   map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers),
 		breakers: map[breakerKey]*breaking{}, gates: map[string]*upstream.Gate{},
 		services: map[string]*service{}, tokens: map[string]*tokenSource{}, tokenOf: map[string]*tokenSource{},
 		authorizers: map[string]*upstream.Authorizer{}, forwardCounts: map[string][]forward.Counts{},
@@ -291,6 +294,7 @@ func (r *Registry) Apply(c *Compiled) {
 	r.putLimiters(c)
 	r.putSharing(c)
 	r.putKeys(c)
+	r.putCountries(c)
 	r.canaries.put(c.canaries)
 	r.splits.put(r, c.splits)
 	r.mirrors, r.faults = c.Mirrors, c.Faults
@@ -329,6 +333,9 @@ func (r *Registry) Close() {
 	}
 	for _, s := range r.keys {
 		r.closing.Go(s.stop)
+	}
+	for _, f := range r.countries {
+		r.closing.Go(f.stop)
 	}
 	for _, p := range r.providers {
 		r.closing.Go(p.stop)

@@ -2,14 +2,11 @@ package compile
 
 import (
 	"fmt"
-	"net/netip"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
-	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/policy/access"
 	"github.com/sluice-gateway/sluice/core/policy/either"
-	"github.com/sluice-gateway/sluice/core/policy/ip"
 	"github.com/sluice-gateway/sluice/core/policy/keyauth"
 )
 
@@ -56,14 +53,4 @@ func eitherOf(r *Registry, c *Compiled, p *config.Policy, name string) (core.Ste
 
 func carrierOf(c config.Carrier) core.Carrier {
 	return core.Carrier{Header: c.Header, Cookie: c.Cookie, Query: c.Query}
-}
-
-func addresses(_ *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {
-	set := func(list []netip.Prefix) ip.Networks {
-		if len(list) == 0 {
-			return nil
-		}
-		return listen.NewNetworks(list)
-	}
-	return core.Step{Request: ip.New(set(p.IP.Allow), set(p.IP.Deny))}, nil
 }

@@ -18,6 +18,7 @@ type conditionNames struct {
 	Path     string              `expr:"path"`
 	Host     string              `expr:"host"`
 	IP       string              `expr:"ip"`
+	Country  string              `expr:"country"`
 	Scheme   string              `expr:"scheme"`
 	Claim    func(string) string `expr:"claim"`
 	Header   func(string) string `expr:"header"`

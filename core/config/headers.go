@@ -19,7 +19,7 @@ type HeaderChanges struct {
 }
 
 // headerVariables are what values may refer to.
-const headerVariables = "client_ip peer_ip request_id host method path query scheme listener route server_name"
+const headerVariables = "client_ip client_country peer_ip request_id host method path query scheme listener route server_name"
 
 func (d *decoder) headers(key string, n ast.Node, p *Policy) {
 	p.Headers = &Headers{}

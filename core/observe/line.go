@@ -115,11 +115,12 @@ func tlsVersion(v uint16) string {
 	return "1.2"
 }
 
-// appendClient writes remote_addr, the client itself, and peer, whose connection it is.
+// appendClient writes remote_addr, the client itself, its country where a policy has looked for it, and peer, whose connection it is.
 func appendClient(dst []byte, c *core.Client) []byte {
 	if len(c.Text) > 0 {
 		dst = appendBytes(dst, `,"remote_addr":"`, c.Text)
 	}
+	dst = appendString(dst, `,"country":"`, c.Country)
 	if c.Peer == (netip.AddrPort{}) {
 		return append(dst, `,"peer":"unix"`...)
 	}

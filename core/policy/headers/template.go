@@ -29,16 +29,17 @@ func (t template) append(w *core.Line, x *core.Exchange) {
 // variables are what values may refer to. What is not known is empty.
 func variables() map[string]func(w *core.Line, x *core.Exchange) {
 	return map[string]func(w *core.Line, x *core.Exchange){
-		"client_ip":  func(w *core.Line, x *core.Exchange) { w.Bytes(x.Client.Text) },
-		"peer_ip":    func(w *core.Line, x *core.Exchange) { w.Bytes(x.Client.Via) },
-		"request_id": func(w *core.Line, x *core.Exchange) { w.Bytes(x.RequestID) },
-		"host":       func(w *core.Line, x *core.Exchange) { w.Bytes(x.Request.Host()) },
-		"method":     func(w *core.Line, x *core.Exchange) { w.Bytes(x.Request.MethodBytes()) },
-		"path":       func(w *core.Line, x *core.Exchange) { w.Bytes(x.Request.Path) },
-		"query":      func(w *core.Line, x *core.Exchange) { w.Bytes(x.Request.Query) },
-		"scheme":     func(w *core.Line, x *core.Exchange) { w.String(x.Listener.Scheme) },
-		"listener":   func(w *core.Line, x *core.Exchange) { w.String(x.Listener.Name) },
-		"route":      func(w *core.Line, x *core.Exchange) { w.String(x.Route.Name) },
+		"client_ip":      func(w *core.Line, x *core.Exchange) { w.Bytes(x.Client.Text) },
+		"client_country": func(w *core.Line, x *core.Exchange) { w.String(x.Client.Country) },
+		"peer_ip":        func(w *core.Line, x *core.Exchange) { w.Bytes(x.Client.Via) },
+		"request_id":     func(w *core.Line, x *core.Exchange) { w.Bytes(x.RequestID) },
+		"host":           func(w *core.Line, x *core.Exchange) { w.Bytes(x.Request.Host()) },
+		"method":         func(w *core.Line, x *core.Exchange) { w.Bytes(x.Request.MethodBytes()) },
+		"path":           func(w *core.Line, x *core.Exchange) { w.Bytes(x.Request.Path) },
+		"query":          func(w *core.Line, x *core.Exchange) { w.Bytes(x.Request.Query) },
+		"scheme":         func(w *core.Line, x *core.Exchange) { w.String(x.Listener.Scheme) },
+		"listener":       func(w *core.Line, x *core.Exchange) { w.String(x.Listener.Name) },
+		"route":          func(w *core.Line, x *core.Exchange) { w.String(x.Route.Name) },
 		"server_name": func(w *core.Line, x *core.Exchange) {
 			if t := x.Client.TLS; t != nil {
 				w.String(t.ServerName)

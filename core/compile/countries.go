@@ -1,0 +1,155 @@
+package compile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluice-gateway/sluice/core"
+	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/listen"
+	"github.com/sluice-gateway/sluice/core/policy/ip"
+)
+
+// watchCountriesEvery is how often a database is looked at. What is found changed is read at the next look, when it has not changed again
+// meanwhile: who writes it may not be at the end.
+const watchCountriesEvery = time.Second
+
+// countryFile is a database of countries, which all policies share that name it. It outlives configurations.
+type countryFile struct {
+	path      string
+	countries ip.Countries
+	cancel    context.CancelFunc
+	done      sync.WaitGroup
+
+	read    os.FileInfo // as it was read last, right or wrong; after start its goroutine's, as are those below
+	changed os.FileInfo // as it was seen to be another; nil: it is not
+	problem string      // that the log was told of; "": none
+}
+
+// countryFile gives that of a path: the one in force, with the table that it has, or a new one, which is read at once.
+func (r *Registry) countryFile(c *Compiled, path string) (*countryFile, error) {
+	f := c.countries[path]
+	if f == nil {
+		f = r.countries[path]
+	}
+	if f == nil {
+		f = &countryFile{path: path}
+		if _, err := f.look(context.Background(), true); err != nil {
+			return nil, err
+		}
+	}
+	c.countries[path] = f
+	return f, nil
+}
+
+// putCountries starts to watch the databases of c that are new, and ends it for those that it has not.
+func (r *Registry) putCountries(c *Compiled) {
+	replace(&r.closing, r.countries, c.countries, func(f *countryFile) { f.start(r.log.With("file", f.path)) })
+	r.countries = c.countries
+}
+
+func (f *countryFile) start(log *slog.Logger) {
+	ctx, cancel := context.WithCancel(context.Background())
+	f.cancel = cancel
+	f.done.Go(func() {
+		tick := time.NewTicker(watchCountriesEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			switched, err := f.look(ctx, false)
+			if ctx.Err() == nil {
+				f.note(log, switched, err)
+			}
+		}
+	})
+}
+
+func (f *countryFile) stop() {
+	if f.cancel != nil {
+		f.cancel()
+		f.done.Wait()
+	}
+}
+
+// look reads the file if it is another than the one that was read, and puts it in force if it is right. With now it does not wait for the
+// end of writing. The error is errUnchanged if there is nothing new to say of it.
+func (f *countryFile) look(ctx context.Context, now bool) (switched bool, err error) {
+	at, err := os.Stat(f.path)
+	if err == nil && !at.Mode().IsRegular() {
+		err = errors.New("it is no regular file")
+	}
+	if err != nil {
+		f.read, f.changed = nil, nil
+		return false, fmt.Errorf("cannot read %q: %w", f.path, err)
+	}
+	switch {
+	case sameFile(at, f.read):
+		return false, errUnchanged
+	case !now && !sameFile(at, f.changed):
+		f.changed = at
+		return false, errUnchanged
+	}
+	f.read, f.changed = at, nil
+	t, err := readCountries(ctx, f.path)
+	if err != nil {
+		return false, fmt.Errorf("cannot read %q: %w", f.path, err)
+	}
+	f.countries.Switch(t)
+	return true, nil
+}
+
+// note tells the log what look has found, once.
+func (f *countryFile) note(log *slog.Logger, switched bool, err error) {
+	switch {
+	case errors.Is(err, errUnchanged):
+	case err != nil:
+		if f.problem != err.Error() {
+			log.Error("the database of countries is of no use: the one before stays in force", "error", err)
+		}
+		f.problem = err.Error()
+	case switched:
+		f.problem = ""
+		log.Info("the database of countries was read again", "ranges", f.countries.Table().Len())
+	}
+}
+
+// addresses makes the policy of kind ip.
+func addresses(r *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
+	spec := ip.Spec{}
+	if len(p.IP.Allow) > 0 {
+		spec.Allow = listen.NewNetworks(p.IP.Allow)
+	}
+	if len(p.IP.Deny) > 0 {
+		spec.Deny = listen.NewNetworks(p.IP.Deny)
+	}
+	if by := p.IP.Countries; by != nil {
+		f, err := r.countryFile(c, by.File)
+		if err != nil {
+			return core.Step{}, err
+		}
+		spec.Countries, spec.AllowCountries, spec.DenyCountries = &f.countries, by.Allow, by.Deny
+		spec.AllowUnknown, spec.DenyUnknown = by.Unknown == "allow", by.Unknown == "deny"
+		r.warnOfCountries(f, slices.Concat(by.Allow, by.Deny))
+	}
+	return core.Step{Request: ip.New(spec)}, nil
+}
+
+// warnOfCountries tells of codes under which the database has no network: they may be mistyped, such as UK for GB.
+func (r *Registry) warnOfCountries(f *countryFile, codes []string) {
+	t := f.countries.Table()
+	for _, code := range codes {
+		if !t.Has(code) && r.log != nil {
+			r.log.Warn("the database of countries has no network of this country", "file", f.path, "country", code)
+		}
+	}
+}
