@@ -1,7 +1,11 @@
 package core
 
 import (
+	"errors"
+	"strings"
+
 	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/vm"
 )
 
@@ -16,6 +20,9 @@ type facts struct {
 	Scheme   string              `expr:"scheme"`
 	Claim    func(string) string `expr:"claim"`  // of the verified token; "": it has none
 	Header   func(string) string `expr:"header"` // the only line of that name; "": there is none, or several
+
+	Split func(text, by string) []string `expr:"split"` // at most maxParts; more is an error
+	Holds func(int) bool                 `expr:"holds"` // a comparison, by its number; core/config does not know this one
 }
 
 // consumerFacts are empty for nobody.
@@ -28,54 +35,115 @@ type consumerFacts struct {
 	Tags   []string `expr:"tags"`
 }
 
+// maxParts bounds what a condition goes through, one by one: a path can be split into as many parts as it has bytes.
+const maxParts = 256
+
 // Condition is an expression over a request that is true or false, such as `consumer.tier == "gold" || method == "GET"`. It is immutable.
-type Condition struct{ program *vm.Program }
+//
+// Comparisons of what a request or its consumer has with texts that stand in the expression (==, !=, in, contains, startsWith, endsWith, matches, and
+// "x" in consumer.groups) allocate nothing, however they are joined. Each other use of a text makes a value on the heap, and what is the client's is
+// copied before: len(path) allocates twice, any(consumer.groups, # == "x") three times.
+type Condition struct {
+	program     *vm.Program
+	comparisons []comparison
+	texts       texts
+}
+
+// texts are those of facts that the machine itself looks at.
+type texts struct{ method, path, host, ip bool }
 
 // Judge is what one loop needs to ask a condition. Only that loop touches it.
 type Judge struct {
 	machine vm.VM
 	facts   facts
+	c       *Condition
 	x       *Exchange
 }
 
 // NewCondition compiles an expression that was checked.
 func NewCondition(text string) (*Condition, error) {
-	options := []expr.Option{expr.Env(facts{}), expr.AsBool(), expr.DisableAllBuiltins()}
-	for _, name := range [...]string{"len", "any", "all", "none", "one", "lower", "upper", "trim", "split"} {
+	found := &comparer{}
+	options := []expr.Option{expr.Env(facts{}), expr.AsBool(), expr.DisableAllBuiltins(), expr.Patch(found)}
+	for _, name := range [...]string{"len", "any", "all", "none", "one", "lower", "upper", "trim"} {
 		options = append(options, expr.EnableBuiltin(name))
 	}
 	program, err := expr.Compile(text, options...)
 	if err != nil {
 		return nil, err
 	}
-	return &Condition{program}, nil
+	c := &Condition{program: program, comparisons: found.all}
+	node := program.Node()
+	ast.Walk(&node, &c.texts)
+	return c, nil
+}
+
+// Visit is called for each node.
+func (t *texts) Visit(node *ast.Node) {
+	if n, ok := (*node).(*ast.IdentifierNode); ok {
+		switch n.Value {
+		case "method":
+			t.method = true
+		case "path":
+			t.path = true
+		case "host":
+			t.host = true
+		case "ip":
+			t.ip = true
+		}
+	}
 }
 
 // Holds asks the condition. One that cannot be told, such as the first of no groups, is an error. x is not kept.
 func (j *Judge) Holds(c *Condition, x *Exchange) (bool, error) {
 	if j.facts.Claim == nil {
-		j.facts.Claim = func(name string) string {
-			v, _ := j.x.Claims.Value(name)
-			return v
-		}
-		j.facts.Header = func(name string) string {
-			v, _ := j.x.Request.Single(name)
-			return string(v)
-		}
+		j.connect()
 	}
 	f := &j.facts
-	f.Consumer = consumerFacts{}
 	if who := x.Consumer; who != nil {
 		f.Consumer = consumerFacts{who.Name, who.User, who.Tier, who.Tenant, who.Groups, who.Tags}
 	}
-	f.Method, f.Path, f.Host = string(x.Request.MethodBytes()), string(x.Request.Path), string(HostOf(x.Request.Host()))
-	f.IP, f.Country, f.Scheme = string(x.Client.Text), x.Client.Country, x.Listener.Scheme
-	j.x = x
+	if c.texts.method {
+		f.Method = string(x.Request.MethodBytes())
+	}
+	if c.texts.path {
+		f.Path = string(x.Request.Path)
+	}
+	if c.texts.host {
+		f.Host = string(HostOf(x.Request.Host()))
+	}
+	if c.texts.ip {
+		f.IP = string(x.Client.Text)
+	}
+	f.Country, f.Scheme = x.Client.Country, x.Listener.Scheme
+	j.c, j.x = c, x
 	v, err := j.machine.Run(c.program, f)
-	j.x, f.Consumer = nil, consumerFacts{}
+	j.c, j.x, f.Consumer = nil, nil, consumerFacts{}
+	f.Method, f.Path, f.Host, f.IP = "", "", "", ""
 	if err != nil {
 		return false, err
 	}
 	yes, _ := v.(bool)
 	return yes, nil
 }
+
+// connect has the functions of an expression ask of the request that is judged.
+func (j *Judge) connect() {
+	j.facts.Claim = func(name string) string {
+		v, _ := j.x.Claims.Value(name)
+		return v
+	}
+	j.facts.Header = func(name string) string {
+		v, _ := j.x.Request.Single(name)
+		return string(v)
+	}
+	j.facts.Holds = func(i int) bool { return j.c.comparisons[i].holds(j.x) }
+	j.facts.Split = func(text, by string) []string {
+		all := strings.SplitN(text, by, maxParts+1)
+		if len(all) > maxParts {
+			panic(errParts) // the machine makes an error of it
+		}
+		return all
+	}
+}
+
+var errParts = errors.New("cannot split into so many parts")

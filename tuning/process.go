@@ -1,6 +1,7 @@
 package tuning
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"runtime"
@@ -19,7 +20,19 @@ type Process struct {
 	MemoryBytes int64   // that the runtime keeps to; 0: it is left as it is
 	GCPercent   int     // growth of the heap between collections; 0: it is left as it is
 	Files       bool    // the limit of descriptors is raised as far as it may be
+	Cores       Cores   // what may be written of the memory when the process crashes
 }
+
+// Cores says whether the kernel may write the memory, with the secrets in it, to a file when the process crashes.
+//
+// A program that the kernel pipes such dumps to is not bound by it. That of systemd keeps to it.
+type Cores uint8
+
+const (
+	CoresKept Cores = iota // the limit is left as it is
+	CoresOff               // nothing is written
+	CoresOn                // as much as may be
+)
 
 // Limits are what a process may use.
 type Limits struct {
@@ -28,10 +41,11 @@ type Limits struct {
 	MemoryFrom  string `json:"memory_from,omitempty"`
 	MemoryLimit uint64 `json:"memory_limit"` // that the runtime keeps to; 0: none
 	Files       uint64 `json:"files"`
+	CoreBytes   uint64 `json:"core_bytes"` // of a core dump; all bits: no limit
 }
 
 // Apply fits the process. It may be called again with other settings: what these leave as it is keeps what it was given before.
-// The error is of descriptors: everything else is in force then.
+// The error is of descriptors, or of core dumps: everything else is in force then.
 func (p Process) Apply(h *Host) (Limits, error) {
 	l := Limits{CPUs: runtime.GOMAXPROCS(0)}
 	l.MemoryBytes, l.MemoryFrom = h.Memory()
@@ -49,7 +63,32 @@ func (p Process) Apply(h *Host) (Limits, error) {
 	}
 	var err error
 	l.Files, err = fileLimit(p.Files)
-	return l, err
+	var also error
+	l.CoreBytes, also = coreLimit(p.Cores)
+	return l, errors.Join(err, also)
+}
+
+// coreLimit gives the limit of core dumps, lowered to nothing or raised to the hard one if that is wanted. The hard one stays, so that a change of the
+// configuration can bring dumps back.
+func coreLimit(c Cores) (uint64, error) {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &l); err != nil {
+		return 0, fmt.Errorf("cannot read the limit of core dumps: %w", err)
+	}
+	want := l
+	switch c {
+	case CoresOff:
+		want.Cur = 0
+	case CoresOn:
+		want.Cur = l.Max
+	}
+	if want == l {
+		return l.Cur, nil
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &want); err != nil {
+		return l.Cur, fmt.Errorf("cannot set the limit of core dumps to %d: %w", want.Cur, err)
+	}
+	return want.Cur, nil
 }
 
 // fileLimit gives the limit of descriptors, raised to the hard one if raise is set. The runtime has done that already unless the limit

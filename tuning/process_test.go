@@ -126,3 +126,31 @@ func TestWatermark(t *testing.T) {
 		t.Errorf("without a limit: %v, %v", o, c)
 	}
 }
+
+// TestCores reads back what may be dumped.
+func TestCores(t *testing.T) {
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &was); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_CORE, &was) })
+	f := func(c Cores, want uint64) {
+		t.Helper()
+		l, err := Process{Cores: c}.Apply(hostOf(t, "bad"))
+		var now unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_CORE, &now); err != nil {
+			t.Fatal(err)
+		}
+		if err != nil || now.Cur != want || now.Max != was.Max || l.CoreBytes != want {
+			t.Errorf("%d: %+v, %+v, %v", c, now, l, err)
+		}
+	}
+	f(CoresOn, was.Max)
+	f(CoresKept, was.Max)
+	f(CoresOff, 0)
+	f(CoresKept, 0)
+	f(CoresOn, was.Max)
+	if was.Max == 0 {
+		t.Skip("the hard limit lets nothing be told apart")
+	}
+}

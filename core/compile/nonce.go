@@ -52,6 +52,11 @@ func (n *nonces) Use(key, nonce string, until, now int64) (first, full bool) {
 // signatures makes the policy of kind hmac.
 func signatures(r *Registry, c *Compiled, p *config.Policy, name string) (core.Step, error) {
 	h := p.HMAC
+	if a := h.AWS4; a != nil {
+		spec := hmac.AWS4Spec{Region: a.Region, Service: a.Service, Require: h.Require, MaxAge: h.MaxAge, Skew: h.Skew, Presigned: a.Presigned, Body: h.Body,
+			Hide: a.Hide, Optional: h.Optional}
+		return core.Step{Request: hmac.NewAWS4(spec, c.consumers.directory, max(len(r.workers), 1))}, nil
+	}
 	n := r.nonces[name]
 	if n == nil {
 		n = &nonces{used: map[[sha256.Size]byte]int64{}}

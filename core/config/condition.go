@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/expr-lang/expr"
 	"github.com/expr-lang/expr/ast"
@@ -22,6 +23,8 @@ type conditionNames struct {
 	Scheme   string              `expr:"scheme"`
 	Claim    func(string) string `expr:"claim"`
 	Header   func(string) string `expr:"header"`
+
+	Split func(text, by string) []string `expr:"split"`
 }
 
 // consumer is nobody's if his name is "".
@@ -37,10 +40,11 @@ type consumer struct {
 const (
 	maxConditionBytes = 4096
 	maxConditionNodes = 1000
+	maxConditionJoins = 8 // of texts by "+", each of which may be as long as a header
 )
 
 // conditionBuiltins are the functions of the language that an expression may use: none that reads a clock or makes much of little.
-var conditionBuiltins = [...]string{"len", "any", "all", "none", "one", "lower", "upper", "trim", "split"}
+var conditionBuiltins = [...]string{"len", "any", "all", "none", "one", "lower", "upper", "trim"}
 
 // condition reads an expression, and tells where in it something is wrong.
 func (d *decoder) condition(key string, n yaml.Node, a *Access) {
@@ -72,14 +76,17 @@ func (d *decoder) condition(key string, n yaml.Node, a *Access) {
 
 // checkCondition checks names and types, and gives the claims that are asked for.
 func checkCondition(text string) (claims []string, err error) {
-	v := &claimVisitor{}
-	options := []expr.Option{expr.Env(conditionNames{}), expr.AsBool(), expr.DisableAllBuiltins(), expr.MaxNodes(maxConditionNodes)}
+	v, bounds := &claimVisitor{}, &boundsVisitor{}
+	options := []expr.Option{expr.Env(conditionNames{}), expr.AsBool(), expr.DisableAllBuiltins(), expr.MaxNodes(maxConditionNodes), expr.Patch(bounds)}
 	for _, name := range conditionBuiltins {
 		options = append(options, expr.EnableBuiltin(name))
 	}
 	var program *vm.Program
 	if program, err = expr.Compile(text, options...); err != nil {
 		return nil, err
+	}
+	if bounds.unbounded != nil {
+		return nil, (&file.Error{Location: bounds.unbounded.Location(), Message: bounds.why}).Bind(program.Source())
 	}
 	node := program.Node()
 	ast.Walk(&node, v)
@@ -117,4 +124,58 @@ func (v *claimVisitor) Visit(node *ast.Node) {
 	} else {
 		v.unnamed = call
 	}
+}
+
+// boundsVisitor finds what could keep a loop of the gateway busy for long: the texts of a request are the client's. It changes nothing.
+type boundsVisitor struct {
+	joins     int
+	unbounded ast.Node // the first
+	why       string
+}
+
+// Visit is called for each node, as it was written.
+func (v *boundsVisitor) Visit(node *ast.Node) {
+	switch n := (*node).(type) {
+	case *ast.VariableDeclaratorNode:
+		v.refuse(n, "let is not for conditions")
+	case *ast.BinaryNode:
+		_, plain := n.Right.(*ast.StringNode)
+		switch {
+		case n.Operator == "..":
+			v.refuse(n, "ranges are not for conditions")
+		case n.Operator == "matches" && !plain:
+			v.refuse(n, "matches wants a pattern in quotes")
+		case n.Operator == "+":
+			if v.joins++; v.joins > maxConditionJoins {
+				v.refuse(n, fmt.Sprintf("a condition has at most %d sums", maxConditionJoins))
+			}
+		}
+	case *ast.BuiltinNode:
+		if n.Name == "trim" && len(n.Arguments) > 1 {
+			if _, plain := n.Arguments[1].(*ast.StringNode); !plain {
+				v.refuse(n, "trim wants what it takes away in quotes")
+			}
+		}
+	case *ast.PredicateNode:
+		inner := &predicateVisitor{}
+		ast.Walk(&n.Node, inner)
+		if inner.found {
+			v.refuse(n, "any, all, none and one do not go into one another")
+		}
+	}
+}
+
+func (v *boundsVisitor) refuse(n ast.Node, why string) {
+	if v.unbounded == nil {
+		v.unbounded, v.why = n, why
+	}
+}
+
+// predicateVisitor says whether there is a predicate.
+type predicateVisitor struct{ found bool }
+
+// Visit is called for each node.
+func (v *predicateVisitor) Visit(node *ast.Node) {
+	_, ok := (*node).(*ast.PredicateNode)
+	v.found = v.found || ok
 }

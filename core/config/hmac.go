@@ -14,7 +14,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// HMAC lets requests pass that a consumer has signed (RFC 9421), with a shared secret or a private key.
+// HMAC lets requests pass that a consumer has signed, with a shared secret or a private key: by RFC 9421, or as AWS has it.
 type HMAC struct {
 	Require  []string      // components that must be signed; @method, @authority, @path and @query
 	MaxAge   time.Duration // of a signature; 5m, 1s..24h
@@ -23,6 +23,15 @@ type HMAC struct {
 	Tag      string        // that a signature must have; "": any
 	Body     int           // bytes of a body, whose digest (RFC 9530) must be signed and right; 0: bodies are not looked at; 1MiB, 0..16MiB
 	Optional bool          // a request without a signature passes too, with a wrong one it does not; false
+	AWS4     *AWS4         // nil: the scheme is rfc9421
+}
+
+// AWS4 is what the scheme aws4 (AWS Signature Version 4, AWS4-HMAC-SHA256) has besides: Require has fields alone, Nonce and Tag are of no use, and the keys
+// are secrets.
+type AWS4 struct {
+	Region, Service string        // that signatures must be made for
+	Presigned       time.Duration // that a signature in the query may be good for at most; 0: none is looked for there; 0, 0..168h
+	Hide            bool          // the upstream does not get the signature; true
 }
 
 // SigningKey is a key that a consumer signs with.
@@ -33,7 +42,8 @@ type SigningKey struct {
 }
 
 const (
-	hmacKeys       = "require max_age skew nonce tag body optional"
+	hmacKeys       = "scheme region service presigned hide require max_age skew nonce tag body optional"
+	maxPresigned   = 168 * time.Hour
 	maxSignedBody  = 16 << 20
 	maxKeyIDBytes  = 256
 	hmacComponents = "@method @target-uri @authority @scheme @request-target @path @query"
@@ -41,6 +51,7 @@ const (
 
 func (d *decoder) hmac(key string, n ast.Node) *HMAC {
 	h := &HMAC{Require: []string{"@method", "@authority", "@path", "@query"}, MaxAge: 5 * time.Minute, Skew: 30 * time.Second, Body: 1 << 20}
+	scheme, aws, given := "rfc9421", &AWS4{Hide: true}, map[string]ast.Node{}
 	if n = d.resolve(n); n == nil {
 		return h
 	}
@@ -48,8 +59,19 @@ func (d *decoder) hmac(key string, n ast.Node) *HMAC {
 		d.on(key, n)
 		return h
 	}
-	d.mapping(key, n, hmacKeys, func(key string, _, v ast.Node) bool {
+	d.mapping(key, n, hmacKeys, func(key string, k, v ast.Node) bool {
+		given[key] = k
 		switch key {
+		case "scheme":
+			d.word(key, v, "rfc9421 aws4", &scheme)
+		case "region":
+			d.scopeText(key, v, &aws.Region)
+		case "service":
+			d.scopeText(key, v, &aws.Service)
+		case "presigned":
+			d.durationUpTo(key, v, 0, maxPresigned, &aws.Presigned)
+		case "hide":
+			d.boolean(key, v, &aws.Hide)
 		case "require":
 			h.Require = nil
 			d.list(key, v, func(v ast.Node) { d.signedComponent(key, v, h) })
@@ -70,7 +92,45 @@ func (d *decoder) hmac(key string, n ast.Node) *HMAC {
 		}
 		return true
 	})
+	if scheme == "aws4" {
+		h.AWS4 = aws
+	}
+	d.hmacScheme(key, n, h, given)
 	return h
+}
+
+// hmacScheme refuses what the other scheme has, and wants what this one needs.
+func (d *decoder) hmacScheme(key string, n ast.Node, h *HMAC, given map[string]ast.Node) {
+	wrong, scheme := strings.Fields("region service presigned hide"), "aws4"
+	if h.AWS4 != nil {
+		wrong, scheme = strings.Fields("nonce tag"), "rfc9421"
+		if given["region"] == nil || given["service"] == nil {
+			d.problem(n, "add region: REGION and service: SERVICE, as clients sign for", "%q needs %q and %q with scheme aws4", key, "region", "service")
+		}
+		if given["require"] == nil {
+			h.Require = nil
+		}
+		for _, name := range h.Require {
+			if strings.HasPrefix(name, "@") {
+				d.problem(given["require"], "fields in lower case", "scheme aws4 signs no %q by name: method, path and query always, and fields", name)
+			}
+		}
+	}
+	for _, other := range wrong {
+		if at := given[other]; at != nil {
+			d.problem(at, "", "%q is of scheme %s", other, scheme)
+		}
+	}
+}
+
+// scopeText reads a part of what a signature is made for.
+func (d *decoder) scopeText(key string, n ast.Node, to *string) {
+	var s string
+	if d.clientText(key, n, &s); strings.ContainsAny(s, "/, ") {
+		d.problem(n, "", "%q stands between slashes, and has none", key)
+		return
+	}
+	*to = s
 }
 
 // signedComponent reads the name of a derived component, or of a field in lower case.
@@ -153,10 +213,19 @@ func (k *SigningKey) Value() (any, error) {
 
 func (w *dumper) hmac(h *HMAC) {
 	w.block("hmac:", func() {
+		if a := h.AWS4; a != nil {
+			w.line("scheme: aws4")
+			w.line("region: %s", quote(a.Region))
+			w.line("service: %s", quote(a.Service))
+			w.line("presigned: %s", formatDuration(a.Presigned))
+			w.line("hide: %t", a.Hide)
+		}
 		w.line("require: %s", quoteList(h.Require))
 		w.line("max_age: %s", formatDuration(h.MaxAge))
 		w.line("skew: %s", formatDuration(h.Skew))
-		w.line("nonce: %t", h.Nonce)
+		if h.AWS4 == nil {
+			w.line("nonce: %t", h.Nonce)
+		}
 		if h.Tag != "" {
 			w.line("tag: %s", quote(h.Tag))
 		}

@@ -14,12 +14,15 @@ type Tuning struct {
 	GCPercent     int     // growth of the heap between collections, 10..1000; 0: the runtime's own
 	RaiseFiles    bool    // the limit of descriptors is raised as far as it may be; true
 	ShedPercent   float64 // of the memory, from which on no connections are taken, 50..100; 90; 0: never
+	CoreDumps     string  // off: the memory, which has secrets in it, is not written to a file in a crash; on: it may be; "": as the process was started; off
 }
 
-func defaultTuning() Tuning { return Tuning{MemoryPercent: 80, RaiseFiles: true, ShedPercent: 90} }
+func defaultTuning() Tuning {
+	return Tuning{MemoryPercent: 80, RaiseFiles: true, ShedPercent: 90, CoreDumps: "off"}
+}
 
 const (
-	tuningKeys     = "memory_limit gc_percent raise_file_limit shed_above"
+	tuningKeys     = "memory_limit gc_percent raise_file_limit shed_above core_dumps"
 	minMemoryBytes = 32 << 20
 )
 
@@ -50,6 +53,8 @@ func (d *decoder) tuning(key string, n ast.Node) {
 			} else {
 				d.percent(key, v, 50, 100, &to.ShedPercent)
 			}
+		case "core_dumps":
+			d.word(key, v, "off on", &to.CoreDumps)
 		default:
 			return false
 		}
@@ -96,7 +101,11 @@ func (w *dumper) tuning(t *Tuning) {
 	if t.ShedPercent > 0 {
 		shed = formatShare(t.ShedPercent) + "%"
 	}
-	w.line("tuning: { memory_limit: %s, gc_percent: %s, raise_file_limit: %t, shed_above: %s }", memory, collect, t.RaiseFiles, shed)
+	cores := ""
+	if t.CoreDumps != "" {
+		cores = ", core_dumps: " + t.CoreDumps
+	}
+	w.line("tuning: { memory_limit: %s, gc_percent: %s, raise_file_limit: %t, shed_above: %s%s }", memory, collect, t.RaiseFiles, shed, cores)
 }
 
 // wholeDuration reads a duration of whole units, because the kernel takes no parts of one.

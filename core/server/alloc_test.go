@@ -199,6 +199,11 @@ func allocCases(t testing.TB) []allocCase {
 		{name: "password", config: strings.Replace(plainConfig, "to: a }", "use: [{ basic: on }, { access: { consumers: ann } }], to: a }", 1) +
 			"consumers: { ann: { basic: { ann: \"" + argonHash("x") + "\" } } }\n", answer: kib, requestEnds: "\r\n\r\n",
 			request: []string{strings.Replace(get, "Accept", basicHeader("ann:x")+"\r\nAccept", 1)}},
+		{name: "condition", config: strings.Replace(plainConfig, "to: a }", `use: [{ keyauth: { optional: true } }, { access: { when: 'path startsWith "/" and method in ["GET"] and (header("User-Agent") == "test" or "x" in consumer.groups)' } }], to: a }`, 1),
+			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		// Text on which the machine of expressions works itself: a copy of the path, and a value made of it.
+		{name: "condition on a length", inherent: 2, config: strings.Replace(plainConfig, "to: a }", `use: [{ access: { when: 'len(path) < 1000' } }], to: a }`, 1),
+			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "forward", answer: kib, requestEnds: "\r\n\r\n", request: []string{strings.Replace(get, "Accept", "X-User: root\r\nAuthorization: User ann\r\nAccept", 1)},
 			config: strings.Replace(plainConfig, "to: a }", "use: [{ forward: { url: \""+newAuthService(t).url+
 				"\", copy: [X-User, X-Roles], copy_to_client: X-For-Client, cache: { key: [header:Authorization, ip, \"query:k\"], ttl: 1h } } }], to: a }", 1)},

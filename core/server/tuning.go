@@ -53,7 +53,8 @@ func (s *Server) tune(c config.Tuning, first bool) {
 	if first {
 		f.host.Files = os.DirFS("/")
 	}
-	p := tuning.Process{MemoryShare: c.MemoryPercent / 100, MemoryBytes: c.MemoryBytes, GCPercent: c.GCPercent, Files: c.RaiseFiles}
+	cores := map[string]tuning.Cores{"off": tuning.CoresOff, "on": tuning.CoresOn}[c.CoreDumps]
+	p := tuning.Process{Cores: cores, MemoryShare: c.MemoryPercent / 100, MemoryBytes: c.MemoryBytes, GCPercent: c.GCPercent, Files: c.RaiseFiles}
 	if had := was.MemoryPercent > 0 || was.MemoryBytes > 0; had && c.MemoryPercent == 0 && c.MemoryBytes == 0 {
 		p.MemoryBytes = math.MaxInt64
 	}
@@ -72,6 +73,9 @@ func (s *Server) tune(c config.Tuning, first bool) {
 	}
 	f.limits.Store(&l)
 	s.log.Info("tuned", "processors", l.CPUs, "memory", l.MemoryBytes, "of", l.MemoryFrom, "memory_limit", l.MemoryLimit, "descriptors", l.Files)
+	if cores == tuning.CoresOn && l.CoreBytes == 0 {
+		s.log.Warn("no core dumps: the hard limit forbids them; see LimitCORE= of the unit, or ulimit -Hc")
+	}
 	if l.Files < fewFiles {
 		s.log.Warn("few descriptors: clients beyond them wait; raise LimitNOFILE= of the unit, or ulimit -Hn", "descriptors", l.Files)
 	}

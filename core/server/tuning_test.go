@@ -300,10 +300,41 @@ func TestFewFilesAreTold(t *testing.T) {
 	}
 }
 
+// TestCoreDumps: nothing is dumped unless the configuration says so, and that changes with it.
+func TestCoreDumps(t *testing.T) {
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if was.Max == 0 {
+		t.Skip("the hard limit forbids core dumps")
+	}
+	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_CORE, &was) })
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: was.Max, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(pong, " SOCKET", "", 1)
+	f := func(what string, want uint64, told uint64) {
+		t.Helper()
+		var now unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_CORE, &now); err != nil || now.Cur != want || told != want {
+			t.Errorf("%s: %d, told is %d, want %d: %v", what, now.Cur, told, want, err)
+		}
+	}
+	g := run(t, text)
+	f("by default", 0, g.status().Tuning.CoreBytes)
+	g.write(text + "tuning: { core_dumps: on }\n")
+	g.reload()
+	f("on", was.Max, g.status().Tuning.CoreBytes)
+	g.write(text + "tuning: { core_dumps: off }\n")
+	g.reload()
+	f("off", 0, g.status().Tuning.CoreBytes)
+}
+
 // TestTuningStands holds the configuration's default against what README promises of it.
 func TestTuningStands(t *testing.T) {
 	cfg, problems := config.Parse("a", []byte(strings.Replace(pong, " SOCKET", "", 1)+"tuning: auto\n"), config.Env{})
-	if cfg == nil || cfg.Tuning.MemoryPercent != 80 || cfg.Tuning.ShedPercent != 90 || !cfg.Tuning.RaiseFiles {
+	if cfg == nil || cfg.Tuning.MemoryPercent != 80 || cfg.Tuning.ShedPercent != 90 || !cfg.Tuning.RaiseFiles || cfg.Tuning.CoreDumps != "off" {
 		t.Errorf("%+v, %s", cfg, problems)
 	}
 }

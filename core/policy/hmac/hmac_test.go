@@ -139,6 +139,33 @@ func TestRFC9421(t *testing.T) {
 	}
 }
 
+// TestRFC9421Transformed verifies the request of appendix B.4 as proxies may change it, and as they may not.
+func TestRFC9421Transformed(t *testing.T) {
+	const (
+		request = "GET /demo?name1=Value1&Name2=value2 HTTP/1.1\r\nHost: example.org\r\nDate: Fri, 15 Jul 2022 14:24:55 GMT\r\nAccept: application/json\r\nAccept: */*\r\n\r\n"
+		input   = `transform=("@method" "@path" "@authority" "accept");created=1618884473;keyid="test-key-ed25519"`
+		value   = "transform=:ZT1kooQsEHpZ0I1IjCqtQppOmIqlJPeo7DHR3SoMn0s5JZ1eRGS0A+vyYP9t/LXlh5QMFFQ6cpLt2m0pmj3NDA==:"
+	)
+	d := rfcDirectory(t)
+	p := New(Spec{MaxAge: time.Minute}, core.NewConsumers(d), fewNonces{}, 1)
+	f := func(what, head string, want *core.Error) {
+		t.Helper()
+		if _, err := p.verify(exchange(t, head), []string{input}, []string{value}, d, time.Unix(rfcNow, 0)); err != want {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+	}
+	change := func(from, to string) string { return strings.Replace(request, from, to, 1) }
+	f("as it is", request, nil)
+	f("a field and an argument more", change("Host", "Accept-Language: en-US,en;q=0.5\r\nHost"), nil)
+	f("another query", change("Value2", "value2&param=added"), nil)
+	f("lines joined", change("application/json\r\nAccept: */*", "application/json, */*"), nil)
+	f("white space", change("application/json", "  application/json  "), nil)
+	f("the order of other fields", change("Host: example.org\r\nDate: Fri, 15 Jul 2022 14:24:55 GMT\r\n", "Date: Fri, 15 Jul 2022 14:24:55 GMT\r\nHost: example.org\r\n"), nil)
+	f("another method and authority", strings.NewReplacer("GET", "POST", "example.org", "example.com").Replace(request), errWrong)
+	f("lines in another order", change("application/json\r\nAccept: */*", "*/*\r\nAccept: application/json"), errWrong)
+	f("a line less", change("Accept: */*\r\n", ""), errWrong)
+}
+
 // TestReplay: a nonce counts once, and one of a signature that is wrong not at all.
 func TestReplay(t *testing.T) {
 	d := rfcDirectory(t)
@@ -172,6 +199,16 @@ func TestDigest(t *testing.T) {
 	f("sha-256", rfcBody, false)
 	f(`sha-256="x"`, rfcBody, false)
 	f("sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=", rfcBody, false)
+	f(s512+", sha-256=:eA==:", rfcBody, false)
+	f(s256, rfcBody[:len(rfcBody)-1], false)
+	f(s256, "", false)
+	f("sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:", "", true)
+	f(s256+", sha-256=:eA==:", rfcBody, false) // the last of one name counts (RFC 9651, 3.2)
+	f("sha-256=:eA==:, "+s256, rfcBody, true)  // likewise
+	f("SHA-256"+s256[7:], rfcBody, false)      // keys are in lower case
+	f(s256+";a=1", rfcBody, true)              // parameters say nothing
+	f("sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9D:", rfcBody, false)
+	f("sha-256=("+s256[8:]+")", rfcBody, false)
 }
 
 // FuzzRead: what is read can be written, and reads the same again.
