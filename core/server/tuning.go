@@ -45,7 +45,7 @@ type fitted struct {
 // and GOGC are closer to the process.
 func (s *Server) tune(c config.Tuning, first bool) {
 	f := &s.fitted
-	if !first && c == f.spec {
+	if c.CPUAt = (config.Pos{}); !first && c == f.spec {
 		return
 	}
 	was := f.spec
@@ -71,7 +71,7 @@ func (s *Server) tune(c config.Tuning, first bool) {
 		s.log.Warn("the process does not fit its host", "error", err)
 	}
 	f.limits.Store(&l)
-	s.log.Info("tuned", "processors", l.CPUs, "memory", l.MemoryBytes, "of", l.MemoryFrom, "memory_limit", l.MemoryLimit, "descriptors", l.Files)
+	s.log.Info("tuned", "processors", l.CPUs, "on", s.pinning.host.Allowed().String(), "memory", l.MemoryBytes, "of", l.MemoryFrom, "memory_limit", l.MemoryLimit, "descriptors", l.Files)
 	if l.Files < fewFiles {
 		s.log.Warn("few descriptors: clients beyond them wait; raise LimitNOFILE= of the unit, or ulimit -Hn", "descriptors", l.Files)
 	}
@@ -147,6 +147,7 @@ func (s *Server) tuningStatus() *admin.TuningStatus {
 	}
 	st := &admin.TuningStatus{Limits: *l, Shedding: s.fitted.shed.On(), Sheddings: s.fitted.times.Load()}
 	st.CPUs = runtime.GOMAXPROCS(0) // more than at first, by those that loops leave free
+	st.CPUList = s.pinning.host.Allowed().String()
 	if u := s.fitted.usage.Load(); u != nil {
 		st.MemoryUsed, st.MemoryOf = u.Used, u.Limit
 	}
