@@ -31,14 +31,15 @@ const (
 
 // fitted is how the process is fitted to its host, and how its memory fares.
 type fitted struct {
-	host   tuning.Host
-	limits atomic.Pointer[tuning.Limits]
-	usage  atomic.Pointer[tuning.Usage] // nil: it is not looked at
-	shed   listen.Shed
-	times  atomic.Uint64 // that shed was set
-	spec   config.Tuning // that is in force
-	stop   chan struct{} // nil: nobody looks
-	done   sync.WaitGroup
+	host       tuning.Host
+	limits     atomic.Pointer[tuning.Limits]
+	usage      atomic.Pointer[tuning.Usage] // nil: it is not looked at
+	shed       listen.Shed
+	times      atomic.Uint64 // that shed was set
+	clockSteps atomic.Uint64 // times that the host's clock was set
+	spec       config.Tuning // that is in force
+	stop       chan struct{} // nil: nobody looks
+	done       sync.WaitGroup
 }
 
 // tune fits the process to its host as the configuration says. What the environment says of the runtime stands above that: GOMEMLIMIT
@@ -77,7 +78,7 @@ func (s *Server) tune(c config.Tuning, first bool) {
 	}
 }
 
-// watchMemory looks at the memory until close, and has listeners refuse connections while it is short.
+// watchMemory looks at the memory until close, and has listeners refuse connections while it is short; and at the clock.
 func (s *Server) watchMemory() {
 	f := &s.fitted
 	read := s.options.Usage
@@ -89,6 +90,7 @@ func (s *Server) watchMemory() {
 		tick := time.NewTicker(usageEvery)
 		defer tick.Stop()
 		var mark tuning.Watermark
+		var clock clockWatch
 		var collected time.Time
 		for {
 			select {
@@ -96,6 +98,7 @@ func (s *Server) watchMemory() {
 				return
 			case <-tick.C:
 			}
+			s.watchClock(&clock, time.Now())
 			now := s.state.Load()
 			if now == nil {
 				continue
@@ -168,6 +171,7 @@ func (s *Server) collectTuning(sink *observe.Sink) {
 	sink.Gauge("sluice_file_limit", "Descriptors that the process may have.", float64(l.Files))
 	sink.Gauge("sluice_shedding", "1 while new connections are refused because memory is short.", shedding)
 	sink.Counter("sluice_sheddings_total", "Times that memory became so short that connections were refused.", float64(s.fitted.times.Load()))
+	sink.Counter("sluice_clock_steps_total", "Times that the host's clock was set by a second or more, or the host slept.", float64(s.fitted.clockSteps.Load()))
 	if u := s.fitted.usage.Load(); u != nil {
 		sink.Gauge("sluice_memory_used_share", "Memory in use by its limit: of the process what a collection would leave, or of its cgroup.", u.Share())
 	}
