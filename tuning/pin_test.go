@@ -104,7 +104,7 @@ func pinned(t *testing.T, lists string) {
 				for range 8 {
 					few.Go(func() { // a thread that ends with its goroutine
 						runtime.LockOSThread()
-						time.Sleep(time.Millisecond)
+						time.Sleep(100 * time.Microsecond)
 					})
 				}
 				few.Wait()
@@ -113,19 +113,21 @@ func pinned(t *testing.T, lists string) {
 	}
 	defer stop.Wait()
 	defer close(over)
-	for text := range strings.SplitSeq(lists, ";") {
+	to := strings.Split(lists, ";")
+	for i := range 300 { // often enough that threads are made in the middle of it
+		text := to[i%len(to)]
 		cpus, err := ParseCPUs(text)
 		if err == nil {
 			err = Pin(cpus)
 		}
+		if err == nil {
+			err = everyThreadOn(text)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range 50 {
-			if err := everyThreadOn(text); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Millisecond)
+		if i >= len(to) {
+			continue
 		}
 		runtime.SetDefaultGOMAXPROCS()
 		if n := runtime.GOMAXPROCS(0); n > max(len(cpus), 2) {
