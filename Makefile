@@ -15,7 +15,7 @@ ARCHTESTS   := ^Test(Imports|LoopSide|SizesAndNames|NoMutablePackageVariables|Ex
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test check build install uninstall deb fuzz bench bench-upgrade bench-deps test-deps systemd-test fmt lint race allocs clean
+.PHONY: help run test check build install uninstall deb fuzz bench bench-options bench-upgrade bench-deps test-deps systemd-test fmt lint race allocs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -48,6 +48,9 @@ fuzz: ## run every fuzzer for FUZZTIME (10s)
 
 bench: build ## compare with nginx and HAProxy; BENCHFLAGS="-rounds 5 -scenario h1-64" chooses
 	$(GO) run ./bench $(BENCHFLAGS)
+
+bench-options: build ## what each socket option costs or saves; BENCHFLAGS="-rounds 5 -scenario option-steer-new" chooses
+	$(GO) run ./bench -options $(BENCHFLAGS)
 
 bench-upgrade: build ## replace Sluice, nginx and HAProxy under load, and count failures; UPGRADEFLAGS="-n 50 -peers sluice" chooses
 	$(GO) run ./bench/upgrade $(UPGRADEFLAGS)

@@ -31,6 +31,7 @@ type target struct {
 	wire      wire
 	leaf      []byte // the certificate that the proxy must have
 	closing   bool   // the request is to be the last on its connection
+	fastOpen  bool   // the first bytes go with the SYN
 }
 
 // host is what the client calls the proxy.
@@ -79,6 +80,9 @@ func (c *connection) open(ctx context.Context) error {
 
 func (c *connection) dial(ctx context.Context) error {
 	dialer := net.Dialer{Timeout: exchangeTimeout, KeepAlive: -1}
+	if c.target.fastOpen {
+		dialer.Control = sendInSYN
+	}
 	conn, err := dialer.DialContext(ctx, "tcp", c.target.address)
 	if err != nil {
 		return err

@@ -38,7 +38,13 @@ type tally struct {
 
 func handshakesArgs(r *rig, s scenario, address string, seconds int) []string {
 	args := []string{childHandshakes, "-address", address, "-path", s.path, "-body", strconv.Itoa(s.reply.bodyBytes),
-		"-workers", strconv.Itoa(s.connections), "-seconds", strconv.Itoa(seconds), "-certificate", r.identity.certificate}
+		"-workers", strconv.Itoa(s.connections), "-seconds", strconv.Itoa(seconds)}
+	if s.wire.tls {
+		args = append(args, "-certificate", r.identity.certificate)
+	}
+	if s.option.fastOpen {
+		args = append(args, "-fast-open")
+	}
 	if s.handshake == handshakeResumed {
 		args = append(args, "-resume")
 	}
@@ -69,21 +75,25 @@ func makeHandshakes(ctx context.Context, args []string, _ io.Reader, stdout io.W
 	bodyBytes := flags.Int("body", 0, "bytes of the body of every answer")
 	workers := flags.Int("workers", 1, "connections at once")
 	seconds := flags.Int("seconds", 1, "time")
-	certificate := flags.String("certificate", "", "file of the proxy's certificate")
+	certificate := flags.String("certificate", "", "file of the proxy's certificate; empty: without TLS")
+	fastOpen := flags.Bool("fast-open", false, "send requests in the SYN")
 	resume := flags.Bool("resume", false, "resume sessions")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	leaf, err := readLeaf(*certificate)
-	if err != nil {
-		return err
+	shared := target{address: *address, path: *path, bodyBytes: *bodyBytes, closing: true, fastOpen: *fastOpen}
+	if *certificate != "" {
+		leaf, err := readLeaf(*certificate)
+		if err != nil {
+			return err
+		}
+		shared.wire, shared.leaf = wire{tls: true}, leaf
 	}
-	shared := target{address: *address, path: *path, bodyBytes: *bodyBytes, wire: wire{tls: true}, leaf: leaf, closing: true}
 	first := visitor{target: shared}
 	start := time.Now()
 	if *resume {
 		// One full handshake gives all workers their first ticket.
-		first.config = shared.wire.clientConfig(leaf)
+		first.config = shared.wire.clientConfig(shared.leaf)
 		first.config.ClientSessionCache = &first.ticket
 		first.visit(ctx)
 	}
@@ -92,7 +102,9 @@ func makeHandshakes(ctx context.Context, args []string, _ io.Reader, stdout io.W
 	for i := range visitors {
 		v := &visitors[i]
 		v.target, v.ticket = shared, first.ticket
-		v.config = shared.wire.clientConfig(leaf)
+		if shared.wire.tls {
+			v.config = shared.wire.clientConfig(shared.leaf)
+		}
 		if *resume {
 			v.config.ClientSessionCache = &v.ticket
 		}
@@ -134,7 +146,7 @@ func tallyOf(visitors []visitor, elapsed time.Duration) tally {
 // visitor opens one connection after the other. It is used by one goroutine.
 type visitor struct {
 	target target
-	config *cryptotls.Config
+	config *cryptotls.Config // nil: without TLS
 	ticket ticket
 
 	full, resumed, failed int
@@ -168,10 +180,13 @@ func (v *visitor) exchange(ctx context.Context) (resumed bool, err error) {
 	}
 	raw := c.conn
 	defer raw.Close() //nolint:errcheck // all that matters was read
-	encrypted := cryptotls.Client(raw, v.config)
-	c.conn = encrypted
-	if err := encrypted.HandshakeContext(ctx); err != nil {
-		return false, err
+	if v.config != nil {
+		encrypted := cryptotls.Client(raw, v.config)
+		c.conn = encrypted
+		if err := encrypted.HandshakeContext(ctx); err != nil {
+			return false, err
+		}
+		resumed = encrypted.ConnectionState().DidResume
 	}
 	if err := c.send(); err != nil {
 		return false, err
@@ -179,7 +194,7 @@ func (v *visitor) exchange(ctx context.Context) (resumed bool, err error) {
 	if err := c.receive(); err != nil {
 		return false, err
 	}
-	return encrypted.ConnectionState().DidResume, awaitClose(c.conn)
+	return resumed, awaitClose(c.conn)
 }
 
 // awaitClose reads the end of what a server sends.

@@ -41,6 +41,7 @@ type options struct {
 	sluice        string
 	proxyCPU      int  // -1: the last one this process may use
 	largeBuffers  bool // of the peers
+	options       bool // socket options instead of peers
 	out           string
 }
 
@@ -101,7 +102,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.IntVar(&opts.proxyCPU, "proxy-cpu", -1, "processor the proxy is pinned to; -1 is the last one")
 	flags.BoolVar(&opts.largeBuffers, "large-buffers", false, "give nginx and haproxy buffers of 64 KiB instead of their defaults")
 	flags.StringVar(&opts.out, "out", "bench/results", "folder of the report, which is appended to DATE.md; empty writes none")
-	scenarioNames := flags.String("scenario", "", "comma-separated scenarios; empty is all of "+strings.Join(names(allScenarios()), ","))
+	flags.BoolVar(&opts.options, "options", false, "compare Sluice with each socket option and without, instead of with its peers")
+	scenarioNames := flags.String("scenario", "", "comma-separated scenarios, of options too; empty is all of "+strings.Join(names(allScenarios()), ","))
 	peerNames := flags.String("peers", "", "comma-separated peers; empty is all of "+strings.Join(names(allPeers("")), ","))
 	if err := flags.Parse(args); err != nil {
 		return opts, err
@@ -116,11 +118,25 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return opts, fmt.Errorf("-seconds must be from 1 and -warmup from 0 to %d", maxRunSeconds)
 	}
 	var err error
-	if opts.scenarios, err = choose("scenario", allScenarios(), *scenarioNames); err != nil {
+	if opts.scenarios, err = chooseScenarios(*scenarioNames, opts.options); err != nil {
 		return opts, err
+	}
+	if *peerNames == "" && !slices.ContainsFunc(opts.scenarios, func(s scenario) bool { return !s.againstItself() }) {
+		*peerNames = subject
 	}
 	opts.peers, err = choose("peer", allPeers(opts.sluice), *peerNames)
 	return opts, err
+}
+
+// chooseScenarios gives those that are named, else all of one kind.
+func chooseScenarios(list string, options bool) ([]scenario, error) {
+	switch {
+	case list != "":
+		return choose("scenario", append(allScenarios(), optionScenarios()...), list)
+	case options:
+		return optionScenarios(), nil
+	}
+	return allScenarios(), nil
 }
 
 // named is what a flag can pick from a table.

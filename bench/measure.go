@@ -65,7 +65,7 @@ func (r *rig) measureAll(ctx context.Context) ([]measurement, error) {
 					return nil, fmt.Errorf("cannot finish: %w", context.Cause(ctx))
 				}
 				m.samples[i] = append(m.samples[i], result)
-				r.say("%-13s round %d/%d %-8s %s\n", s.name, round+1, r.opts.rounds, p.name, result.describe(s))
+				r.say("%-28s round %d/%d %-8s %s\n", s.name, round+1, r.opts.rounds, p.name, result.describe(s))
 			}
 		}
 		all = append(all, m)
@@ -112,7 +112,7 @@ func (r *rig) measure(ctx context.Context, s scenario, p peer) (result sample) {
 	if err != nil {
 		return sample{err: err}
 	}
-	what := program{name: p.name, path: p.binary, args: p.args(dir, config), cpus: r.cpus.proxy, output: filepath.Join(dir, "output.log")}
+	what := program{name: p.name, path: p.binary, args: p.args(dir, config), cpus: r.proxyCPUs(s), output: filepath.Join(dir, "output.log")}
 	if p.logToStdout && s.accessLog {
 		accessLog, err := os.OpenFile(site.AccessLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if err != nil {
@@ -144,6 +144,14 @@ func (r *rig) measure(ctx context.Context, s scenario, p peer) (result sample) {
 	return result
 }
 
+// proxyCPUs are those that the proxy runs on.
+func (r *rig) proxyCPUs(s scenario) []int {
+	if s.option.spread {
+		return slices.Sorted(slices.Values(slices.Concat(r.cpus.proxy, r.cpus.load)))
+	}
+	return r.cpus.proxy
+}
+
 // site gives every peer the same room: twice the connections, and as many idle ones upstream as can be in use.
 func (r *rig) site(s scenario, dir string) (site, error) {
 	address, err := freeAddress()
@@ -164,9 +172,15 @@ func (r *rig) site(s scenario, dir string) (site, error) {
 		H2C:          s.wire.h2 && !s.wire.tls,
 		Limits:       s.limits,
 		Resilience:   s.resilience,
+		Socket:       s.option.listener,
+		UpSocket:     s.option.upstream,
+		Loops:        "1",
 		Certificate:  r.identity.certificate,
 		Key:          r.identity.key,
 		Both:         r.identity.both,
+	}
+	if s.option.spread {
+		result.Loops = "auto"
 	}
 	if s.kind == memoryPerInProgress {
 		result.Connections = 3 * s.connections
@@ -239,6 +253,9 @@ func (r *rig) measureCPU(ctx context.Context, s scenario, p *process, at site, r
 	}
 	if !systemProc.resetPeak(p.pid()) {
 		result.note = "peak memory includes the start"
+	}
+	if remark := s.option.remark(); remark != "" {
+		result.note = remark
 	}
 	if err := pause(ctx, closeSettle); err != nil {
 		return err

@@ -31,7 +31,7 @@ type peer struct {
 	files       []peerFile // the first one is the configuration
 	args        func(dir, configPath string) []string
 	logToStdout bool // the access log is whatever the process prints
-	plain       bool // without the limits or the resilience of the scenario
+	plain       bool // without the limits, the resilience or the socket option of the scenario
 }
 
 // peerFile is a template under peers/ and the name its text gets in the working folder.
@@ -60,6 +60,9 @@ type site struct {
 	Key          string   // PEM file
 	Both         string   // PEM file of certificate and key
 	Limits       bool     // three levels of limits, the innermost by a header
+	Socket       string   // options of the listener's sockets
+	UpSocket     string   // options of the upstream's sockets
+	Loops        string   // event loops
 	Resilience   bool     // a balance by requests in flight, ejections, a breaker, bounds on requests
 }
 
@@ -120,7 +123,9 @@ func findTools(peers []peer, scenarios []scenario) error {
 
 // writeConfig renders the peer's files into s.Dir and returns the path of its configuration.
 func (p peer) writeConfig(s site) (string, error) {
-	s.Limits, s.Resilience = s.Limits && !p.plain, s.Resilience && !p.plain
+	if p.plain {
+		s.Limits, s.Resilience, s.Socket, s.UpSocket = false, false, "", ""
+	}
 	for _, file := range p.files {
 		if err := render(file.template, filepath.Join(s.Dir, file.name), s); err != nil {
 			return "", err

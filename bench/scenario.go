@@ -50,8 +50,9 @@ type scenario struct {
 	script      string // an embedded file for wrk -s
 	routes      int    // 0: one route for everything
 	accessLog   bool
-	limits      bool // three levels of limits, keyed by a header: Sluice with them against itself without
-	resilience  bool // everything on that keeps requests from what fails: Sluice with it against itself without
+	limits      bool         // three levels of limits, keyed by a header: Sluice with them against itself without
+	resilience  bool         // everything on that keeps requests from what fails: Sluice with it against itself without
+	option      socketOption // Sluice with it against itself without
 	// target is the bound of Sluice's figure: relative to the better of the peers for CPU, and for memory where againstPeers
 	// is set, else in KiB; 0 is none.
 	target       float64
@@ -67,7 +68,7 @@ type reply struct {
 func (s scenario) label() string { return s.name }
 
 // againstItself says whether the subject is compared with itself.
-func (s scenario) againstItself() bool { return s.limits || s.resilience }
+func (s scenario) againstItself() bool { return s.limits || s.resilience || s.option.name != "" }
 
 // against gives the peers of the scenario: those that were chosen, unless it compares the subject with itself.
 func (s scenario) against(chosen []peer) []peer {
@@ -88,9 +89,14 @@ func (s scenario) against(chosen []peer) []peer {
 // relative tells whether the target compares with the peers.
 func (s scenario) relative() bool { return s.kind == cpuPerRequest || s.againstPeers }
 
+// keptScenario is the one that others differ from: 64 connections that are kept.
+func keptScenario() scenario {
+	return scenario{connections: 64, method: http.MethodGet, path: "/1k", reply: reply{http.StatusOK, smallBodyBytes}}
+}
+
+// allScenarios are those that are run unless some are named. Those of socket options are not among them.
 func allScenarios() []scenario {
-	small := reply{http.StatusOK, smallBodyBytes}
-	get := scenario{connections: 64, method: http.MethodGet, path: "/1k", reply: small}
+	get := keptScenario()
 	with := func(name string, target float64, change func(*scenario)) scenario {
 		s := get
 		s.name, s.target = name, target

@@ -76,7 +76,8 @@
 // # Failing
 //
 // Whatever fails on the way is an *Error, made once at start: it says which status and reason the client is told, whose fault it
-// was, and whether another attempt may follow. Exchange.Fail makes the answer of it. A panic ends one connection.
+// was, and whether another attempt may follow. Exchange.Fail makes the answer of it. A panic is
+// answered with 500 if nothing was yet (Worker.Apologize), and ends one connection, or one stream of HTTP/2.
 //
 // # Change
 //

@@ -63,14 +63,29 @@ func (w *Worker) EndAside(x *Exchange) {
 // Abandon ends an exchange in which a panic happened: it is not used again, nor is its upstream connection.
 func (w *Worker) Abandon(x *Exchange) {
 	w.active--
+	x.abandon()
+}
+
+// Apologize is Abandon for an exchange of which the client has been sent nothing: it is answered with 500, and observed. Of the exchange only
+// the client's side, the request and the route's name are used. What is broken so far that this panics too is the caller's to close.
+func (w *Worker) Apologize(x *Exchange) {
+	defer func() { w.active-- }()
+	x.abandon()
+	x.local.release()
+	w.Refuse(x, ErrInternal)
+}
+
+// abandon ends what the exchange had begun.
+func (x *Exchange) abandon() {
 	x.tell(&x.Trial)
-	if x.Upstream != nil {
-		x.Upstream.Abandon()
+	if u := x.Upstream; u != nil {
+		u.Abandon()
 	}
 	x.tell(&x.Hold)
 	if x.Route != nil {
 		x.Route.Chain.end(x)
 	}
+	x.Upstream = nil
 }
 
 // Active is the number of exchanges under way.

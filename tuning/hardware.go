@@ -78,7 +78,7 @@ func throttling(h *Host, _ string) verdict {
 }
 
 func numa(h *Host, _ string) verdict {
-	const wanted = "one node (CPUAffinity= and NUMAMask= of a gateway for each)"
+	const wanted = "one node (a gateway for each: tuning.cpus or CPUAffinity=, and NUMAMask=)"
 	text, err := h.line("sys/devices/system/node/online")
 	if errors.Is(err, fs.ErrNotExist) {
 		return verdict{state: Good, current: "one node", wanted: wanted}

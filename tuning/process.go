@@ -13,8 +13,8 @@ import (
 
 // Process is how this process is fitted to its host. The zero value changes nothing.
 //
-// The number of processors is not among it: since Go 1.25 the runtime takes it from affinity and the cgroup's quota. Neither are
-// threads bound to processors: a loop is not bound to a thread, and to bind the process is its service's business (CPUAffinity=).
+// The number of processors is not among it: since Go 1.25 the runtime takes it from affinity, which Pin changes, and the cgroup's
+// quota.
 type Process struct {
 	MemoryShare float64 // of what Host.Memory tells, 0..1, that the runtime keeps to; 0: see MemoryBytes
 	MemoryBytes int64   // that the runtime keeps to; 0: it is left as it is

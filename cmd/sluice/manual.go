@@ -39,6 +39,11 @@ func manual(all []command) string {
 	for _, s := range signals {
 		m.row("SIG"+s.name, s.help)
 	}
+	m.macro("SH", "FITTING TO THE HOST")
+	m.text("What sluice tune cannot set is set by keys of the configuration:")
+	for _, row := range fitting {
+		m.row(row.name, row.help)
+	}
 	m.macro("SH", "FILES")
 	for _, row := range files {
 		m.row(row.name, row.help)
@@ -50,8 +55,15 @@ func manual(all []command) string {
 	return m.String()
 }
 
-// files and exits are what the manual says of them.
+// fitting, files and exits are what the manual says of them.
 var (
+	fitting = [...]word{
+		{name: "tuning: { cpus: LIST }", help: `pins all threads of the gateway to these processors, such as "2-5,8", or "0-15:1/2" for the first of every two. ` +
+			"GOMAXPROCS follows, and at the next start or upgrade the number of loops. They must be online, and among those that CPUAffinity=, " +
+			"taskset or a cpuset leave. A loop is not pinned to one of them: it has no thread of its own. Under the unit it takes the drop-in affinity.conf"},
+		{name: "tuning: { memory_limit: SIZE, shed_above: SHARE }", help: "memory that the runtime keeps to, and from which share of it on new connections are refused"},
+		{name: "socket: { ... }", help: "options of the sockets of a listener or an upstream"},
+	}
 	files = [...]word{
 		{name: defaultConfig, help: "the configuration"},
 		{name: "/run/sluice/admin.sock", help: "the admin API, which sluice ctl asks"},

@@ -48,6 +48,7 @@ func TestUpgrade(t *testing.T) {
 		{"health", testUpgradeKeepsHealth},
 		{"fails", testUpgradeFails},
 		{"drain", testUpgradeDuringDrain},
+		{"pinned", testPinned},
 		{"hangs", testUpgradeHangs},
 		{"environment", testUpgradeEnvironment},
 		{"systemd", testUpgradeUnderSystemd},

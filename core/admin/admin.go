@@ -95,6 +95,7 @@ type Status struct {
 // TuningStatus is how the process is fitted to its host.
 type TuningStatus struct {
 	tuning.Limits
+	CPUList    string `json:"cpu_list"`    // processors that its threads may run on, such as 2-5,8; "": the host does not tell
 	MemoryUsed uint64 `json:"memory_used"` // by the process, or its cgroup, whichever is fuller; 0 with MemoryOf: it is not looked at
 	MemoryOf   uint64 `json:"memory_of"`
 	Shedding   bool   `json:"shedding"`  // new connections are refused, because memory is short

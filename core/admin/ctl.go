@@ -292,6 +292,7 @@ func printTuning(w io.Writer, t *TuningStatus) {
 	if t == nil {
 		return
 	}
+	_, _ = fmt.Fprintf(w, "processors\t%s\n", t.CPUList)
 	_, _ = fmt.Fprintf(w, "descriptors\tat most %d\n", t.Files)
 	if t.MemoryOf > 0 {
 		_, _ = fmt.Fprintf(w, "memory\t%d of %d MiB\n", t.MemoryUsed>>20, t.MemoryOf>>20)

@@ -30,7 +30,7 @@ func Listen(b Bind) (net.Listener, error) {
 	if b.Path != "" {
 		l, err := listenUnix(b.Path)
 		if err != nil {
-			return nil, fmt.Errorf("cannot listen for the admin API on %q: %w", "unix:"+b.Path, err)
+			return nil, fmt.Errorf("cannot listen for the admin API on %q: %w", "unix:"+b.Path, advised(err))
 		}
 		return l, nil
 	}
@@ -42,6 +42,15 @@ func Listen(b Bind) (net.Listener, error) {
 		return nil, fmt.Errorf("cannot listen for the admin API on %q: %w", b.Addr, err)
 	}
 	return l, nil
+}
+
+// advised is an error with what to do about it.
+func advised(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w: the folder must be there and one that the gateway may write to, such as that of RuntimeDirectory=; the key admin names another", err)
+	}
+	return err
 }
 
 func listenUnix(path string) (net.Listener, error) {

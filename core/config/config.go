@@ -18,7 +18,7 @@ type Pos struct {
 
 // Config is one valid configuration, defaults filled in.
 type Config struct {
-	Loops     int           // event loops; 0: one for each processor
+	Loops     int           // event loops; 0, written auto: one for each processor that the process runs on
 	Drain     time.Duration // how long SIGTERM waits for open exchanges; 30s
 	Log       Log
 	AccessLog AccessLog

@@ -26,6 +26,7 @@ func mustParse(t *testing.T, text string) *Config {
 func bare(cfg *Config) *Config {
 	clear := func(p *Pos) { *p = Pos{} }
 	clear(&cfg.Admin.Bind.Pos)
+	clear(&cfg.Tuning.CPUAt)
 	if c := cfg.Cluster; c != nil {
 		clear(&c.Pos)
 		if c.Redis.TLS != nil {

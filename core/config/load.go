@@ -241,7 +241,9 @@ func (d *decoder) documentKey(key string, v ast.Node) {
 	case "secrets":
 		d.secrets(key, v)
 	case "loops":
-		d.integer(key, v, 0, 1024, &cfg.Loops)
+		if !d.is(v, "auto") {
+			d.integer(key, v, 0, 1024, &cfg.Loops)
+		}
 	case "drain":
 		d.duration(key, v, 0, &cfg.Drain)
 	case "log":

@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
@@ -15,6 +17,11 @@ type Tuning struct {
 	RaiseFiles    bool    // the limit of descriptors is raised as far as it may be; true
 	ShedPercent   float64 // of the memory, from which on no connections are taken, 50..100; 90; 0: never
 	CoreDumps     string  // off: the memory, which has secrets in it, is not written to a file in a crash; on: it may be; "": as the process was started; off
+	// CPUs are the processors on which all threads run, such as 2-5,8; "": those that the process may use. It is the process that is
+	// bound, not each loop to a processor of its own: a loop on a locked thread would hand its processor over, and be woken through the
+	// kernel, at each wait, and runtime coroutines that meet another thread's lock are fatal.
+	CPUs  string
+	CPUAt Pos // where they are written
 }
 
 func defaultTuning() Tuning {
@@ -22,8 +29,10 @@ func defaultTuning() Tuning {
 }
 
 const (
-	tuningKeys     = "memory_limit gc_percent raise_file_limit shed_above core_dumps"
+	tuningKeys     = "memory_limit gc_percent raise_file_limit shed_above cpus core_dumps"
 	minMemoryBytes = 32 << 20
+	maxCPUs        = 1024 // as many as an affinity mask of the usual size has
+	maxCPUsText    = 4096 // longer than a list of every second one
 )
 
 // tuning reads auto, off, or a map.
@@ -55,11 +64,81 @@ func (d *decoder) tuning(key string, n ast.Node) {
 			}
 		case "core_dumps":
 			d.word(key, v, "off on", &to.CoreDumps)
+		case "cpus":
+			d.cpus(key, v, to)
 		default:
 			return false
 		}
 		return true
 	})
+}
+
+// cpus reads a list of processors.
+func (d *decoder) cpus(key string, n ast.Node, t *Tuning) {
+	var text string
+	if !d.text(key, n, &text) {
+		return
+	}
+	list, ok := parseCPUs(text)
+	if !ok {
+		d.problem(n, "such as \"2-5,8\", or \"0-15:1/2\" for the first of every two", "%q must be a list of processors from 0 to %d, not %q", key, maxCPUs-1, clip(text))
+		return
+	}
+	t.CPUs, t.CPUAt = list, d.at(n)
+}
+
+// parseCPUs reads a list of processors as the kernel's command line has it (kernel: admin-guide/kernel-parameters, cpu lists): numbers,
+// ranges, and ranges of which only the first so many of each group count, 0-15:1/2. It gives the shortest list without such groups.
+func parseCPUs(text string) (list string, ok bool) {
+	if len(text) > maxCPUsText {
+		return "", false
+	}
+	var has [maxCPUs + 1]bool // the last ends every range
+	for part := range strings.SplitSeq(text, ",") {
+		span, groups, grouped := strings.Cut(strings.TrimSpace(part), ":")
+		low, high, ranged := strings.Cut(span, "-")
+		first, ok1 := parseCPU(low)
+		last, ok2 := first, true
+		used, group, ok3 := 1, 1, true
+		if ranged {
+			last, ok2 = parseCPU(high)
+		}
+		if grouped {
+			a, b, _ := strings.Cut(groups, "/")
+			var okA, okB bool
+			used, okA = parseCPU(a)
+			group, okB = parseCPU(b)
+			ok3 = ranged && okA && okB && 0 < used && used <= group
+		}
+		if !ok1 || !ok2 || !ok3 || first > last {
+			return "", false
+		}
+		for cpu := first; cpu <= last; cpu++ {
+			has[cpu] = has[cpu] || (cpu-first)%group < used
+		}
+	}
+	var parts []string
+	for cpu := 0; cpu < maxCPUs; cpu++ {
+		if first := cpu; has[cpu] {
+			for has[cpu+1] {
+				cpu++
+			}
+			part := strconv.Itoa(first)
+			if cpu > first {
+				part += "-" + strconv.Itoa(cpu)
+			}
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, ","), true
+}
+
+func parseCPU(text string) (n int, ok bool) {
+	if text == "" || len(text) > 4 || strings.Trim(text, "0123456789") != "" {
+		return 0, false
+	}
+	n, err := strconv.Atoi(text)
+	return n, err == nil && n < maxCPUs
 }
 
 // is says whether a value is this word.
@@ -84,7 +163,8 @@ func (d *decoder) memoryLimit(key string, n ast.Node, t *Tuning) {
 }
 
 func (w *dumper) tuning(t *Tuning) {
-	if *t == (Tuning{}) {
+	rest := *t
+	if rest.CPUAt = (Pos{}); rest == (Tuning{}) {
 		w.line("tuning: off")
 		return
 	}
@@ -101,11 +181,14 @@ func (w *dumper) tuning(t *Tuning) {
 	if t.ShedPercent > 0 {
 		shed = formatShare(t.ShedPercent) + "%"
 	}
-	cores := ""
-	if t.CoreDumps != "" {
-		cores = ", core_dumps: " + t.CoreDumps
+	more := ""
+	if t.CPUs != "" {
+		more = fmt.Sprintf(", cpus: %q", t.CPUs)
 	}
-	w.line("tuning: { memory_limit: %s, gc_percent: %s, raise_file_limit: %t, shed_above: %s%s }", memory, collect, t.RaiseFiles, shed, cores)
+	if t.CoreDumps != "" {
+		more += ", core_dumps: " + t.CoreDumps
+	}
+	w.line("tuning: { memory_limit: %s, gc_percent: %s, raise_file_limit: %t, shed_above: %s%s }", memory, collect, t.RaiseFiles, shed, more)
 }
 
 // wholeDuration reads a duration of whole units, because the kernel takes no parts of one.

@@ -15,6 +15,7 @@ type exchange struct {
 	keep     bool        // the connection goes on after the answer
 	answered bool        // the head of the answer has been sent
 	failed   bool        // the connection cannot be used any more
+	broken   bool        // a panic happened: nothing of it is to be trusted, and it is not used again
 }
 
 // begin takes over the buffer in which the request stands: its head up to start, and what has come after it.
@@ -44,11 +45,25 @@ func (e *exchange) begin(buf []byte, start, end int, err *core.Error) {
 
 // serve takes the exchange through the gateway and then says whether the connection goes on; if not, it is closed.
 func (e *exchange) serve() bool {
+	e.broken = true
+	goOn := e.attempt()
+	if e.broken {
+		e.apologize()
+	}
+	return goOn
+}
+
+// attempt is serve until a panic, which it ends.
+func (e *exchange) attempt() bool {
 	s, x := e.conn, e.x
 	c, w := s.conn, s.server.worker
-	done := false
 	defer func() {
-		if !done { // a panic: nothing of the exchange is to be trusted
+		if !e.broken {
+			return
+		}
+		if p := recover(); p != nil {
+			w.Loop.Panicked(p)
+		} else { // Goexit: nothing comes after this
 			c.Close()
 			w.Abandon(x)
 		}
@@ -62,8 +77,24 @@ func (e *exchange) serve() bool {
 	}
 	goOn := e.finish()
 	w.End(x)
-	done = true
+	e.broken = false
 	return goOn
+}
+
+// apologize answers 500 after a panic, unless an answer has begun, and closes the connection.
+func (e *exchange) apologize() {
+	c, w := e.conn.conn, e.conn.server.worker
+	if e.answered || c.Closed() {
+		c.Close()
+		w.Abandon(e.x)
+		return
+	}
+	uploading := e.x.Uploading // beside this task, which reads the connection
+	w.Apologize(e.x)
+	if !uploading && !c.Closed() {
+		e.linger()
+	}
+	c.Close()
 }
 
 // finish brings the connection to the start of the next request, or closes it.

@@ -66,7 +66,9 @@ func (s *serverConn) Serve(c *loop.Conn) {
 			return
 		}
 		goOn := e.serve()
-		s.server.put(e)
+		if !e.broken {
+			s.server.put(e)
+		}
 		if !goOn {
 			return
 		}

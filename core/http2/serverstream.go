@@ -11,19 +11,35 @@ type serverStream struct {
 	server  *Server
 	run     func()      // serve, bound once
 	refusal *core.Error // the request is malformed
+
+	answered bool // an answer has begun
+	broken   bool // a panic happened: nothing of it is to be trusted
 }
 
 // serve takes the exchange through the gateway.
 func (t *serverStream) serve() {
-	x, s := t.x, t.server
-	w := s.worker
-	done := false
+	s := t.server
+	t.broken = true
+	t.attempt()
+	if t.broken {
+		t.apologize()
+		return
+	}
+	s.put(t)
+}
+
+// attempt is serve until a panic, which it ends.
+func (t *serverStream) attempt() {
+	x, w := t.x, t.server.worker
 	defer func() {
-		if !done { // a panic: nothing of the exchange is to be trusted
+		if !t.broken {
+			return
+		}
+		if p := recover(); p != nil {
+			w.Loop.Panicked(p)
+		} else { // Goexit: nothing comes after this
 			w.Abandon(x)
-			t.conn.cut(t.id, CodeInternal, core.ErrInternal)
-			t.leave(CodeInternal, CodeInternal)
-			s.streams--
+			t.end()
 		}
 	}()
 	switch {
@@ -36,8 +52,28 @@ func (t *serverStream) serve() {
 	}
 	w.End(x)
 	t.leave(CodeInternal, CodeNo) // the rest of the body is not wanted (RFC 9113, 8.1)
-	done = true
-	s.put(t)
+	t.broken = false
+}
+
+// apologize answers 500 after a panic, unless an answer has begun, and ends the stream.
+func (t *serverStream) apologize() {
+	defer t.end()
+	if w := t.server.worker; t.answered || t.gone != nil {
+		w.Abandon(t.x)
+	} else {
+		w.Apologize(t.x)
+	}
+}
+
+// end ends the stream after a panic: its memory is not used again, because others may still work for it.
+func (t *serverStream) end() {
+	code := CodeInternal
+	if t.finished {
+		code = CodeNo
+	}
+	t.conn.cut(t.id, code, core.ErrInternal)
+	t.leave(code, code)
+	t.server.streams--
 }
 
 // beginBody prepares for the body that follows a request's head.
@@ -104,6 +140,7 @@ func (t *serverStream) Respond(x *core.Exchange) *core.Error {
 	if t.gone != nil {
 		return core.ErrClientGone
 	}
+	t.answered = true
 	if t.refusal != nil && t.refusal.Status == 400 { // malformed: an error of the stream (RFC 9113, 8.1.1)
 		t.conn.resetStream(t.id, CodeProtocol)
 		return nil

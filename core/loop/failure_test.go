@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"fmt"
 	"io"
 	"net/netip"
 	"runtime"
@@ -40,14 +41,43 @@ func TestPanicInATask(t *testing.T) {
 	}
 	check(t, exchange(good, 1, 100, 100))
 	on(t, l, func() {
-		if found := log.with("on purpose"); count != 3 || len(found) != 3 ||
+		if found := log.with("on purpose"); count != 3 || len(found) != 1 ||
 			!strings.Contains(found[0], "panicHere") || !strings.Contains(found[0], "the destroyer") {
 			t.Errorf("%d counted, the log has: %q", count, found)
+		}
+		l.panicTold["on purpose"] -= panicEvery // a minute later
+	})
+	peer := dialed(t, bad)
+	_, err := peer.Write([]byte("x"))
+	check(t, err)
+	expectClosed(t, peer)
+	on(t, l, func() {
+		if found := log.with("on purpose"); count != 4 || len(found) != 2 || !strings.Contains(found[1], "panics=4") {
+			t.Errorf("a minute later %d counted, the log has: %q", count, found)
 		}
 	})
 }
 
 func panicHere() { panic("on purpose") }
+
+// Panics of many kinds, as a hostile client may bring about, are logged up to a bound, however long their texts.
+func TestPanicsOfManyKinds(t *testing.T) {
+	l, log := start(t, Options{})
+	for i := range 3 * maxPanics {
+		if err := l.Do(patience, func() { panic(fmt.Sprintf("kind %d\n%d", i/2, i)) }); err == nil {
+			t.Fatal("Do is content with a panic")
+		}
+	}
+	on(t, l, func() {
+		if n := len(log.with("kind ")); n != maxPanics || len(l.panicTold) != maxPanics || l.panics != 3*maxPanics {
+			t.Errorf("%d in the log, %d kept, %d counted", n, len(l.panicTold), l.panics)
+		}
+		clear(l.panicTold)
+		if !l.mayTell(strings.Repeat("a", 1<<20)) || l.mayTell(strings.Repeat("a", maxPanicBytes)) {
+			t.Error("texts are kept whole")
+		}
+	})
+}
 
 // A panic outside of a task, in a posted function, a timer or an accept, ends neither the loop nor its turn.
 func TestPanicOutsideOfATask(t *testing.T) {
@@ -79,7 +109,7 @@ func TestPanicOutsideOfATask(t *testing.T) {
 	for range 2 {
 		expectClosed(t, dialed(t, at))
 	}
-	eventually(t, l, "all five are counted", func() bool { return count == 5 && len(log.with("panicHere")) == 5 })
+	eventually(t, l, "all five are counted", func() bool { return count == 5 && len(log.with("panicHere")) == 1 })
 }
 
 // A Goexit ends one task and its connection. The loop goes on, with the rest of the same batch of events, of ready tasks,
@@ -192,6 +222,7 @@ func TestPanicInClosed(t *testing.T) {
 	expectClosed(t, peer)
 	eventually(t, l, "both panics are logged", func() bool { return len(log.with("brittle")) >= 1 && len(log.with("when closed")) == 1 })
 	on(t, l, func() {
+		clear(l.panicTold)
 		idle.Use()
 		idle.Idle(l.Now() + int64(time.Millisecond))
 	})

@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,12 +84,14 @@ type Loop struct {
 	stopping  bool
 	stopped   chan struct{}
 	failure   error // why the loop ended; nil: Stop
+	panics    int
+	panicTold map[string]int64 // by text: when the log was last told
 	started   sync.Once
 }
 
 // New makes a loop with its own epoll instance.
 func New(o Options) (*Loop, error) {
-	l := &Loop{options: o, log: o.Log, accepts: map[int32]*Acceptor{}, stopped: make(chan struct{}), epoch: time.Now()}
+	l := &Loop{options: o, log: o.Log, accepts: map[int32]*Acceptor{}, panicTold: map[string]int64{}, stopped: make(chan struct{}), epoch: time.Now()}
 	l.civil = l.epoch.UnixNano()
 	if l.log == nil {
 		l.log = slog.Default()
@@ -186,11 +189,45 @@ func (l *Loop) run() {
 	close(l.stopped)
 }
 
+const (
+	// panicEvery is how often the same panic is logged with its stack: those between are only counted.
+	panicEvery = int64(time.Minute)
+	// maxPanics bounds the different panics that are logged within that time, and maxPanicBytes what tells them apart.
+	maxPanics     = 16
+	maxPanicBytes = 200
+)
+
+// Panicked tells of a panic that a task has recovered, p. It must be called by the function that recovered it, for the stack.
+func (l *Loop) Panicked(p any) { l.panicked(l.current.String(), p) }
+
 func (l *Loop) panicked(task string, p any) {
-	l.log.Error("panic in a task", "loop", l.options.Index, "task", task, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	l.panics++
+	text := fmt.Sprint(p)
+	if l.mayTell(text) {
+		l.log.Error("panic in a task: a mistake in the gateway, please report it with its stack; for a minute the same is only counted",
+			"loop", l.options.Index, "task", task, "panics", l.panics, "panic", text, "stack", string(debug.Stack()))
+	}
 	if l.options.Panicked != nil {
 		l.options.Panicked()
 	}
+}
+
+// mayTell says whether a panic was not logged within the last minute, and remembers that it is now. An awaited function's text has its stack
+// behind the first line, which differs each time.
+func (l *Loop) mayTell(text string) bool {
+	text, _, _ = strings.Cut(text, "\n")
+	text = text[:min(len(text), maxPanicBytes)]
+	now := l.Clock()
+	for told, at := range l.panicTold {
+		if now-at >= panicEvery {
+			delete(l.panicTold, told)
+		}
+	}
+	if _, told := l.panicTold[text]; told || len(l.panicTold) >= maxPanics {
+		return false
+	}
+	l.panicTold[text] = now
+	return true
 }
 
 // turn handles what is there and then waits for more. An event counts as handled when its handler has returned: one that

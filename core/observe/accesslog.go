@@ -3,9 +3,11 @@ package observe
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/loop"
@@ -65,11 +67,19 @@ type sink interface {
 	close() error
 }
 
+// advised is an error of opening a destination with what to do about it.
+func advised(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return fmt.Errorf("%w: the folder must be there and one that the gateway may write to, such as that of LogsDirectory=", err)
+	}
+	return err
+}
+
 // OpenAccessLog opens the destination that c names, for as many loops as there are. c.To must not be empty.
 func OpenAccessLog(c LogSpec, loops int, log *slog.Logger) (*AccessLog, error) {
 	s, err := openSink(c.To)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open access log %q: %w", c.To, err)
+		return nil, fmt.Errorf("cannot open access log %q: %w", c.To, advised(err))
 	}
 	return newAccessLog(s, c, loops, log), nil
 }

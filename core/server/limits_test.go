@@ -248,13 +248,13 @@ func TestConcurrencyAfterPanics(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = io.WriteString(c, get)
-		if _, err := bufio.NewReader(c).ReadByte(); err == nil {
-			t.Error("a panic was answered")
+		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || line != "HTTP/1.1 500 Internal Server Error\r\n" {
+			t.Errorf("a panic was answered with %q, %v", line, err)
 		}
 		_ = c.Close()
 	}
 	g.gateway.Switch(healthy)
-	eventually(t, "all panics are logged", func() bool { return strings.Count(log.String(), "panic=\"a mistake in a policy") == 5 })
+	eventually(t, "the panics are logged, once", func() bool { return strings.Count(log.String(), "panic=\"a mistake in a policy") == 1 })
 	log.mu.Lock()
 	log.text.Reset() // these were wanted
 	log.mu.Unlock()

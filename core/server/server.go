@@ -59,6 +59,7 @@ type Server struct {
 	watchdog *loop.Watchdog
 	service  service
 	fitted   fitted
+	pinning  pinning
 	secrets  secrets
 	life     life
 	began    time.Time // this process
@@ -200,6 +201,9 @@ func (s *Server) start(cfg *config.Config) (err error) {
 		return err
 	}
 	s.log = s.errorLog.Logger()
+	if err := s.pinFirst(cfg.Tuning); err != nil {
+		return err
+	}
 	s.tune(cfg.Tuning, true)
 	if err := s.makeLoops(cfg); err != nil {
 		return err
@@ -254,9 +258,7 @@ func (s *Server) makeLoops(cfg *config.Config) error {
 	if n == 0 {
 		n = runtime.GOMAXPROCS(0)
 	}
-	if runtime.GOMAXPROCS(0) < n+1 {
-		runtime.GOMAXPROCS(n + 1)
-	}
+	s.spareProcessor(n)
 	s.observer = observe.New(observe.Options{Loops: n, Version: s.options.Version, Commit: s.options.Commit, Log: s.errorLog})
 	for i := range n {
 		l, err := loop.New(loop.Options{Index: i, Log: s.log, Late: s.observer.Late(i), Panicked: s.observer.Panicked(i)})
@@ -370,6 +372,9 @@ func (s *Server) put(l *loaded) error {
 	if n := cfg.Loops; n != 0 && n != len(s.loops) {
 		s.log.Warn("the number of loops changes with the next start", "now", len(s.loops), "configured", n)
 	}
+	if err := s.pinning.may(cfg.Tuning); err != nil {
+		return err
+	}
 	if err := s.checkSockets(cfg); err != nil {
 		return err
 	}
@@ -393,7 +398,15 @@ func (s *Server) put(l *loaded) error {
 		next.abandon()
 		return err
 	}
+	pinned, err := s.pinAgain(cfg)
+	if err != nil {
+		next.abandon()
+		return err
+	}
 	s.apply(compiled, next)
+	if pinned {
+		s.preferAgain()
+	}
 	s.secrets.put(l)
 	s.tune(cfg.Tuning, false)
 	return nil

@@ -23,6 +23,7 @@ type statePart struct {
 // stateParts are the parts, in the order in which they are restored.
 func stateParts() []statePart {
 	return []statePart{
+		{pinningPart, pinningVersion, (*Server).exportAllowed, (*Server).restoreAllowed},
 		{"service", 1, (*Server).exportService, (*Server).restoreService},
 		{"ticket-keys", 1, (*Server).exportTicketKeys, (*Server).restoreTicketKeys},
 		{"canaries", 1, (*Server).exportCanaries, (*Server).restoreCanaries},

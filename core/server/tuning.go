@@ -31,21 +31,22 @@ const (
 
 // fitted is how the process is fitted to its host, and how its memory fares.
 type fitted struct {
-	host   tuning.Host
-	limits atomic.Pointer[tuning.Limits]
-	usage  atomic.Pointer[tuning.Usage] // nil: it is not looked at
-	shed   listen.Shed
-	times  atomic.Uint64 // that shed was set
-	spec   config.Tuning // that is in force
-	stop   chan struct{} // nil: nobody looks
-	done   sync.WaitGroup
+	host       tuning.Host
+	limits     atomic.Pointer[tuning.Limits]
+	usage      atomic.Pointer[tuning.Usage] // nil: it is not looked at
+	shed       listen.Shed
+	times      atomic.Uint64 // that shed was set
+	clockSteps atomic.Uint64 // times that the host's clock was set
+	spec       config.Tuning // that is in force
+	stop       chan struct{} // nil: nobody looks
+	done       sync.WaitGroup
 }
 
 // tune fits the process to its host as the configuration says. What the environment says of the runtime stands above that: GOMEMLIMIT
 // and GOGC are closer to the process.
 func (s *Server) tune(c config.Tuning, first bool) {
 	f := &s.fitted
-	if !first && c == f.spec {
+	if c.CPUAt = (config.Pos{}); !first && c == f.spec {
 		return
 	}
 	was := f.spec
@@ -72,7 +73,7 @@ func (s *Server) tune(c config.Tuning, first bool) {
 		s.log.Warn("the process does not fit its host", "error", err)
 	}
 	f.limits.Store(&l)
-	s.log.Info("tuned", "processors", l.CPUs, "memory", l.MemoryBytes, "of", l.MemoryFrom, "memory_limit", l.MemoryLimit, "descriptors", l.Files)
+	s.log.Info("tuned", "processors", l.CPUs, "on", s.pinning.host.Allowed().String(), "memory", l.MemoryBytes, "of", l.MemoryFrom, "memory_limit", l.MemoryLimit, "descriptors", l.Files)
 	if cores == tuning.CoresOn && l.CoreBytes == 0 {
 		s.log.Warn("no core dumps: the hard limit forbids them; see LimitCORE= of the unit, or ulimit -Hc")
 	}
@@ -81,7 +82,7 @@ func (s *Server) tune(c config.Tuning, first bool) {
 	}
 }
 
-// watchMemory looks at the memory until close, and has listeners refuse connections while it is short.
+// watchMemory looks at the memory until close, and has listeners refuse connections while it is short; and at the clock.
 func (s *Server) watchMemory() {
 	f := &s.fitted
 	read := s.options.Usage
@@ -93,6 +94,7 @@ func (s *Server) watchMemory() {
 		tick := time.NewTicker(usageEvery)
 		defer tick.Stop()
 		var mark tuning.Watermark
+		var clock clockWatch
 		var collected time.Time
 		for {
 			select {
@@ -100,6 +102,7 @@ func (s *Server) watchMemory() {
 				return
 			case <-tick.C:
 			}
+			s.watchClock(&clock, time.Now())
 			now := s.state.Load()
 			if now == nil {
 				continue
@@ -151,6 +154,7 @@ func (s *Server) tuningStatus() *admin.TuningStatus {
 	}
 	st := &admin.TuningStatus{Limits: *l, Shedding: s.fitted.shed.On(), Sheddings: s.fitted.times.Load()}
 	st.CPUs = runtime.GOMAXPROCS(0) // more than at first, by those that loops leave free
+	st.CPUList = s.pinning.host.Allowed().String()
 	if u := s.fitted.usage.Load(); u != nil {
 		st.MemoryUsed, st.MemoryOf = u.Used, u.Limit
 	}
@@ -171,6 +175,7 @@ func (s *Server) collectTuning(sink *observe.Sink) {
 	sink.Gauge("sluice_file_limit", "Descriptors that the process may have.", float64(l.Files))
 	sink.Gauge("sluice_shedding", "1 while new connections are refused because memory is short.", shedding)
 	sink.Counter("sluice_sheddings_total", "Times that memory became so short that connections were refused.", float64(s.fitted.times.Load()))
+	sink.Counter("sluice_clock_steps_total", "Times that the host's clock was set by a second or more, or the host slept.", float64(s.fitted.clockSteps.Load()))
 	if u := s.fitted.usage.Load(); u != nil {
 		sink.Gauge("sluice_memory_used_share", "Memory in use by its limit: of the process what a collection would leave, or of its cgroup.", u.Share())
 	}

@@ -338,3 +338,43 @@ func TestTuningStands(t *testing.T) {
 		t.Errorf("%+v, %s", cfg, problems)
 	}
 }
+
+// TestAcceptFailuresAreCounted leaves the process no descriptor for a client, who waits until there is one again.
+func TestAcceptFailuresAreCounted(t *testing.T) {
+	g := run(t, strings.Replace(pong, " SOCKET", "", 1))
+	addr, err := net.ResolveTCPAddr("tcp4", g.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := os.NewFile(uintptr(fd), "client")
+	defer func() { _ = client.Close() }()
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	none := unix.Rlimit{Cur: 0, Max: was.Max}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: [4]byte(addr.IP.To4()), Port: addr.Port})
+	for start := time.Now(); err == nil && !strings.Contains(g.log.String(), "cannot accept: clients wait; raise LimitNOFILE=") && time.Since(start) < patience; {
+		time.Sleep(time.Millisecond)
+	}
+	if again := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil || again != nil {
+		t.Fatal(err, again)
+	}
+	g.eventually("the failure is counted", func() bool {
+		n, _ := strconv.Atoi(g.metric(`sluice_accept_failures_total{listener="http"}`))
+		return n > 0
+	})
+	if _, err := client.WriteString("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(client); err != nil || !strings.HasSuffix(string(answer), "pong") {
+		t.Errorf("the client that waited: %q, %v", answer, err)
+	}
+}
