@@ -12,7 +12,13 @@ type Source interface {
 	// and must neither block nor allocate: it hands the question to whoever speaks with the cluster. false: there is no room
 	// for it.
 	Ask(key Key, tokens uint32, now int64) bool
+	// Part says which part of the Source has the key, from 0 to MaxParts-1: each part may fail and come back by itself. It neither blocks nor
+	// allocates; what it says may change.
+	Part(key Key) int
 }
+
+// MaxParts bounds the parts of a Source.
+const MaxParts = 128
 
 // askAgain is when a question is put again for which the Source had no room.
 const askAgain = 20 * time.Millisecond
@@ -51,8 +57,8 @@ type ClusterSpec struct {
 // Credit + the greatest cost), once, and not again while they owe it. A debt is remembered for a Period, a day at most.
 // Where the cluster has less than is asked for it is asked again when two batches can have come.
 //
-// When the Source fails, Away decides at once, for all keys, and one question in each pause tries whether it is back. What was
-// admitted meanwhile was not granted.
+// When a part of the Source fails, Away decides at once, for all keys of that part, and one question in each pause tries whether it is back.
+// What was admitted meanwhile was not granted.
 type Cluster struct {
 	rule  stockRule
 	limit uint32
@@ -63,11 +69,17 @@ type Cluster struct {
 	away     Away
 	local    *Limit
 
-	_     [64]byte
-	gone  atomic.Bool  // the source is away
-	until atomic.Int64 // and is tried again at that time
+	_        [64]byte
+	gone     atomic.Int32                      // parts of the source that are away
+	absences atomic.Pointer[[MaxParts]absence] // nil: none has ever been
+	stats    clusterCounters
+}
+
+// absence is that of a part of the source.
+type absence struct {
+	now   atomic.Bool
+	until atomic.Int64 // it is tried again at that time
 	pause atomic.Int64 // ns
-	stats clusterCounters
 }
 
 type clusterCounters struct{ asks, unasked, granted, failures, alone atomic.Uint64 }
@@ -117,10 +129,10 @@ func NewCluster(s ClusterSpec, source Source) (*Cluster, error) {
 
 // Take implements Limiter.
 func (c *Cluster) Take(key Key, cost uint32, now int64) Decision {
-	if c.gone.Load() {
+	if a := c.absent(key); a != nil {
 		c.stats.alone.Add(1)
-		c.try(key, now)
-		return c.takeAlone(key, cost, now)
+		c.try(a, key, now)
+		return c.takeAlone(a, key, cost, now)
 	}
 	for range takeTries {
 		s := c.table.find(key)
@@ -151,11 +163,11 @@ func (c *Cluster) Take(key Key, cost uint32, now int64) Decision {
 
 // Peek says what Take would say, and neither takes nor asks.
 func (c *Cluster) Peek(key Key, cost uint32, now int64) Decision {
-	if c.gone.Load() {
+	if a := c.absent(key); a != nil {
 		if c.away == AwayLocal {
 			return c.local.Peek(key, cost, now)
 		}
-		return c.takeAlone(key, cost, now)
+		return c.takeAlone(a, key, cost, now)
 	}
 	state := uint64(0)
 	if s := c.table.find(key); s.words != nil {
@@ -167,7 +179,7 @@ func (c *Cluster) Peek(key Key, cost uint32, now int64) Decision {
 
 // Refund gives back what a Take of cost took at the time at.
 func (c *Cluster) Refund(key Key, cost uint32, at, now int64) {
-	if c.gone.Load() {
+	if c.absent(key) != nil {
 		if c.away == AwayLocal {
 			c.local.Refund(key, cost, at, now)
 		}
@@ -184,7 +196,7 @@ func (c *Cluster) Refund(key Key, cost uint32, at, now int64) {
 // owed. A node may owe as much as Limit; what is more is forgiven, as is what is charged of a key that was forgotten meanwhile. While
 // the Source is away a Cluster with a Local charges that.
 func (c *Cluster) Charge(key Key, cost uint32, now int64) {
-	if c.gone.Load() {
+	if c.absent(key) != nil {
 		if c.away == AwayLocal {
 			c.local.Charge(key, cost, now)
 		}
@@ -216,10 +228,10 @@ func (c *Cluster) Table() Stats {
 	return Stats{c.capacity, len(t.words) * 8, int(t.slots), t.used.Load(), t.evicted.Load(), t.untracked.Load()}
 }
 
-// Grant answers an Ask with tokens of key. It also says that the Source is there. A key that was forgotten meanwhile gets
-// nothing.
+// Grant answers an Ask with tokens of key. It also says that the key's part of the Source is there. A key that was forgotten meanwhile
+// gets nothing.
 func (c *Cluster) Grant(key Key, tokens uint32, now int64) {
-	c.gone.Store(false)
+	c.back(key)
 	if c.change(key, now, func(state uint64) uint64 { return c.rule.grant(state, tokens, now) }) {
 		c.stats.granted.Add(uint64(tokens))
 	}
@@ -227,7 +239,7 @@ func (c *Cluster) Grant(key Key, tokens uint32, now int64) {
 
 // Empty answers an Ask: the Source is there, but has no tokens of key. It is asked again after retry, 4 minutes at most.
 func (c *Cluster) Empty(key Key, retry time.Duration, now int64) {
-	c.gone.Store(false)
+	c.back(key)
 	c.hush(key, max(int64(retry), c.rule.pace), now)
 }
 
@@ -235,22 +247,48 @@ func (c *Cluster) hush(key Key, ns, now int64) {
 	c.change(key, now, func(state uint64) uint64 { return c.rule.pause(state, ns, now) })
 }
 
-// Fail answers an Ask: the Source is away. It is tried again when pause has passed, and from then on once in each pause, until
-// a Grant comes.
+// Fail answers an Ask: the key's part of the Source is away. It is tried again when pause has passed, and from then on once in each
+// pause, until a Grant of a key of that part comes.
 func (c *Cluster) Fail(key Key, pause time.Duration, now int64) {
 	c.stats.failures.Add(1)
-	c.pause.Store(max(int64(pause), int64(askAgain)))
-	c.until.Store(now + c.pause.Load())
-	c.gone.Store(true)
+	if c.absences.Load() == nil {
+		c.absences.CompareAndSwap(nil, new([MaxParts]absence))
+	}
+	a := &c.absences.Load()[c.part(key)]
+	a.pause.Store(max(int64(pause), int64(askAgain)))
+	a.until.Store(now + a.pause.Load())
+	if a.now.CompareAndSwap(false, true) {
+		c.gone.Add(1)
+	}
 	c.hush(key, 0, now) // its question is no longer on its way
 }
 
-// Gone says whether the Source is away.
-func (c *Cluster) Gone() bool { return c.gone.Load() }
+// back ends the absence of the key's part.
+func (c *Cluster) back(key Key) {
+	if a := c.absent(key); a != nil && a.now.CompareAndSwap(true, false) {
+		c.gone.Add(-1)
+	}
+}
 
-// try asks for a token while the source is away, once in each pause.
-func (c *Cluster) try(key Key, now int64) {
-	if until := c.until.Load(); now >= until && c.until.CompareAndSwap(until, now+c.pause.Load()) {
+// absent is the absence of the key's part; nil: it is there.
+func (c *Cluster) absent(key Key) *absence {
+	if c.gone.Load() == 0 {
+		return nil
+	}
+	if a := &c.absences.Load()[c.part(key)]; a.now.Load() {
+		return a
+	}
+	return nil
+}
+
+func (c *Cluster) part(key Key) int { return max(0, min(c.source.Part(key), MaxParts-1)) }
+
+// Gone says whether the Source, or a part of it, is away.
+func (c *Cluster) Gone() bool { return c.gone.Load() > 0 }
+
+// try asks for a token while the key's part is away, once in each pause.
+func (c *Cluster) try(a *absence, key Key, now int64) {
+	if until := a.until.Load(); now >= until && a.until.CompareAndSwap(until, now+a.pause.Load()) {
 		c.stats.asks.Add(1)
 		if !c.source.Ask(key, 1, now) {
 			c.stats.unasked.Add(1)
@@ -264,15 +302,15 @@ func (c *Cluster) Stats() ClusterStats {
 	return ClusterStats{s.asks.Load(), s.unasked.Load(), s.granted.Load(), s.failures.Load(), s.alone.Load()}
 }
 
-// takeAlone decides while the source is away.
-func (c *Cluster) takeAlone(key Key, cost uint32, now int64) Decision {
+// takeAlone decides while the key's part of the source is away.
+func (c *Cluster) takeAlone(a *absence, key Key, cost uint32, now int64) Decision {
 	switch c.away {
 	case AwayLocal:
 		return c.local.Take(key, cost, now)
 	case AwayAllow:
 		return Decision{Allowed: true, Limit: c.limit, Remaining: c.limit}
 	}
-	return Decision{Limit: c.limit, RetryAfter: time.Duration(max(1, c.until.Load()-now))}
+	return Decision{Limit: c.limit, RetryAfter: time.Duration(max(1, a.until.Load()-now))}
 }
 
 func (c *Cluster) ask(key Key, tokens, now int64) {

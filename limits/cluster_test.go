@@ -40,6 +40,8 @@ func (s *nodeSource) Ask(key Key, tokens uint32, now int64) bool {
 	return true
 }
 
+func (s *nodeSource) Part(Key) int { return 0 }
+
 // answer answers what is due.
 func (s *bucketSource) answer(now int64) {
 	for len(s.waiting) > 0 && s.waiting[0].at <= now {
@@ -329,7 +331,52 @@ func TestClusterRace(t *testing.T) {
 	}
 }
 
+// A part of the source fails and comes back by itself: the keys of the others are granted as before.
+func TestClusterParts(t *testing.T) {
+	asked := map[Key]int{}
+	parts := partsOf{askFunc(func(key Key, _ uint32, _ int64) bool { asked[key]++; return true })}
+	c, err := NewCluster(ClusterSpec{Limit: 1000, Period: time.Second, Away: AwayDeny, Capacity: 100}, parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two, far := Key{Lo: 1}, Key{Lo: 2}, Key{Lo: MaxParts + 7}
+	f := func(now int64, gone bool, want ...bool) {
+		t.Helper()
+		for i, key := range []Key{one, two, far} {
+			if got := c.Take(key, 1, now).Allowed; got != want[i] || c.Peek(key, 1, now).Allowed != want[i] {
+				t.Errorf("key %d is admitted: %t, want %t", key.Lo, got, want[i])
+			}
+		}
+		if c.Gone() != gone {
+			t.Errorf("gone %t", c.Gone())
+		}
+	}
+	f(ms, false, true, true, true)
+	c.Fail(one, 100*time.Millisecond, ms)
+	f(2*ms, true, false, true, true)
+	c.Fail(far, 100*time.Millisecond, 2*ms)
+	f(3*ms, true, false, true, false)
+	before := asked[one]
+	if f(101*ms, true, false, true, false); asked[one] != before+1 {
+		t.Errorf("a part that is away is tried %d times in its pause", asked[one]-before)
+	}
+	c.Grant(two, 1, 102*ms)
+	f(102*ms, true, false, true, false)
+	c.Grant(one, 5, 103*ms)
+	f(103*ms, true, true, true, false)
+	c.Empty(far, time.Millisecond, 104*ms)
+	c.Empty(far, time.Millisecond, 104*ms)
+	f(104*ms, false, true, true, true)
+}
+
+// partsOf has keys in the part that they name.
+type partsOf struct{ askFunc }
+
+func (partsOf) Part(key Key) int { return int(key.Lo) }
+
 type askFunc func(Key, uint32, int64) bool
+
+func (f askFunc) Part(Key) int { return 0 }
 
 func (f askFunc) Ask(key Key, tokens uint32, now int64) bool { return f(key, tokens, now) }
 

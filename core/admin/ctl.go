@@ -266,6 +266,8 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 		state := "there"
 		if c.Away {
 			state = "away"
+		} else if c.Missing > 0 {
+			state = fmt.Sprintf("%d of %d shards away", c.Missing, c.Shards)
 		}
 		f("cluster\t%s since %s, %d commands, %d errors, last problem: %s", state, c.Since.Format(time.RFC3339), c.Commands, c.Errors, cell(c.Problem))
 	}

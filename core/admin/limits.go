@@ -47,8 +47,10 @@ type SharedStatus struct {
 
 // ClusterStatus is the way to what nodes share. It counts since it was made.
 type ClusterStatus struct {
-	Away     bool      `json:"away"` // nobody waits for it
-	Since    time.Time `json:"since"`
+	Away     bool      `json:"away"`              // nobody waits for any of it
+	Shards   int       `json:"shards"`            // that it consists of
+	Missing  int       `json:"missing"`           // of these: those for which nobody waits
+	Since    time.Time `json:"since"`             // when one came to be away, or back
 	Problem  string    `json:"problem,omitempty"` // the last one
 	Commands uint64    `json:"commands"`
 	Batches  uint64    `json:"batches"`

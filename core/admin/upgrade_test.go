@@ -201,8 +201,9 @@ func TestStatusOfCluster(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for want, c := range map[string]*ClusterStatus{
 		"": nil,
-		"cluster\tthere since 2026-01-02T03:04:05Z, 7 commands, 0 errors, last problem: -":    {Since: now, Commands: 7},
-		`cluster	away since 2026-01-02T03:04:05Z, 0 commands, 1 errors, last problem: no\x1b`: {Since: now, Away: true, Errors: 1, Problem: "no\x1b"},
+		"cluster\tthere since 2026-01-02T03:04:05Z, 7 commands, 0 errors, last problem: -":              {Since: now, Commands: 7},
+		"cluster\t1 of 3 shards away since 2026-01-02T03:04:05Z, 7 commands, 2 errors, last problem: -": {Since: now, Commands: 7, Errors: 2, Shards: 3, Missing: 1},
+		`cluster	away since 2026-01-02T03:04:05Z, 0 commands, 1 errors, last problem: no\x1b`:           {Since: now, Away: true, Errors: 1, Problem: "no\x1b"},
 	} {
 		var out bytes.Buffer
 		printStatus(&out, &Status{Cluster: c}, now)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,10 +19,11 @@ import (
 type redisServer struct {
 	t    testing.TB
 	addr string
+	args []string // besides those that all have
 	cmd  *exec.Cmd
 }
 
-func newRedisServer(t testing.TB) *redisServer {
+func newRedisServer(t testing.TB, args ...string) *redisServer {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("redis-server is not installed here")
@@ -30,7 +32,7 @@ func newRedisServer(t testing.TB) *redisServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &redisServer{t: t, addr: l.Addr().String()}
+	r := &redisServer{t: t, addr: l.Addr().String(), args: args}
 	_ = l.Close()
 	t.Cleanup(r.kill)
 	r.start()
@@ -40,7 +42,11 @@ func newRedisServer(t testing.TB) *redisServer {
 func (r *redisServer) start() {
 	r.t.Helper()
 	_, port, _ := net.SplitHostPort(r.addr)
-	r.cmd = exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", r.t.TempDir())
+	listen := "--port"
+	if slices.Contains(r.args, "--tls-cert-file") {
+		listen = "--tls-port"
+	}
+	r.cmd = exec.Command("redis-server", append([]string{"--port", "0", listen, port, "--bind", "127.0.0.1", "--save", "", "--dir", r.t.TempDir()}, r.args...)...)
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatal(err)
 	}

@@ -89,7 +89,9 @@ func collectRedis(c *redis.Client, sink *observe.Sink) {
 		return
 	}
 	s := c.Status()
-	sink.Gauge("sluice_redis_away", "1 while the circuit to Redis is open: nobody waits for it.", oneIf(s.Away))
+	sink.Gauge("sluice_redis_away", "1 while the circuits to all shards of Redis are open: nobody waits for it.", oneIf(s.Away))
+	sink.Gauge("sluice_redis_shards", "Shards of the Redis cluster; 1 of another Redis.", float64(s.Shards))
+	sink.Gauge("sluice_redis_shards_away", "Shards of which the circuit is open.", float64(s.Missing))
 	sink.Gauge("sluice_redis_waiting", "Questions that wait for the next batch.", float64(s.Waiting))
 	sink.Counter("sluice_redis_commands_total", "Commands sent to Redis.", float64(s.Commands))
 	sink.Counter("sluice_redis_batches_total", "Batches of commands, each a round trip.", float64(s.Batches))
@@ -106,7 +108,7 @@ func clusterStatus(c *redis.Client) *admin.ClusterStatus {
 		return nil
 	}
 	s := c.Status()
-	return &admin.ClusterStatus{Away: s.Away, Since: s.Since, Problem: s.Problem, Commands: s.Commands, Batches: s.Batches, Errors: s.Errors,
+	return &admin.ClusterStatus{Away: s.Away, Shards: s.Shards, Missing: s.Missing, Since: s.Since, Problem: s.Problem, Commands: s.Commands, Batches: s.Batches, Errors: s.Errors,
 		Timeouts: s.Timeouts, Alone: s.Alone, Dropped: s.Dropped}
 }
 

@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	if spec := os.Getenv(endpointVariable); spec != "" {
 		os.Exit(beEndpoint(spec))
 	}
+	if spec := os.Getenv(slowersVariable); spec != "" {
+		os.Exit(beSlow(spec))
+	}
 	if err := allowExtendedConnect(); err != nil {
 		fmt.Println("FAIL:", err)
 		os.Exit(1)

@@ -2,15 +2,10 @@ package server
 
 import (
 	"bufio"
-	"cmp"
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -142,73 +137,6 @@ func TestMinRateIsOfClients(t *testing.T) {
 		}
 		_ = resp.Body.Close()
 	}
-}
-
-// slowVariable sets the number of slow connections in TestSlowConnections.
-const slowVariable = "SLUICE_SLOW"
-
-// TestSlowConnections holds many connections that send heads and bodies, and take answers, byte by byte, while a good client goes on:
-// all of its requests are answered. How long they took with and without is printed. At last the slow ones are gone.
-func TestSlowConnections(t *testing.T) {
-	most, err := strconv.Atoi(cmp.Or(os.Getenv(slowVariable), "300"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := newManyUpstream(t)
-	g := newGate(t, strings.Replace(slowConfig(u.addr), "receive: 1000B/s, send: 1000B/s, grace: 300ms", "receive: 240B/s, send: 240B/s, grace: 8s", 1))
-	good := &http.Client{Transport: &http.Transport{}, Timeout: patience}
-	quiet := g.latencies(good, 1000)
-	pace := max(slowPace, time.Duration(most)*100*time.Microsecond) // so that the clients do not need the machine for themselves
-	var slow sync.WaitGroup
-	gone := make(chan struct{})
-	for i := range most {
-		slow.Go(func() {
-			conn, err := net.Dial("tcp", g.addr)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			c := &slowClient{Conn: conn}
-			defer c.Close()
-			switch i % 3 {
-			case 0:
-				c.drip("GET /small HTTP/1.1\r\nHost: a\r\nX: ", strings.Repeat("x", 1000), pace)
-			case 1:
-				c.drip("POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", strings.Repeat("x", 1000), pace)
-			default:
-				_ = conn.(*net.TCPConn).SetReadBuffer(4096)
-				_, _ = io.WriteString(c, "GET /download/16777216 HTTP/1.1\r\nHost: a\r\n\r\n")
-				for b := make([]byte, 1); err == nil; time.Sleep(pace) {
-					select {
-					case <-gone: // what the kernels hold could still be read
-						return
-					default:
-						_, err = c.Read(b)
-					}
-				}
-			}
-		})
-	}
-	held := func() int { return g.listeners[0].caps.Open() }
-	eventually(t, "they are there", func() bool { return held() >= most*9/10 })
-	there := held()
-	attacked := g.latencies(good, 1000)
-	t.Logf("good client: p50 %v, p99 %v; beside %d slow connections p50 %v, p99 %v", quiet[len(quiet)/2], quiet[len(quiet)*99/100],
-		there, attacked[len(attacked)/2], attacked[len(attacked)*99/100])
-	eventually(t, "they are gone", func() bool { return held() <= 1 })
-	close(gone)
-	slow.Wait()
-}
-
-// latencies are how long n requests in a row took, the shortest first.
-func (g *gate) latencies(client *http.Client, n int) (all []time.Duration) {
-	for range n {
-		start := time.Now()
-		g.mustAnswer(client, "/small")
-		all = append(all, time.Since(start))
-	}
-	slices.Sort(all)
-	return all
 }
 
 type slowClient struct{ net.Conn }

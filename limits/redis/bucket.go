@@ -12,6 +12,9 @@ import (
 	"github.com/sluice-gateway/sluice/limits"
 )
 
+// keyPrefix begins all keys.
+const keyPrefix = "sluice:"
+
 // BucketSpec names buckets, of which there is one for each key.
 type BucketSpec struct {
 	Policy string
@@ -29,6 +32,8 @@ type Buckets struct {
 	prefix  string
 	windows []limits.Window
 	args    []string // those of ARGV that are always the same
+	sum     uint16   // checksum of the prefix, or of its tag if it is tagged
+	tagged  bool
 	cluster atomic.Pointer[limits.Cluster]
 }
 
@@ -61,7 +66,8 @@ func (c *Client) Buckets(s BucketSpec) (*Buckets, error) {
 	if s.Together { // what stands in braces says which node has it
 		policy = "{" + policy + "}"
 	}
-	b.prefix = "sluice:" + policy + ":" + fingerprint(shape) + ":"
+	b.prefix = keyPrefix + policy + ":" + fingerprint(shape) + ":"
+	b.sum, b.tagged = checksum(b.prefix)
 	return b, nil
 }
 
@@ -74,13 +80,18 @@ func fingerprint(s string) string {
 // Serve makes c the one that is told what its Asks brought. It is called once, before the first.
 func (b *Buckets) Serve(c *limits.Cluster) { b.cluster.Store(c) }
 
+// Part implements limits.Source: a shard of a Redis cluster is one, all of another Redis is part 0.
+func (b *Buckets) Part(key limits.Key) int { return b.part(key).number }
+
+func (b *Buckets) part(key limits.Key) *part { return b.client.layout.Load().at(b.slot(key)) }
+
 // name is a key as Redis has it.
 func (b *Buckets) name(k limits.Key) string {
 	var s strings.Builder
 	s.WriteString(b.prefix)
 	for _, half := range [...]uint64{k.Hi, k.Lo} {
 		for shift := 60; shift >= 0; shift -= 4 {
-			s.WriteByte("0123456789abcdef"[half>>shift&15])
+			s.WriteByte(hexDigits[half>>shift&15])
 		}
 	}
 	return s.String()

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
 	"github.com/sluice-gateway/sluice/limits"
 )
 
@@ -28,18 +30,24 @@ func newServer(t testing.TB, args ...string) *server {
 	if err != nil {
 		t.Skip("redis-server is not installed here")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	addr := freeAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
 	s := &server{t: t, addr: addr, args: append([]string{path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir(),
 		"--unixsocket", filepath.Join(t.TempDir(), "s")}, args...)}
 	t.Cleanup(s.kill)
 	s.start()
 	return s
+}
+
+// freeAddress is one of this host that nobody listens at.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
 }
 
 func (s *server) start() {
@@ -87,6 +95,23 @@ func await(t testing.TB, f func() bool, failure string) {
 func newLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func wall() int64 { return time.Now().UnixNano() }
+
+// do asks s what no bucket does, over a connection of its own.
+func (s *server) do(command ...string) rueidis.RedisResult {
+	s.t.Helper()
+	conn, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.addr}, ForceSingleClient: true, DisableCache: true})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	return conn.Do(context.Background(), conn.B().Arbitrary(command...).Build())
+}
+
+// text is what it answers; "": an error, or none.
+func (s *server) text(command ...string) string {
+	text, _ := s.do(command...).ToString()
+	return text
+}
 
 // client is connected to s.
 func (s *server) client(change func(*Spec)) *Client {

@@ -1,15 +1,9 @@
 package redis
 
 import (
-	"context"
-	"net"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
 	"github.com/sluice-gateway/sluice/limits"
 )
 
@@ -31,40 +25,6 @@ func takesBoth(t *testing.T, c *Client) {
 			}
 		}
 	}
-}
-
-// TestRedisCluster speaks with a cluster of Redis, of one node, in which keys have slots.
-func TestRedisCluster(t *testing.T) {
-	s := newServer(t, "--cluster-enabled", "yes")
-	conn, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.addr}, ForceSingleClient: true, DisableCache: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if err := conn.Do(context.Background(), conn.B().Arbitrary("CLUSTER", "ADDSLOTSRANGE", "0", "16383").Build()).Error(); err != nil {
-		t.Skipf("this Redis gives no slots: %v", err)
-	}
-	await(t, func() bool {
-		info, err := conn.Do(context.Background(), conn.B().ClusterInfo().Build()).ToString()
-		return err == nil && strings.Contains(info, "cluster_state:ok")
-	}, "the cluster is never ready")
-	takesBoth(t, s.client(func(s *Spec) { s.Mode, s.Timeout = Cluster, time.Second }))
-}
-
-// TestSentinel finds the master by a sentinel that watches it.
-func TestSentinel(t *testing.T) {
-	master := newServer(t)
-	_, port, _ := net.SplitHostPort(master.addr)
-	file := filepath.Join(t.TempDir(), "sentinel.conf")
-	if err := os.WriteFile(file, []byte("sentinel monitor limits 127.0.0.1 "+port+" 1\nsentinel down-after-milliseconds limits 5000\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sentinel := newServer(t)
-	sentinel.kill()
-	_, port, _ = net.SplitHostPort(sentinel.addr)
-	sentinel.args = []string{sentinel.args[0], file, "--sentinel", "--port", port, "--bind", "127.0.0.1", "--dir", t.TempDir()}
-	sentinel.start()
-	takesBoth(t, sentinel.client(func(s *Spec) { s.Mode, s.Master, s.Timeout = Sentinel, "limits", time.Second }))
 }
 
 // TestSocketAndPassword speaks over a socket of this host, with a password and another database; a wrong password leaves Redis away.

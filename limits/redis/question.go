@@ -1,12 +1,10 @@
 package redis
 
 import (
-	"context"
 	"errors"
 	"strconv"
 	"time"
 
-	"github.com/redis/rueidis"
 	"github.com/sluice-gateway/sluice/limits"
 )
 
@@ -18,10 +16,10 @@ const (
 )
 
 const (
-	// maxWaiting bounds the questions that wait for the next batch. One that finds no room is answered at once: it takes as many as a Redis
-	// can answer in a timeout, and some.
+	// maxWaiting bounds the questions that wait for the next batch of a part. One that finds no room is answered at once: it takes as many as
+	// a Redis can answer in a timeout, and some.
 	maxWaiting = 4096
-	// maxBatch bounds the commands that are under way at once.
+	// maxBatch bounds the commands that are under way at once to a part.
 	maxBatch = 512
 )
 
@@ -36,6 +34,7 @@ type question struct {
 
 // call is a take whose answer is waited for. Who waits may leave: nothing in it belongs to him.
 type call struct {
+	part       *part
 	keys, args []string
 	until      time.Time // after which nobody waits
 	done       chan answer
@@ -44,8 +43,14 @@ type call struct {
 // put hands a question to whoever speaks with Redis. The send on a channel with room is what a post to a loop is: it wakes a goroutine and
 // waits for none.
 func (c *Client) put(q question) bool {
+	p := (*part)(nil)
+	if q.call != nil {
+		p = q.call.part
+	} else {
+		p = c.layout.Load().at(q.buckets.slot(q.key))
+	}
 	select {
-	case c.questions <- q:
+	case p.questions <- q:
 		return true
 	default:
 		c.counts.dropped.Add(1)
@@ -58,22 +63,40 @@ var (
 	ErrAway    = errors.New("redis is away")
 	ErrTimeout = errors.New("redis did not answer in time")
 	ErrBusy    = errors.New("too many questions wait for redis")
+	ErrApart   = errors.New("buckets are not on one node of redis")
 )
 
-// Take takes of the buckets of all asks or of none, each with those of its own level; Cost 0: the level is not concerned. It waits for
-// the answer, at most the Timeout, and not at all while Redis is away. It is not called on a loop.
+// AwayFor says that nobody waits now for the part of Redis that has the buckets of these asks. It may be called on a loop.
+func (c *Client) AwayFor(levels []*Buckets, asks []limits.Ask) bool {
+	for i, b := range levels {
+		if asks[i].Cost > 0 { // the others are beside it
+			return b.part(asks[i].Key).away.Load()
+		}
+	}
+	return false
+}
+
+// Take takes of the buckets of all asks or of none, each with those of its own level; Cost 0: the level is not concerned. Levels that are
+// Together may be concerned at once. It waits for the answer, at most the Timeout, and not at all while the part of Redis that
+// has them is away. It is not called on a loop.
 func (c *Client) Take(levels []*Buckets, asks []limits.Ask) (d limits.Decision, err error) {
-	if c.Away() {
+	if c.AwayFor(levels, asks) {
 		c.CountAlone()
 		return d, ErrAway
 	}
 	now := time.Now()
 	one := &call{args: []string{"take"}, until: now.Add(c.spec.Timeout), done: make(chan answer, 1)}
+	slot := 0
 	var concerned [limits.MaxLevels]int
 	for i, b := range levels {
 		if asks[i].Cost == 0 {
 			continue
 		}
+		at := b.slot(asks[i].Key)
+		if len(one.keys) > 0 && at != slot {
+			return d, ErrApart
+		}
+		slot = at
 		concerned[len(one.keys)] = i
 		one.keys = append(one.keys, b.name(asks[i].Key))
 		cost := strconv.FormatUint(uint64(asks[i].Cost), 10)
@@ -82,6 +105,7 @@ func (c *Client) Take(levels []*Buckets, asks []limits.Ask) (d limits.Decision, 
 	if len(one.keys) == 0 {
 		return limits.Decision{Allowed: true}, nil
 	}
+	one.part = c.layout.Load().at(slot)
 	a := c.wait(one)
 	if a.err != nil {
 		return d, a.err
@@ -103,11 +127,11 @@ func (b *Buckets) Forget(key limits.Key) (used bool, err error) {
 }
 
 func (b *Buckets) call(op string, key limits.Key) answer {
-	c := b.client
-	if c.Away() {
+	c, p := b.client, b.part(key)
+	if p.away.Load() {
 		return answer{err: ErrAway}
 	}
-	return c.wait(&call{keys: []string{b.name(key)}, args: append([]string{op, "0", "0"}, b.args...), until: time.Now().Add(c.spec.Timeout),
+	return c.wait(&call{part: p, keys: []string{b.name(key)}, args: append([]string{op, "0", "0"}, b.args...), until: time.Now().Add(c.spec.Timeout),
 		done: make(chan answer, 1)})
 }
 
@@ -123,7 +147,7 @@ func (c *Client) wait(one *call) answer {
 		return a
 	case <-timer.C:
 		c.counts.timeouts.Add(1)
-		c.lost(ErrTimeout)
+		one.part.lost(ErrTimeout, one.keys[0])
 		return answer{err: ErrTimeout}
 	}
 }
@@ -143,72 +167,6 @@ func (q *question) command() (keys, args []string) {
 		args = []string{"take", "1", n}
 	}
 	return []string{q.buckets.name(q.key)}, append(args, q.buckets.args...)
-}
-
-// gather takes the questions that wait, after the first.
-func (c *Client) gather(batch []question, first question) []question {
-	batch = append(batch[:0], first)
-	for len(batch) < maxBatch {
-		select {
-		case q := <-c.questions:
-			batch = append(batch, q)
-		default:
-			return batch
-		}
-	}
-	return batch
-}
-
-// ask asks a batch in one round trip, and tells everybody his answer.
-func (c *Client) ask(ctx context.Context, conn rueidis.Client, batch []question) {
-	ctx, cancel := context.WithTimeout(ctx, c.spec.Timeout)
-	defer cancel()
-	now := time.Now()
-	kept := batch[:0]
-	for _, q := range batch {
-		if q.call == nil || now.Before(q.call.until) {
-			kept = append(kept, q) // for the others nobody waits, and nothing is to be taken
-		}
-	}
-	again := c.send(ctx, conn, kept, func(keys, args []string) rueidis.Completed {
-		return conn.B().Evalsha().Sha1(c.digest).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-	})
-	if len(again) > 0 { // Redis has been started anew, or is another one
-		c.send(ctx, conn, again, func(keys, args []string) rueidis.Completed {
-			return conn.B().Eval().Script(script).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-		})
-	}
-}
-
-// send gives those questions back to which Redis said that it does not know the script.
-func (c *Client) send(ctx context.Context, conn rueidis.Client, batch []question, build func(keys, args []string) rueidis.Completed) (again []question) {
-	if len(batch) == 0 {
-		return nil
-	}
-	commands, counts := make(rueidis.Commands, len(batch)), make([]int, len(batch))
-	for i := range batch {
-		keys, args := batch[i].command()
-		commands[i], counts[i] = build(keys, args), len(keys)
-	}
-	c.counts.commands.Add(uint64(len(commands)))
-	c.counts.batches.Add(1)
-	for i, r := range conn.DoMulti(ctx, commands...) {
-		a := readAnswer(r, counts[i])
-		said, ok := rueidis.IsRedisErr(a.err)
-		switch {
-		case ok && said.IsNoScript():
-			again = append(again, batch[i])
-			continue
-		case a.err != nil:
-			c.counts.errors.Add(1)
-			c.note(a.err)
-			if !ok {
-				c.lost(a.err)
-			}
-		}
-		c.answer(&batch[i], a)
-	}
-	return again
 }
 
 // answer tells whoever asked.

@@ -1,11 +1,12 @@
 // Package redis keeps the buckets of a cluster's limits in Redis: it is the Source of limits.Cluster, which takes tokens ahead of need, and
 // it takes for those who want to be exact and wait for it.
 //
-// One goroutine speaks with Redis. What has been asked while it waited for answers it asks next, in one round trip: so Redis is never sent
-// more than one batch at a time, and the more there is to do the less each question costs. Whoever waits for an answer waits no longer than
-// the Timeout, whatever becomes of the connection; after one that was lost nobody waits, until Redis has answered again.
+// One goroutine speaks with Redis, or with each shard of a Redis cluster. What has been asked while it waited for answers it asks next, in
+// one round trip: so Redis is never sent more than one batch at a time, and the more there is to do the less each question costs. Whoever
+// waits for an answer waits no longer than the Timeout, whatever becomes of the connection; after one that was lost nobody waits, until Redis
+// has answered again. That is so of each shard by itself: what becomes of one is nothing to those who ask for the keys of another.
 //
-// All that is kept here is bounded: questions by maxWaiting, what is under way by maxBatch. In Redis a bucket is one short string, that
+// All that is kept here is bounded: questions by maxWaiting, what is under way by maxBatch, of each shard. In Redis a bucket is one short string, that
 // expires when the bucket is full.
 package redis
 
@@ -54,18 +55,19 @@ const retryEvery = 100 * time.Millisecond
 
 // Client is the way to one Redis. Its methods may be called from anywhere; those that say so, on a loop.
 type Client struct {
-	spec      Spec
-	digest    string
-	questions chan question
-	cancel    context.CancelFunc
-	done      sync.WaitGroup
-
-	away   atomic.Bool // nobody waits: the circuit is open
+	spec   Spec
+	digest string
+	layout atomic.Pointer[layout]
+	conn   atomic.Pointer[rueidis.Client] // nil: it has never been there
+	ctx    context.Context                // of the goroutines; set by Start
+	cancel context.CancelFunc
+	done   sync.WaitGroup // of run
+	parts  sync.WaitGroup // of those who speak
 	counts counts
 
-	mu      sync.Mutex
-	since   time.Time // of away
-	problem string    // the last one
+	mu      sync.Mutex // guards also that a part's away and probe change together
+	since   time.Time  // of away
+	problem string     // the last one
 }
 
 type counts struct {
@@ -74,8 +76,10 @@ type counts struct {
 
 // Status is what is known of a Client. Numbers are since its start.
 type Status struct {
-	Away     bool
-	Since    time.Time // when it came to be away, or back
+	Away     bool      // all of it
+	Shards   int       // of a Redis cluster; 1 of another, or before they are known
+	Missing  int       // of the Shards: those that are away
+	Since    time.Time // when one came to be away, or back
 	Problem  string    // the last one; "": there was none
 	Waiting  int       // questions for the next batch
 	Commands uint64    // sent to Redis
@@ -98,15 +102,17 @@ func New(s Spec) (*Client, error) {
 		return nil, errors.New("cannot make redis client: it has no clock, or no log")
 	}
 	s.Addresses = append([]string(nil), s.Addresses...)
-	c := &Client{spec: s, digest: digest(), questions: make(chan question, maxWaiting), since: time.Now()}
-	c.away.Store(true)
+	c := &Client{spec: s, digest: digest(), since: time.Now()}
+	first := newPart(c, 0)
+	c.layout.Store(&layout{parts: []*part{first}, used: []*part{first}})
 	return c, nil
 }
 
 // Start begins to speak with Redis. It waits for nothing.
 func (c *Client) Start() {
 	ctx, cancel := context.WithCancel(context.Background())
-	c.cancel = cancel
+	c.ctx, c.cancel = ctx, cancel
+	c.speak(c.layout.Load().parts[0])
 	c.done.Go(func() { c.run(ctx) })
 }
 
@@ -115,13 +121,28 @@ func (c *Client) Close() {
 	if c.cancel == nil {
 		return
 	}
-	c.away.Store(true)
 	c.cancel()
-	c.done.Wait()
+	c.done.Wait() // from now on no part is new
+	for _, p := range c.layout.Load().parts {
+		p.away.Store(true)
+	}
+	c.parts.Wait()
+	if conn := c.conn.Load(); conn != nil {
+		(*conn).Close()
+	}
 }
 
-// Away says that nobody waits for Redis now. It may be called on a loop.
-func (c *Client) Away() bool { return c.away.Load() }
+// speak begins to speak with p.
+func (c *Client) speak(p *part) {
+	c.parts.Go(func() { p.speak(c.ctx) })
+	c.parts.Go(func() { p.turnAway(c.ctx) })
+}
+
+// Away says that nobody waits for any part of Redis now. It may be called on a loop.
+func (c *Client) Away() bool {
+	l := c.layout.Load()
+	return l.away() == len(l.used)
+}
 
 // CountAlone counts a take that did not come about because Redis was away. It may be called on a loop.
 func (c *Client) CountAlone() { c.counts.alone.Add(1) }
@@ -131,10 +152,14 @@ func (c *Client) Timeout() time.Duration { return c.spec.Timeout }
 
 // Status reads what is known.
 func (c *Client) Status() Status {
-	n := &c.counts
+	n, l := &c.counts, c.layout.Load()
+	missing, waiting := l.away(), 0
+	for _, p := range l.parts {
+		waiting += len(p.questions)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Status{Away: c.Away(), Since: c.since, Problem: c.problem, Waiting: len(c.questions), Commands: n.commands.Load(), Batches: n.batches.Load(),
+	return Status{Away: missing == len(l.used), Shards: len(l.used), Missing: missing, Since: c.since, Problem: c.problem, Waiting: waiting, Commands: n.commands.Load(), Batches: n.batches.Load(),
 		Errors: n.errors.Load(), Timeouts: n.timeouts.Load(), Alone: n.alone.Load(), Dropped: n.dropped.Load(), Losses: n.losses.Load()}
 }
 
@@ -143,13 +168,13 @@ func (c *Client) options() rueidis.ClientOption {
 	s := &c.spec
 	o := rueidis.ClientOption{
 		InitAddress: s.Addresses, Username: s.Username, Password: s.Password, SelectDB: s.Database, TLSConfig: s.TLS, ClientName: "sluice",
-		Dialer:           net.Dialer{Timeout: max(s.Timeout, 10*time.Millisecond), KeepAlive: time.Second},
+		Dialer:           net.Dialer{Timeout: c.patience(), KeepAlive: time.Second},
 		ConnWriteTimeout: time.Second, DisableRetry: true, DisableCache: true, AlwaysPipelining: true, PipelineMultiplex: -1,
 		ForceSingleClient: s.Mode == Single,
 	}
 	if s.Mode == Sentinel {
 		o.Sentinel = rueidis.SentinelOption{MasterSet: s.Master, Username: s.SentinelUsername, Password: s.SentinelPassword, TLSConfig: s.TLS,
-			Dialer: o.Dialer, ClientName: "sluice"}
+			Dialer: o.Dialer, ClientName: "sluice", TopologyRefreshInterval: relearnEvery} // for a message of a sentinel that was missed
 	}
 	if path, socket := strings.CutPrefix(s.Addresses[0], "unix:"); socket {
 		o.InitAddress = []string{path}
@@ -160,78 +185,40 @@ func (c *Client) options() rueidis.ClientOption {
 	return o
 }
 
-// run speaks with Redis until ctx ends.
+// patience bounds what nobody waits for: to connect, to try, to learn who has what. A handshake of TLS may take longer than a Timeout.
+func (c *Client) patience() time.Duration { return max(c.spec.Timeout, 250*time.Millisecond) }
+
+// run connects, and learns of a cluster who has what, until ctx ends.
 func (c *Client) run(ctx context.Context) {
-	var conn rueidis.Client
-	defer func() {
-		if conn != nil {
-			conn.Close()
-		}
-		for {
-			select {
-			case q := <-c.questions:
-				c.refuse(&q, ErrAway)
-			default:
-				return
-			}
-		}
-	}()
-	retry := time.NewTimer(0)
-	defer retry.Stop()
-	batch := make([]question, 0, maxBatch)
+	wait := time.NewTimer(0)
+	defer wait.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case q := <-c.questions:
-			if c.Away() {
-				c.refuse(&q, ErrAway)
-				continue
-			}
-			c.ask(ctx, conn, c.gather(batch, q))
-		case <-retry.C:
-			if c.Away() {
-				conn = c.try(ctx, conn)
-			}
-			retry.Reset(retryEvery)
+		case <-wait.C:
 		}
-	}
-}
-
-// try finds out whether Redis is there, and connects to it the first time.
-func (c *Client) try(ctx context.Context, conn rueidis.Client) rueidis.Client {
-	if conn == nil {
-		made, err := rueidis.NewClient(c.options())
-		if err != nil {
-			c.note(err)
-			return nil
+		pause := retryEvery
+		conn := c.conn.Load()
+		switch {
+		case conn == nil:
+			made, err := rueidis.NewClient(c.options())
+			if err != nil {
+				c.note(err)
+				break
+			}
+			c.conn.Store(&made)
+			if c.spec.Mode != Cluster {
+				return
+			}
+			c.learn(ctx, made)
+		default:
+			if c.learn(ctx, *conn); c.layout.Load().away() == 0 {
+				pause = relearnEvery
+			}
 		}
-		conn = made
+		wait.Reset(pause)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.spec.Timeout)
-	defer cancel()
-	if err := conn.Do(ctx, conn.B().Ping().Build()).Error(); err != nil {
-		c.note(err)
-		return conn
-	}
-	c.mu.Lock()
-	c.since = time.Now()
-	c.away.Store(false)
-	c.mu.Unlock()
-	c.spec.Log.Info("redis answers", "addresses", c.spec.Addresses)
-	return conn
-}
-
-// lost opens the circuit.
-func (c *Client) lost(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.away.Swap(true) {
-		return
-	}
-	c.since, c.problem = time.Now(), err.Error()
-	c.counts.losses.Add(1)
-	c.spec.Log.Warn("redis is away: nobody waits for it until it answers again", "addresses", c.spec.Addresses, "error", err)
 }
 
 func (c *Client) note(err error) {

@@ -13,7 +13,7 @@ import (
 // script takes of the buckets of all its keys or of none. Its time is that of Redis, so the clocks of nodes do not matter. It is one step
 // for Redis: nobody comes between.
 //
-// ARGV is what to do (take, charge, refund, forget), then for each key: the cost that must be there, how much is wanted, and the number of
+// ARGV is what to do (take, charge, refund, forget, or ping, which touches nothing), then for each key: the cost that must be there, how much is wanted, and the number of
 // windows; for each window: its kind, its limit, its period in microseconds, and its depth. A key's value is three numbers for each
 // window: what is used, when (of a token bucket in microseconds, of a window its number), and what was used of the window before. What is
 // not used grows back, so a bucket that was not seen is full, and a key expires when its bucket is.
@@ -27,6 +27,7 @@ const script = `
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local op, at = ARGV[1], 2
+if op == 'ping' then return {1, 0, 0, 0, 0, 0, 0} end
 if op == 'forget' then return {redis.call('DEL', unpack(KEYS)), 0, 0, 0, 0, 0, 0} end
 local values, windows, granted = {}, {}, {}
 local function sane(v, most) -- what stands there may be anybody's

@@ -24,7 +24,9 @@ const awayRetry = time.Second
 
 // takeStrict takes of the cluster's buckets, or does what is to be done while it is away: then nobody waits.
 func (p *Policy) takeStrict(x *core.Exchange, a *lane, n *note) limits.Decision {
-	if p.spec.Cluster.Away() {
+	var levels [limits.MaxLevels]*redis.Buckets // one of its own, for that of await outlives it
+	p.shared(n, &levels)
+	if p.spec.Cluster.AwayFor(levels[:len(p.rates)], n.asks[:len(p.rates)]) {
 		p.spec.Cluster.CountAlone()
 	} else if d, err := p.await(x, a, n); err == nil {
 		return d
@@ -42,12 +44,17 @@ func (p *Policy) takeStrict(x *core.Exchange, a *lane, n *note) limits.Decision 
 // await asks the cluster beside the loop. n holds what is asked, for others are decided on meanwhile.
 func (p *Policy) await(x *core.Exchange, a *lane, n *note) (d limits.Decision, err error) {
 	var levels [limits.MaxLevels]*redis.Buckets
-	for i := range p.rates {
-		levels[i] = p.rates[i].all[n.chosen[i]].Buckets
-	}
+	p.shared(n, &levels)
 	x.Worker.Loop.Await(func() { d, err = p.spec.Cluster.Take(levels[:len(p.rates)], n.asks[:len(p.rates)]) })
 	a.resume(n)
 	return d, err
+}
+
+// shared are the cluster's buckets of what was chosen for a request.
+func (p *Policy) shared(n *note, to *[limits.MaxLevels]*redis.Buckets) {
+	for i := range p.rates {
+		to[i] = p.rates[i].all[n.chosen[i]].Buckets
+	}
 }
 
 // settle takes what the response says that its request has cost, less what was taken before; or gives back what that was too much. A
