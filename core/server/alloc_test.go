@@ -286,13 +286,13 @@ func allocations(t *testing.T, c *allocCase, n int) float64 {
 	return per
 }
 
-// mallocs makes n requests in four parts and counts the allocations of a request in the part that had the fewest: what the process
+// mallocs makes n requests in eight parts and counts the allocations of a request in the part that had the fewest: what the process
 // allocates as time passes is not the requests'.
 func mallocs(t *testing.T, n int, requests func(n int) error) float64 {
 	t.Helper()
 	runtime.GC()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // what a collection allocates is not the gateway's
-	const parts = 4
+	const parts = 8
 	fewest := math.Inf(1)
 	for range parts {
 		var before, after runtime.MemStats

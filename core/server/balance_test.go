@@ -196,7 +196,7 @@ func TestBalanceSlowAndFailing(t *testing.T) {
 		t.Helper()
 		for _, protocol := range []string{"h1", "h2c"} {
 			g := run(t, strings.Replace(balanced(balance, all), "balance:", "protocol: "+protocol+", balance:", 1))
-			g.load(all, 30, 1, "/x", all[0].status.Load() != 200) // so that connections are there, and latencies known
+			g.load(all, 30, 3, "/x", all[0].status.Load() != 200) // so that connections are there, and latencies known
 			if got := g.load(all, 300, 6, "/x", all[0].status.Load() != 200); got[0] < low || got[0] > high {
 				t.Errorf("%s, %s: got %v", balance, protocol, got)
 			}

@@ -36,6 +36,7 @@ func TestTimeoutsAreNamed(t *testing.T) {
 			{", timeouts: { header: 1h, total: 1h }, retry: { per_try: 1h }", ", retry: { attempts: 3, per_try: 60ms }", "504 per_try_timeout"},
 		} {
 			t.Run(protocol+c.more+c.route, func(t *testing.T) {
+				t.Parallel() // it only waits
 				g := triedGate(t, protocol, c.more, c.route, newFaulty(t, stall))
 				within(t, patience/4, "to answer", func() {
 					g.want(h1Client(t), "GET", "/", "", c.want)
@@ -48,9 +49,10 @@ func TestTimeoutsAreNamed(t *testing.T) {
 			never := &faulty{addr: silent.Addr().String()}
 			g := triedGate(t, tls, ", timeouts: { tls: 60ms }", "", never)
 			g.want(h1Client(t), "GET", "/", "", "504 tls_timeout")
-			g = triedGate(t, tls, "", ", timeouts: { per_try: 60ms }", never)
+			const soon = ", timeouts: { tls: 500ms }" // a connection that is shared is made to the end, whoever has gone
+			g = triedGate(t, tls, soon, ", timeouts: { per_try: 60ms }", never)
 			g.want(h1Client(t), "GET", "/", "", "504 per_try_timeout")
-			g = triedGate(t, tls, "", ", timeout: 60ms", never)
+			g = triedGate(t, tls, soon, ", timeout: 60ms", never)
 			g.want(h1Client(t), "GET", "/", "", "504 total_timeout")
 		})
 	}

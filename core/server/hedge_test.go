@@ -77,6 +77,7 @@ func TestHedgeLoses(t *testing.T) {
 	for _, protocol := range []string{"h1", "h2c"} {
 		for name, second := range map[string]http.HandlerFunc{"stalls": stall, "fails": answerWith(503), "resets": reset} {
 			t.Run(protocol+" "+name, func(t *testing.T) {
+				t.Parallel() // it only waits
 				var seen atomic.Int64
 				either := func(w http.ResponseWriter, r *http.Request) {
 					if seen.Add(1)%2 == 0 {
@@ -106,6 +107,7 @@ func TestHedgeOutlivesTheFirst(t *testing.T) {
 	for name, first := range map[string]http.HandlerFunc{"resets": reset, "503": answerWith(503)} {
 		for _, protocol := range []string{"h1", "h2c"} {
 			t.Run(protocol+" "+name, func(t *testing.T) {
+				t.Parallel() // it only waits
 				var seen atomic.Int64
 				either := func(w http.ResponseWriter, r *http.Request) {
 					if seen.Add(1)%2 == 0 {
