@@ -26,11 +26,14 @@ type Spec struct {
 	Secret []byte
 }
 
+// Bounds of a Spec.
 const (
 	MinRotation    = time.Minute
 	MaxRotation    = 30 * 24 * time.Hour
 	MinSecretBytes = 32
+)
 
+const (
 	// maxCached is how long the published set may be kept at most.
 	maxCached = 5 * time.Minute
 	// skew is by how much clocks of those who sign and verify may differ, and how late a rotation may be.
