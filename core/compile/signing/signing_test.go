@@ -219,7 +219,7 @@ func (l *life) upgrade(s Spec) {
 // TestSharedKeys: who has the same secret has the same keys at the same time, and verifies what others sign whose clocks differ.
 func TestSharedKeys(t *testing.T) {
 	for _, alg := range []Algorithm{ES256, EdDSA} {
-		for at := range int64(300) {
+		for at := int64(0); at < 300; at += 7 {
 			a, err := New(spec(alg, time.Minute, 10*time.Second, secretA), start.Add(time.Duration(at)*time.Second))
 			if err != nil {
 				t.Fatal(err)
@@ -234,9 +234,6 @@ func TestSharedKeys(t *testing.T) {
 				if err := verify(set, string(text)); err != nil {
 					t.Fatalf("%s, %d: %v", alg, at, err)
 				}
-			}
-			if at > 0 {
-				at += 17
 			}
 		}
 		a, _ := New(spec(alg, time.Minute, 10*time.Second, secretA), start)
