@@ -22,6 +22,14 @@ func (c *ClaimTexts) Value(name string) (string, bool) {
 	return "", false
 }
 
+// Items are those of a claim that is a list; nil: it is none, or not there. They are not the caller's to change.
+func (c *ClaimTexts) Items(name string) []string {
+	if i := c.index(name); i >= 0 {
+		return c.list(i)
+	}
+	return nil
+}
+
 // Holds says whether a claim has one of the values, or if it is a list, whether any of its items has. A text with commas is no list.
 func (c *ClaimTexts) Holds(name string, values ...string) bool {
 	i := c.index(name)

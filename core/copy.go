@@ -28,7 +28,7 @@ func (m *Message) CopyRequest(from *Message) {
 func (x *Exchange) CopyFrom(from *Exchange, d Downstream) {
 	x.Request.CopyRequest(&from.Request)
 	x.Listener, x.Snapshot, x.Client, x.Downstream = from.Listener, from.Snapshot, from.Client, d
-	x.Route, x.Consumer, x.Params, x.Attempt = from.Route, from.Consumer, from.Params, from.Attempt
+	x.Route, x.Consumer, x.Claims, x.Params, x.Attempt = from.Route, from.Consumer, from.Claims, from.Params, from.Attempt
 	x.Deadline, x.Hurried, x.RequestID = from.Deadline, from.Hurried, from.RequestID
 	x.Times = Times{Start: from.Times.Start}
 	x.Sent = Sent{Pool: from.Sent.Pool}

@@ -45,8 +45,8 @@
 // who may not pass is answered here, or by a fallback. Proxy.exchange makes the plan of the attempts, with the deadline
 // (Proxy.plan), finds the affinity key, tells the upstream who the client is (forward), shows the request to the Mirror, whose
 // copies leave in tasks of their own, and watches the client's connection, so that every wait ends when the client leaves. Then
-// share.try makes attempts: find asks this loop's Picker for an endpoint, whose Load counts the attempt until its answer has
-// ended, and whose Watch hears then what it came to (flight.land); connect takes an idle connection of this loop, the one used
+// share.try makes attempts: IdentityToken.tell gives the request a token that says who the consumer is,
+// find asks this loop's Picker for an endpoint, whose Load counts the attempt until its answer has ended, and whose Watch hears then what it came to (flight.land); connect takes an idle connection of this loop, the one used
 // last, or dials one, or waits in the queue while all that may be open are in use; to an endpoint that speaks HTTP/2 it takes a
 // place in a connection that is shared (Mux). The transport's Do, http1.Client.Do or http2.ClientStream.Do, sends the request
 // and waits for the head of the response. What there is of the body leaves with the head, the rest in a task of its own, so that

@@ -9,11 +9,12 @@ type IdentityFields struct {
 	Tenant   string
 	Groups   string // with commas between
 	Tier     string
+	Token    string // which tells all of it, signed: upstream.IdentityTokens writes it
 }
 
 // names are all of them, told or not.
-func (f *IdentityFields) names() [5]string {
-	return [...]string{f.Consumer, f.User, f.Tenant, f.Groups, f.Tier}
+func (f *IdentityFields) names() [6]string {
+	return [...]string{f.Consumer, f.User, f.Tenant, f.Groups, f.Tier, f.Token}
 }
 
 // Strip removes what a client says of itself under these names, in whatever spelling. It is done before any policy reads the request.

@@ -177,6 +177,8 @@ func explainTried(b *strings.Builder, e *compile.Explained) {
 // actionText says what a route does with its requests.
 func actionText(r *config.Route) string {
 	switch {
+	case r.Respond != nil && r.Respond.Keys:
+		return "respond with the keys of identity tokens"
 	case r.Respond != nil:
 		return fmt.Sprintf("respond with status %d", r.Respond.Status)
 	case r.Redirect != nil:

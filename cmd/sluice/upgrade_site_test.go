@@ -53,6 +53,7 @@ listeners:
   http: { bind: ["127.0.0.1:0", "unix:FOLDER/http.sock"], protocols: [h1, h2c] }
   https: { bind: "127.0.0.1:0", tls: { certificates: [{ cert: FOLDER/a.pem, key: FOLDER/a.key }] } }
 upstreams: { up: { endpoints: ["UPSTREAM"], pool: { idle_per_loop: 32 } } }
+identity: { token: { issuer: gateway } }
 routes: [{ match: "/*", to: up }]
 admin: { bind: "unix:FOLDER/admin.sock" }
 `

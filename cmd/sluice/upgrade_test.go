@@ -5,6 +5,7 @@ import (
 	cryptotls "crypto/tls"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -145,7 +146,7 @@ func (s *site) counted(clients []*upgradeClient) {
 	})
 }
 
-// testUpgradeKeepsSessions resumes a session of TLS at a process that has not made it.
+// testUpgradeKeepsSessions resumes a session of TLS at a process that has not made it, whose keys of identity tokens are the same, too.
 func testUpgradeKeepsSessions(t *testing.T, binaries [2]string) {
 	s := newSite(t, binaries, "2s")
 	config := s.tls.Clone()
@@ -165,9 +166,16 @@ func testUpgradeKeepsSessions(t *testing.T, binaries [2]string) {
 	if resumed() {
 		t.Fatal("a first session was resumed")
 	}
+	keys, err := s.admin.SigningKeys()
+	if err != nil || len(keys) != 2 {
+		t.Fatalf("%+v, %v", keys, err)
+	}
 	s.point(1)
 	s.upgraded("command")
 	if !resumed() {
 		t.Error("the session was not resumed")
+	}
+	if now, err := s.admin.SigningKeys(); err != nil || !slices.Equal(now, keys) {
+		t.Errorf("the keys of identity tokens are %+v, were %+v: %v", now, keys, err)
 	}
 }

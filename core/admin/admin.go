@@ -18,6 +18,8 @@
 //	GET  /limit      []KeyStatus of ?policy=NAME&key=VALUE..., one value for each part of the key
 //	DELETE /limit    makes that key one of which nothing is taken; 200
 //	GET  /jwks       []KeysStatus
+//	GET  /signing-keys []SigningKeyStatus
+//	GET  /.well-known/jwks.json  the keys that verify the tokens of upstreams, as RFC 7517 has it; 404 where none are signed
 //	GET  /tokens     []RevocationStatus
 //	PUT  /tokens     ChangeTokens; 200
 //	GET  /sessions   []LoginsStatus
@@ -51,6 +53,9 @@ type Source struct {
 	Limit      func(policy string, key []string) ([]KeyStatus, error)
 	ResetLimit func(policy string, key []string) error
 	Keys       func() []KeysStatus
+	// SigningKeys are those of tokens for upstreams; IdentityKeys the public part of them. contentType "": there are none.
+	SigningKeys  func() []SigningKeyStatus
+	IdentityKeys func() (set, contentType, cacheControl string)
 	// Revocations are the tokens that are withdrawn. ChangeTokens returns when the change holds for the next request.
 	Revocations  func() []RevocationStatus
 	ChangeTokens func(ChangeTokens) error

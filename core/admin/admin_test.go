@@ -138,24 +138,7 @@ func (g *gateway) source() Source {
 // serve serves g on b until the test ends.
 func (g *gateway) serve(t *testing.T, b Bind) net.Listener {
 	t.Helper()
-	l, err := Listen(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := NewServer(g.source(), slog.New(slog.DiscardHandler))
-	ended := make(chan error, 1)
-	go func() { ended <- s.Serve(l) }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if err := s.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	return l
+	return serveSource(t, g.source(), b)
 }
 
 func socket(t *testing.T) Bind {

@@ -144,6 +144,9 @@ func (k *ctl) run(words []string) error {
 	case "jwks":
 		all, err := k.client.Keys()
 		return k.show(all, err, func(w io.Writer) { printKeys(w, all) })
+	case "signing-keys":
+		all, err := k.client.SigningKeys()
+		return k.show(all, err, func(w io.Writer) { printSigningKeys(w, all) })
 	case "tokens":
 		return k.tokens(words[1:])
 	case "sessions":

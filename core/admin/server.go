@@ -204,6 +204,10 @@ func (s *Server) methods(path string) []method {
 		return append(get(s.limit(false)), method{fasthttp.MethodDelete, s.limit(true)})
 	case "/jwks":
 		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Keys())) })
+	case "/signing-keys":
+		return get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.SigningKeys())) })
+	case "/.well-known/jwks.json":
+		return get(s.identityKeys)
 	case "/tokens":
 		return append(get(func(c *fasthttp.RequestCtx) { reply(c, fasthttp.StatusOK, list(s.source.Revocations())) }),
 			method{fasthttp.MethodPut, s.changeTokens})

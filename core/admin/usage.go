@@ -30,6 +30,7 @@ var subcommands = [...]Subcommand{
 	{"limits", "", "limits, what they count, and who is refused most"},
 	{"limit", "POLICY show|reset [VALUE]...", "one key's buckets, by the values that it is made of"},
 	{"jwks", "", "keys of tokens, and where they come from"},
+	{"signing-keys", "", "keys that tokens for upstreams are signed with"},
 	{"tokens", "", "tokens that were revoked"},
 	{"tokens", "revoke jti|sub VALUE... [--for TIME]", "refuses a token from now on, or all that a subject has; for 720h, or as long as they may live"},
 	{"tokens", "restore jti|sub VALUE...", "takes that back"},

@@ -62,6 +62,8 @@ type Registry struct {
 	generation int
 	kept       keeper
 
+	identityTokens *identityTokens // nil: none are signed
+
 	forwardCounts    map[string][]forward.Counts // by name
 	introspectCounts map[string][]introspect.Counts
 	nonces           map[string]*nonces
@@ -88,35 +90,36 @@ type Compiled struct {
 	Upstreams []*upstream.Upstream   // likewise
 	Encrypted map[string]*Encryption // by listener
 	// Authorities are those that certificates are got from, Staples the OCSP responses of all listeners.
-	Authorities []Authority
-	Staples     *tls.Staples
-	Limiters    []*Limiter
-	Mirrors     map[string]*upstream.Mirror // by route
-	Faults      map[string]*fault.Policy    // by name; one that is written in a route has that of the route and its place there
-	issuers     map[issuerKey]*issuing
-	issuerOf    map[string]issuerKey // by listener
-	policies    map[string]core.Step
-	consumers   *consumers
-	sharing     *sharing
-	keys        map[string]*KeySource    // by place
-	countries   map[string]*countryFile  // by path
-	stale       map[string]time.Duration // likewise: how long keys stay in force while the place is away
-	secured     map[string]*upstreamTLS
-	checking    map[string]*checking                   // by upstream; of those that are checked
-	found       map[string]*discovered                 // all upstreams, new ones and those in force
-	subsets     map[string]map[string]*upstream.Subset // by upstream and labels
-	canaries    []*Canary
-	splits      []*split
-	judged      *canaries // the registry's
-	spread      *splits   // likewise
-	loops       int
-	breakers    map[breakerKey]*breaking
-	gates       map[string]*upstream.Gate // by upstream
-	services    map[string]*service
-	tokens      map[string]*tokenSource
-	tokenOf     map[string]*tokenSource         // by upstream
-	authorizers map[string]*upstream.Authorizer // likewise
-	Forwards    []Forward
+	Authorities    []Authority
+	Staples        *tls.Staples
+	Limiters       []*Limiter
+	Mirrors        map[string]*upstream.Mirror // by route
+	Faults         map[string]*fault.Policy    // by name; one that is written in a route has that of the route and its place there
+	issuers        map[issuerKey]*issuing
+	issuerOf       map[string]issuerKey // by listener
+	policies       map[string]core.Step
+	consumers      *consumers
+	sharing        *sharing
+	keys           map[string]*KeySource    // by place
+	countries      map[string]*countryFile  // by path
+	stale          map[string]time.Duration // likewise: how long keys stay in force while the place is away
+	secured        map[string]*upstreamTLS
+	checking       map[string]*checking                   // by upstream; of those that are checked
+	found          map[string]*discovered                 // all upstreams, new ones and those in force
+	subsets        map[string]map[string]*upstream.Subset // by upstream and labels
+	canaries       []*Canary
+	splits         []*split
+	judged         *canaries // the registry's
+	spread         *splits   // likewise
+	loops          int
+	breakers       map[breakerKey]*breaking
+	gates          map[string]*upstream.Gate // by upstream
+	services       map[string]*service
+	tokens         map[string]*tokenSource
+	tokenOf        map[string]*tokenSource         // by upstream
+	authorizers    map[string]*upstream.Authorizer // likewise
+	Forwards       []Forward
+	identityTokens *identityTokens // nil: none are signed
 	// Introspections are the policies that ask issuers.
 	Introspections []Introspection
 	// Logins are the policies that have people log in.
@@ -143,8 +146,8 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		authorizers: map[string]*upstream.Authorizer{}, forwardCounts: map[string][]forward.Counts{},
 		introspectCounts: map[string][]introspect.Counts{}, nonces: map[string]*nonces{},
 		providers: map[*service]*provider{}, sessions: map[string]boundSessions{}, loginCounts: map[string][]oidc.Counts{}}
-	if i := cfg.Identity; i != nil {
-		c.Snapshot.Identity = &core.IdentityFields{Consumer: i.Consumer, User: i.User, Tenant: i.Tenant, Groups: i.Groups, Tier: i.Tier}
+	if err := r.identity(c); err != nil {
+		return nil, err
 	}
 	for i := range cfg.Upstreams {
 		u := &cfg.Upstreams[i]
@@ -276,6 +279,7 @@ func ruleError(cfg *config.Config, err error) error {
 func (r *Registry) Apply(c *Compiled) {
 	r.generation = c.Snapshot.Generation
 	r.putTokens(c)
+	r.putIdentity(c)
 	for i := range c.Config.Upstreams {
 		u := &c.Config.Upstreams[i]
 		c.found[u.Name].configure(c, u)
@@ -342,6 +346,9 @@ func (r *Registry) Close() {
 	}
 	for _, s := range r.tokens {
 		r.closing.Go(s.stop)
+	}
+	if t := r.identityTokens; t != nil {
+		t.keys.stop()
 	}
 	r.closeIssuers(r.log)
 }

@@ -75,7 +75,7 @@ func (d *discovered) configure(c *Compiled, u *config.Upstream) {
 	}
 	d.spec, d.all, d.tls, d.files, d.names = u, all, t, files, names
 	settings := d.registry.settings(u, t)
-	settings.Authorizer = c.authorizers[u.Name]
+	settings.Authorizer, settings.Identity = c.authorizers[u.Name], c.identityOf(u.Name)
 	settings.Gate, settings.Admission, settings.Budget = c.gates[u.Name], d.admission(u), d.budgetOf(u)
 	d.upstream.Configure(settings)
 	d.selectSubsets(c.subsets[u.Name])

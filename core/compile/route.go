@@ -53,6 +53,8 @@ func setOf(list []string) map[string]bool {
 
 func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) {
 	switch {
+	case spec.Respond != nil && spec.Respond.Keys:
+		return c.publish()
 	case spec.Respond != nil:
 		return respond(spec.Respond)
 	case spec.Redirect != nil:

@@ -25,7 +25,11 @@ func (d *decoder) action(key string, k, v ast.Node, r *Route, parts *routeParts)
 		r.Passthrough = true
 		d.targets(key, v, r)
 	case "respond":
-		d.respond(key, v, r)
+		if _, word := d.resolve(v).(*ast.StringNode); word {
+			d.publish(key, v, r)
+		} else {
+			d.respond(key, v, r)
+		}
 	case "redirect":
 		d.redirect(key, v, r, parts)
 	default:
@@ -88,6 +92,15 @@ func (d *decoder) weights(key string, n ast.Node, r *Route) {
 		d.addTarget(k, t, r)
 		return true
 	})
+}
+
+// publish reads what a route answers with that the gateway has: the keys by which its tokens are verified.
+func (d *decoder) publish(key string, n ast.Node, r *Route) {
+	word := ""
+	if d.word(key, n, "jwks", &word); word != "" {
+		d.published = append(d.published, d.at(n))
+	}
+	r.Respond = &Respond{Status: 200, Keys: true}
 }
 
 func (d *decoder) respond(key string, n ast.Node, r *Route) {

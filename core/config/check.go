@@ -34,6 +34,7 @@ func (l *loader) check() {
 	l.checkHedges()
 	l.checkIdentity()
 	l.checkIdentityHeaders()
+	l.checkIdentityToken()
 	l.checkLogins()
 	l.checkAccess()
 	l.checkLimits()

@@ -323,6 +323,7 @@ type Respond struct {
 	Status  int    // 200..599; 200
 	Body    Secret // at most 1 MiB; may be given as env:NAME or file:/path
 	Headers []Header
+	Keys    bool // the keys by which the gateway's tokens are verified, instead of the above
 }
 
 // Header is one field line to send. The value may be given as env:NAME or file:/path.

@@ -33,6 +33,9 @@ func bare(cfg *Config) *Config {
 			clear(&c.Redis.TLS.Pos)
 		}
 	}
+	if i := cfg.Identity; i != nil && i.Token != nil {
+		clear(&i.Token.Pos)
+	}
 	if v := cfg.Secrets.Vault; v != nil {
 		clear(&v.Pos)
 		v.AppRole.SecretID = Secret{}

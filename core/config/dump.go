@@ -295,7 +295,9 @@ func (w *dumper) route(r *Route) {
 		w.block(key, func() { w.targets(r) })
 	}
 	w.shape(r)
-	if a := r.Respond; a != nil {
+	if a := r.Respond; a != nil && a.Keys {
+		w.line("respond: jwks")
+	} else if a != nil {
 		w.block("respond:", func() { w.respond(a) })
 	}
 	if a := r.Redirect; a != nil {

@@ -20,7 +20,7 @@ func TestDumpRoundTrip(t *testing.T) {
 	}
 	cfg := mustParse(t, string(text))
 	dump := cfg.Dump()
-	shown := regexp.MustCompile(`((?:auth: post\n +|id: "?key-1"?, )secret: |secret_id: )"\*\*\*"`) // what is given by reference only
+	shown := regexp.MustCompile(`((?:rotate: 12h\n +|auth: post\n +|id: "?key-1"?, )secret: |secret_id: )"\*\*\*"`) // what is given by reference only
 	again := mustParse(t, shown.ReplaceAllString(string(dump), "${1}env:LONGER"))
 	if second := again.Dump(); !bytes.Equal(dump, second) {
 		t.Errorf("got\n%s\nand then\n%s", dump, second)
@@ -40,7 +40,7 @@ func TestDumpRoundTrip(t *testing.T) {
 		t.Errorf("got\n%#v\nwant\n%#v", b, a)
 	}
 	for key := range strings.FieldsSeq(strings.Join([]string{documentKeys, listenerKeys, tlsKeys, acmeKeys, upstreamKeys, routeKeys, outlierKeys, breakerKeys, adaptiveKeys,
-		tuningKeys, listenerSocketKeys, forwardAuthKeys, introspectKeys, hmacKeys, extAuthzKeys, secretsKeys, jwtKeys, oidcKeys, credentialsKeys}, " ")) {
+		tuningKeys, listenerSocketKeys, forwardAuthKeys, introspectKeys, hmacKeys, extAuthzKeys, secretsKeys, jwtKeys, oidcKeys, credentialsKeys, identityTokenKeys}, " ")) {
 		if key != "include" && !strings.Contains(string(text), key+":") {
 			t.Errorf("testdata/full.yaml lacks %s", key)
 		}

@@ -8,29 +8,43 @@ import (
 
 // Identity is how upstreams learn who a consumer is: the names of headers, "" for what they are not told. What clients send under these
 // names, or names that could be taken for them, reaches no upstream, whatever the route.
-type Identity struct{ Consumer, User, Tenant, Groups, Tier string }
+type Identity struct {
+	Consumer, User, Tenant, Groups, Tier string
+	Token                                *IdentityToken // nil: none is signed
+}
+
+// own are the names of the headers, "" among them.
+func (i *Identity) own() []string { return []string{i.Consumer, i.User, i.Tenant, i.Groups, i.Tier} }
 
 // identity reads the key of that name.
 func (d *decoder) identity(key string, n ast.Node) {
 	i := &Identity{Consumer: "X-Consumer-Name"}
-	d.mapping(key, n, "headers", func(key string, _, v ast.Node) bool {
-		if key != "headers" {
+	d.mapping(key, n, "headers token", func(key string, _, v ast.Node) bool {
+		switch key {
+		case "headers":
+			d.identityHeaders(key, v, i)
+		case "token":
+			i.Token = d.identityToken(key, v)
+		default:
 			return false
 		}
-		d.identityHeaders(key, v, i)
 		return true
 	})
 	d.cfg.Identity = i
 }
 
-// identityHeaders reads on, for all of them under their usual names, or the names of those that are wanted.
+// identityHeaders reads on, for all of them under their usual names, off, for none, or the names of those that are wanted.
 func (d *decoder) identityHeaders(key string, n ast.Node, i *Identity) {
 	if n = d.resolve(n); n == nil {
 		return
 	}
 	if _, word := n.(*ast.StringNode); word {
-		d.on(key, n)
-		*i = Identity{Consumer: "X-Consumer-Name", User: "X-User-ID", Tenant: "X-Tenant-ID", Groups: "X-User-Roles", Tier: "X-Consumer-Tier"}
+		word := "on"
+		d.word(key, n, "on off", &word)
+		i.Consumer, i.User, i.Tenant, i.Groups, i.Tier = "X-Consumer-Name", "X-User-ID", "X-Tenant-ID", "X-User-Roles", "X-Consumer-Tier"
+		if word == "off" {
+			*i = Identity{Token: i.Token}
+		}
 		return
 	}
 	var seen []string
@@ -39,16 +53,8 @@ func (d *decoder) identityHeaders(key string, n ast.Node, i *Identity) {
 		if to == nil {
 			return false
 		}
-		var s string
-		switch {
-		case !d.text(key, v, &s) || !d.fieldName(key, v, s):
-		case strings.EqualFold(s, "Authorization") || strings.EqualFold(s, "Cookie"):
-			d.problem(v, "", "header %q cannot tell of a consumer", s)
-		case containsFold(seen, s):
-			d.problem(v, "", "header %q is given twice", s)
-		default:
-			seen = append(seen, s)
-			*to = s
+		if d.identityField(key, v, seen, to) {
+			seen = append(seen, *to)
 		}
 		return true
 	})
@@ -57,13 +63,33 @@ func (d *decoder) identityHeaders(key string, n ast.Node, i *Identity) {
 	}
 }
 
+// identityField reads the name of a header that is none of those seen.
+func (d *decoder) identityField(key string, n ast.Node, seen []string, to *string) bool {
+	var s string
+	switch {
+	case !d.text(key, n, &s) || !d.fieldName(key, n, s):
+		return false
+	case strings.EqualFold(s, "Authorization") || strings.EqualFold(s, "Cookie"):
+		d.problem(n, "", "header %q cannot tell of a consumer", s)
+		return false
+	case containsFold(seen, s):
+		d.problem(n, "", "header %q is given twice", s)
+		return false
+	}
+	*to = s
+	return true
+}
+
 // checkIdentityHeaders refuses claims that would be told under the name of something else.
 func (l *loader) checkIdentityHeaders() {
 	i := l.cfg.Identity
 	if i == nil {
 		return
 	}
-	own := []string{i.Consumer, i.User, i.Tenant, i.Groups, i.Tier}
+	own := i.own()
+	if i.Token != nil {
+		own = append(own, i.Token.Header)
+	}
 	for r := range l.cfg.Routes {
 		l.policies(&l.cfg.Routes[r], func(u *Use, p *Policy) {
 			for _, b := range p.bearers() {
@@ -96,6 +122,11 @@ func (w *dumper) identityFields(i *Identity) {
 		return
 	}
 	w.block("identity:", func() {
+		w.identityToken(i.Token)
+		if strings.Join(i.own(), "") == "" {
+			w.line("headers: off")
+			return
+		}
 		w.block("headers:", func() {
 			for _, at := range []struct{ key, name string }{{"consumer", i.Consumer}, {"user", i.User}, {"tenant", i.Tenant}, {"groups", i.Groups}, {"tier", i.Tier}} {
 				if at.name != "" {

@@ -30,6 +30,11 @@ func (c *Config) AskedClaims() []string {
 			}
 		}
 	}
+	if c.Identity != nil && c.Identity.Token != nil {
+		for _, name := range c.Identity.Token.askedOfTokens() {
+			add(name)
+		}
+	}
 	for i := range c.Policies {
 		each(&c.Policies[i])
 	}

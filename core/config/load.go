@@ -135,6 +135,7 @@ type loader struct {
 	patterns   map[string]*regexp.Regexp
 	nodes      int
 	maxNodes   int
+	published  []Pos // where routes publish the keys of identity tokens
 	exhausted  bool
 	broken     bool // a part of the text was not read, and what seems missing may stand there
 }

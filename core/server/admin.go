@@ -110,6 +110,8 @@ func (s *Server) source() admin.Source {
 		LogLevel:     s.observer.LogLevel,
 		SetLogLevel:  s.observer.SetLogLevel,
 		Keys:         s.keysStatus,
+		SigningKeys:  s.signingKeysStatus,
+		IdentityKeys: s.identityKeys,
 		Revocations:  s.revocations,
 		ChangeTokens: s.changeTokens,
 		Logins:       s.loginsStatus,

@@ -213,6 +213,10 @@ func allocCases(t testing.TB) []allocCase {
 		{name: "token of our own", answer: kib, requestEnds: "\r\n\r\n", request: []string{strings.Replace(get, "Accept", "Authorization: Basic Y2xpZW50\r\nAccept", 1)},
 			config: strings.Replace(plainConfig, "[\"UPSTREAM\"] }", "[\"UPSTREAM\"], authorize: { client_credentials: { url: \""+newClientIssuer(t).url+
 				"\", client: { id: gateway, secret: env:SLUICE_TEST_SECRET } } } }", 1)},
+		{name: "identity token", config: keyConfig + "identity: { headers: off, token: { issuer: gateway, claims: [consumer, groups, email] } }\n",
+			request: []string{strings.Replace(get, "/ ", "/?a=b&key=a%2Bkey/of=acme-1234 ", 1)}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "published keys", config: strings.Replace(plainConfig, "to: a }", "to: a }, { match: /keys, respond: jwks }", 1) + "identity: { token: { issuer: gateway } }\n",
+			request: []string{strings.Replace(get, "/ ", "/keys ", 1)}, answer: kib, requestEnds: "\r\n\r\n", answerEnds: "}]}\n"},
 		{name: "access log", config: logged, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 	}
 }

@@ -27,6 +27,7 @@ func (s *Server) collect() {
 		collectForwards(now.compiled.Forwards, i, sink)
 		collectIntrospections(now.compiled.Introspections, i, sink)
 		collectLogins(now.compiled.Logins, i, sink)
+		collectIdentityTokens(now.compiled, i, sink)
 		for _, u := range now.compiled.Upstreams {
 			sink.Gauge("sluice_upstream_tunnels", "Open tunnels, and connections whose TLS is passed through.", float64(u.Tunnels(i)), "upstream", u.Name)
 			collectRetries(u, i, sink)

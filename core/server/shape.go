@@ -39,6 +39,8 @@ func (s *Server) oneRoute(c *compile.Compiled, r *config.Route) admin.RouteStatu
 // actionText is a route's action as a configuration says it, with the weights in force.
 func actionText(r *config.Route, weights []int) string {
 	switch {
+	case r.Respond != nil && r.Respond.Keys:
+		return "respond jwks"
 	case r.Respond != nil:
 		return "respond " + strconv.Itoa(r.Respond.Status)
 	case r.Redirect != nil:

@@ -26,6 +26,7 @@ func stateParts() []statePart {
 		{pinningPart, pinningVersion, (*Server).exportAllowed, (*Server).restoreAllowed},
 		{"service", 1, (*Server).exportService, (*Server).restoreService},
 		{"ticket-keys", 1, (*Server).exportTicketKeys, (*Server).restoreTicketKeys},
+		{"identity-keys", 1, (*Server).exportIdentityKeys, (*Server).restoreIdentityKeys},
 		{"canaries", 1, (*Server).exportCanaries, (*Server).restoreCanaries},
 		{"splits", 1, (*Server).exportSplits, (*Server).restoreSplits},
 		{"overrides", 1, (*Server).exportOverrides, (*Server).restoreOverrides},

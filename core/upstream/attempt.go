@@ -162,6 +162,12 @@ func (t *tries) attempt() (way, *core.Error) {
 			return nil, err
 		}
 	}
+	if i := p.set.Identity; i != nil {
+		if err := i.tell(x); err != nil {
+			return nil, err
+		}
+		s.worker.Loop.Watch(x.Downstream.Conn())
+	}
 	way, err := s.connect(x, p, t.fresh)
 	if err != nil {
 		return nil, err

@@ -156,7 +156,7 @@ func (c *reflection) begin(m *Mirror, from *core.Exchange) {
 	x := c.x
 	x.Request.CopyRequest(&from.Request)
 	x.Request.Remove(core.FieldExpect) // the body is at hand
-	x.Listener, x.Snapshot, x.Route, x.Consumer = from.Listener, from.Snapshot, from.Route, from.Consumer
+	x.Listener, x.Snapshot, x.Route, x.Consumer, x.Claims = from.Listener, from.Snapshot, from.Route, from.Consumer, from.Claims
 	x.Client = core.Client{Peer: from.Client.Peer, Via: from.Client.Via, Trusted: from.Client.Trusted, TLS: from.Client.TLS,
 		Conn: from.Client.Conn}
 	if from.Client.Addr.IsValid() {
@@ -213,6 +213,11 @@ func (c *reflection) attempt() *core.Error {
 	}
 	if set.Authorizer != nil {
 		if _, err := set.Authorizer.authorize(x); err != nil {
+			return err
+		}
+	}
+	if set.Identity != nil {
+		if err := set.Identity.tell(x); err != nil {
 			return err
 		}
 	}

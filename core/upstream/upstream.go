@@ -47,6 +47,7 @@ type Settings struct {
 	Hedge                 *HedgePolicy      // nil: none
 	Budget                *health.Budget    // of retries; nil: they are not bounded so
 	Authorizer            *Authorizer       // nil: requests keep the client's Authorization
+	Identity              *IdentityToken    // nil: no token tells of the consumer
 	Prepare               func(fd int)      // sets options of a TCP socket before it connects; nil: none
 }
 
