@@ -1,7 +1,9 @@
 // Package redis keeps the buckets of a cluster's limits in Redis: it is the Source of limits.Cluster, which takes tokens ahead of need, and
 // it takes for those who want to be exact and wait for it.
 //
-// One goroutine speaks with Redis. What has been asked while it waited for answers it asks next, in one round trip: so Redis is never sent
+// Over the same connection it keeps Records: values that nodes share, with a journal of what becomes of them.
+//
+// For limits one goroutine speaks with Redis. What has been asked while it waited for answers it asks next, in one round trip: so Redis is never sent
 // more than one batch at a time, and the more there is to do the less each question costs. Whoever waits for an answer waits no longer than
 // the Timeout, whatever becomes of the connection; after one that was lost nobody waits, until Redis has answered again.
 //
@@ -60,7 +62,8 @@ type Client struct {
 	cancel    context.CancelFunc
 	done      sync.WaitGroup
 
-	away   atomic.Bool // nobody waits: the circuit is open
+	conn   atomic.Pointer[rueidis.Client] // nil before Redis was reached once; made and closed by run
+	away   atomic.Bool                    // nobody waits: the circuit is open
 	counts counts
 
 	mu      sync.Mutex
@@ -207,6 +210,7 @@ func (c *Client) try(ctx context.Context, conn rueidis.Client) rueidis.Client {
 			return nil
 		}
 		conn = made
+		c.conn.Store(&made)
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.spec.Timeout)
 	defer cancel()
