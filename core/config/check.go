@@ -35,6 +35,7 @@ func (l *loader) check() {
 	l.checkIdentity()
 	l.checkIdentityHeaders()
 	l.checkLogins()
+	l.checkStores()
 	l.checkAccess()
 	l.checkLimits()
 	l.checkRedirects()
