@@ -65,7 +65,7 @@ type Source struct {
 	SetLogLevel  func(route, level string) error          // route "": of the whole log
 	Canaries     func() []CanaryStatus
 	Logins       func() []LoginsStatus
-	EndSessions  func(who string) int
+	EndSessions  func(who string) (int, error)
 	// SetWeights and ChangeCanary return when the change holds for the next exchange.
 	SetWeights   func(SetWeights) error
 	ChangeCanary func(ChangeCanary) error

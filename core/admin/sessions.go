@@ -17,6 +17,8 @@ type LoginsStatus struct {
 	Problem  string          `json:"problem,omitempty"`
 	Sessions int             `json:"sessions"`
 	Evicted  uint64          `json:"evicted"` // that had to make room for others
+	Shared   bool            `json:"shared"`  // with other nodes: Sessions and Last are those known here
+	Heard    bool            `json:"heard"`   // what becomes of shared sessions elsewhere is heard now
 	Last     []SessionStatus `json:"last"`    // that were used last, ShownSessions at most
 }
 
@@ -43,7 +45,12 @@ func (s *Server) endSessions(c *fasthttp.RequestCtx) {
 		fail(c, fasthttp.StatusBadRequest, "who is not given: an id or a subject")
 		return
 	}
-	n := s.source.EndSessions(who)
+	n, err := s.source.EndSessions(who)
+	if err != nil {
+		s.log.Warn("sessions revoked on this node alone", "who", who, "number", n, "error", err)
+		fail(c, fasthttp.StatusServiceUnavailable, fmt.Sprintf("%d sessions have ended here: %s", n, err))
+		return
+	}
 	if n == 0 {
 		fail(c, fasthttp.StatusNotFound, "nobody has such a session")
 		return
@@ -76,13 +83,20 @@ func (k *ctl) sessions(words []string) error {
 }
 
 func printSessions(w io.Writer, all []LoginsStatus) {
-	_, _ = fmt.Fprintln(w, "POLICY\tISSUER\tSESSIONS\tEVICTED\tPROBLEM")
+	_, _ = fmt.Fprintln(w, "POLICY\tISSUER\tSESSIONS\tSHARED\tEVICTED\tPROBLEM")
 	for _, l := range all {
 		problem := l.Problem
 		if problem == "" && !l.Known {
 			problem = "not known yet"
 		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", cell(l.Policy), cell(l.Issuer), l.Sessions, l.Evicted, cell(problem))
+		shared := "no"
+		switch {
+		case l.Shared && l.Heard:
+			shared = "yes"
+		case l.Shared:
+			shared = "unheard"
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%s\n", cell(l.Policy), cell(l.Issuer), l.Sessions, shared, l.Evicted, cell(problem))
 	}
 	_, _ = fmt.Fprintln(w, "\nID\tPOLICY\tSUBJECT\tBEGUN\tUSED\tUNTIL")
 	for _, l := range all {

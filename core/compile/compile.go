@@ -331,6 +331,9 @@ func (r *Registry) Close() {
 	}
 	r.changes.stop()
 	r.consumers.stop()
+	for _, s := range r.sessions { // before Redis can be told nothing more
+		s.stop()
+	}
 	r.putSharing(&Compiled{})
 	for _, s := range r.services {
 		s.end()

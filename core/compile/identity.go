@@ -8,6 +8,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/policy/access"
 	"github.com/sluice-gateway/sluice/core/policy/either"
 	"github.com/sluice-gateway/sluice/core/policy/keyauth"
+	"github.com/sluice-gateway/sluice/core/policy/oidc"
 )
 
 func keyAuth(_ *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
@@ -45,9 +46,12 @@ func eitherOf(r *Registry, c *Compiled, p *config.Policy, name string) (core.Ste
 		if s.Request == nil || s.Response != nil || s.End != nil {
 			return all, fmt.Errorf("%s: policy %q cannot be one of several", p.Any[i].Pos, s.Name)
 		}
+		if logins, ok := s.Request.(*oidc.Policy); ok {
+			s.Request = oidc.Member{Policy: logins}
+		}
 		of, all.Writes = append(of, s.Request), append(all.Writes, s.Writes...)
 	}
-	all.Request = either.New(of)
+	all.Request = either.New(of, all.Writes)
 	return all, nil
 }
 

@@ -45,6 +45,9 @@ var errKeptSession = errors.New("a session that cannot be")
 func (c *Compiled) Sessions() (kept map[string]KeptSessions, all bool) {
 	kept, room := map[string]KeptSessions{}, maxKeptSessions
 	for _, key := range slices.Sorted(maps.Keys(c.sessions)) {
+		if c.sessions[key].shared != nil {
+			continue // the other process finds them where all do
+		}
 		kept[key] = c.sessions[key].keep(&room)
 	}
 	return kept, room > 0
@@ -58,19 +61,25 @@ func (s *sessions) keep(room *int) KeptSessions {
 	slices.SortFunc(every, func(a, b *oidc.Session) int { return int(b.Used() - a.Used()) })
 	k := KeptSessions{Secret: s.secret}
 	for _, one := range every {
-		state, hash := one.State(), one.Hash()
-		claims, err := json.Marshal(state.Claims)
+		kept, err := keptSession(one)
 		if err != nil {
 			continue // it was read from JSON
 		}
-		if *room -= len(claims) + len(state.IDToken) + len(state.RefreshToken) + 512; *room <= 0 {
+		if *room -= len(kept.Claims) + len(kept.IDToken) + len(kept.RefreshToken) + 512; *room <= 0 {
 			*room = 0
 			break
 		}
-		k.Sessions = append(k.Sessions, KeptSession{Hash: hash[:], Subject: one.Subject, ProviderID: one.ProviderID, Begun: one.Begun, Used: one.Used(), Until: one.Until,
-			Claims: claims, IDToken: state.IDToken, RefreshToken: state.RefreshToken, Nonce: state.Nonce, Refresh: state.Refresh})
+		k.Sessions = append(k.Sessions, kept)
 	}
 	return k
+}
+
+// keptSession is one as it is kept elsewhere.
+func keptSession(one *oidc.Session) (KeptSession, error) {
+	state, hash := one.State(), one.Hash()
+	claims, err := json.Marshal(state.Claims)
+	return KeptSession{Hash: hash[:], Subject: one.Subject, ProviderID: one.ProviderID, Begun: one.Begun, Used: one.Used(), Until: one.Until,
+		Claims: claims, IDToken: state.IDToken, RefreshToken: state.RefreshToken, Nonce: state.Nonce, Refresh: state.Refresh}, err
 }
 
 // RestoreSessions takes over what another process gave, before c is in force. Policies that are not known are left out, and what cannot be is
@@ -80,7 +89,7 @@ func (c *Compiled) RestoreSessions(kept map[string]KeptSessions) error {
 	now := time.Now().UnixNano()
 	for key, s := range c.sessions {
 		k, ok := kept[key]
-		if !ok {
+		if !ok || s.shared != nil {
 			continue
 		}
 		sealer, err := oidc.NewSealer(k.Secret)

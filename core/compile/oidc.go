@@ -6,6 +6,7 @@ import (
 	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -30,43 +31,23 @@ func logins(r *Registry, c *Compiled, p *config.Policy, name string) (core.Step,
 	if q.client, err = newClientProof(o.Client); err != nil {
 		return core.Step{}, err
 	}
-	key := name + "\x00" + o.URL + "\x00" + o.Client.ID
-	if q.sessions = r.sessions[key]; q.sessions == nil {
-		if q.sessions, err = newSessions(o.Most); err != nil {
-			return core.Step{}, err
-		}
+	if q.sessions, err = r.sessionsOf(c, o, name); err != nil {
+		return core.Step{}, err
 	}
-	c.sessions[key] = boundSessions{q.sessions, o.Most, o.Idle}
 	q.tokens = jwt.New(jwt.Spec{Leeway: idTokenLeeway}, q.provider, nil, 0)
 	loops := max(len(r.workers), 1)
 	b := r.bearer(c, &o.Bearer)
 	spec := oidc.Spec{Bearer: b, Name: name, ClientID: o.Client.ID, Scopes: o.Ask, Callback: o.Paths.Callback, Logout: o.Paths.Logout, Backchannel: o.Paths.Backchannel,
 		AfterLogout: o.Paths.AfterLogout, Domain: o.Cookie.Domain, Path: o.Cookie.Path, SameSite: o.Cookie.SameSite, Secure: o.Cookie.Secure,
-		Idle: o.Idle, Lifetime: o.Life, Calls: share(o.Calls, loops), Allow: q.patient}
+		Idle: o.Idle, Lifetime: o.Life, Calls: share(o.Calls, loops), Allow: q.patient, Grace: o.Sessions.Grace}
 	counts := r.loginCounts[name]
 	if counts == nil {
 		counts = make([]oidc.Counts, loops)
 	}
 	c.loginCounts[name] = counts
-	policy := oidc.New(spec, q, q.sessions.table, q.sessions.sealer, c.consumers.directory, counts)
+	policy := oidc.New(spec, q, q.sessions.table, q.sessions.standing(), q.sessions.sealer, c.consumers.directory, counts)
 	c.Logins = append(c.Logins, Logins{name, policy, o.URL, q.sessions, q.provider})
 	return core.Step{Writes: told(&o.Bearer), Request: policy}, nil
-}
-
-// boundSessions are sessions with the bounds that a configuration gives them.
-type boundSessions struct {
-	*sessions
-	most int
-	idle time.Duration
-}
-
-// putSessions puts the bounds of c in force. Sessions of policies that it has not are forgotten.
-func (r *Registry) putSessions(c *Compiled) {
-	r.sessions, r.loginCounts = map[string]*sessions{}, c.loginCounts
-	for key, s := range c.sessions {
-		s.bound(s.most, s.idle)
-		r.sessions[key] = s.sessions
-	}
 }
 
 const (
@@ -144,13 +125,43 @@ func (q *relying) login(ctx context.Context, l *oidc.Login, now time.Time) (id s
 	if first, full := q.used.Use("login", string(l.Attempt[:]), l.Until, now.UnixNano()); !first && !full {
 		return "", oidc.ErrReplayed
 	}
+	return q.enter(ctx, l, claims, t, now)
+}
+
+// enter begins a session, and ends the one before.
+func (q *relying) enter(ctx context.Context, l *oidc.Login, claims core.Claims, t *tokenAnswer, now time.Time) (id string, failed *core.Error) {
 	state := &oidc.State{Claims: claims, IDToken: t.id, RefreshToken: t.refresh, Nonce: l.Nonce, Refresh: q.next(t, now)}
-	id = oidc.NewID()
+	if q.shared != nil {
+		id = q.shared.Marker.NewID()
+	} else {
+		id = oidc.NewID()
+	}
 	hash, _ := oidc.HashID([]byte(id))
 	subject, _ := claims["sub"].(string)
 	providerID, _ := claims["sid"].(string)
 	at := now.UnixNano()
-	q.put(oidc.NewSession(hash, subject, providerID, state, at, at+q.life), at)
+	one := oidc.NewSession(hash, subject, providerID, state, at, at+q.life)
+	if q.shared == nil {
+		if l.Before != nil {
+			l.Before.End()
+		}
+		q.put(one, at)
+		return id, nil
+	}
+	first, err := q.shared.records.Once(ctx, "login:"+hex.EncodeToString(l.Attempt[:]), time.Until(time.Unix(0, l.Until)))
+	switch {
+	case err == nil && !first:
+		return "", oidc.ErrReplayed
+	case err == nil:
+		err = q.share(ctx, one, at) // before the browser is told: it may ask another node next
+	}
+	if err != nil {
+		q.log.Warn("a session cannot be shared", "error", err)
+		return "", oidc.ErrStore
+	}
+	if l.Before != nil {
+		_, _ = q.revoke(ctx, ending{hash: l.Before.Hash(), at: at}) // what others cannot be told now they are told later
+	}
 	return id, nil
 }
 
@@ -166,7 +177,12 @@ func (q *relying) next(t *tokenAnswer, now time.Time) int64 {
 func (q *relying) BeginRefresh(s *oidc.Session) core.Call[oidc.Answer] {
 	return q.finish(func(ctx context.Context, now time.Time) oidc.Answer {
 		hash := s.Hash()
-		answer, ok := q.refresh.do(ctx, string(hash[:]), func() oidc.Answer { return oidc.Answer{Err: q.renew(ctx, s, now)} })
+		answer, ok := q.refresh.do(ctx, string(hash[:]), func() oidc.Answer {
+			if q.shared != nil {
+				return oidc.Answer{Err: q.renewShared(ctx, s)}
+			}
+			return oidc.Answer{Err: q.renew(ctx, s, now)}
+		})
 		if !ok {
 			answer.Err = oidc.ErrUnavailable
 		}
@@ -353,11 +369,13 @@ func (q *relying) withUser(ctx context.Context, claims core.Claims, t *tokenAnsw
 
 // BeginLogout prepares the end of what a logout token names.
 func (q *relying) BeginLogout(token string) core.Call[oidc.Answer] {
-	return q.finish(func(_ context.Context, now time.Time) oidc.Answer { return oidc.Answer{Err: q.logout(token, now)} })
+	return q.finish(func(ctx context.Context, now time.Time) oidc.Answer {
+		return oidc.Answer{Err: q.logout(ctx, token, now)}
+	})
 }
 
 // logout ends sessions (OpenID Connect Back-Channel Logout 1.0, 2.6). A token of another kind, or one that was used, ends none.
-func (q *relying) logout(token string, now time.Time) *core.Error {
+func (q *relying) logout(ctx context.Context, token string, now time.Time) *core.Error {
 	claims, _, err := q.tokens.Verify(token, now)
 	if err != nil {
 		if err.Status == 503 {
@@ -380,8 +398,27 @@ func (q *relying) logout(token string, now time.Time) *core.Error {
 	if first, full := q.used.Use("logout", id, now.Add(2*logoutTokenLife).UnixNano(), now.UnixNano()); !first && !full {
 		return oidc.ErrLogoutToken
 	}
-	q.end(func(s *oidc.Session) bool {
+	if q.shared != nil { // while Redis is away this node's memory must do
+		sum := sha256.Sum256([]byte(id))
+		if first, err := q.shared.records.Once(ctx, "logout:"+hex.EncodeToString(sum[:16]), 2*logoutTokenLife); err == nil && !first {
+			return oidc.ErrLogoutToken
+		}
+	}
+	match := func(s *oidc.Session) bool {
 		return (!person || s.Subject == subject) && (!one || s.ProviderID == session)
-	})
+	}
+	if q.shared == nil {
+		q.end(match)
+		return nil
+	}
+	group := subjectGroup(subject)
+	switch {
+	case person && one:
+		group = bothGroup(subject, session)
+	case one:
+		group = providerGroup(session)
+	}
+	// What cannot be told to others now they are told later.
+	_, _ = q.revoke(ctx, ending{groups: q.shared.keys.groups(group), match: match, at: now.UnixNano()})
 	return nil
 }

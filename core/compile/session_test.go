@@ -10,7 +10,7 @@ import (
 
 // TestRefreshedMeanwhile: who comes when another loop has just refreshed a session's tokens asks nobody.
 func TestRefreshedMeanwhile(t *testing.T) {
-	kept, err := newSessions(1)
+	kept, err := newSessions(1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestRefreshedMeanwhile(t *testing.T) {
 
 // TestSessionsAreSwept: those that have ended make room before anybody else has to, and are not shown.
 func TestSessionsAreSwept(t *testing.T) {
-	s, err := newSessions(3)
+	s, err := newSessions(3, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,7 @@ func (l *loader) check() {
 	l.checkIdentityHeaders()
 	l.checkIdentityToken()
 	l.checkLogins()
+	l.checkStores()
 	l.checkAccess()
 	l.checkLimits()
 	l.checkRedirects()

@@ -22,6 +22,8 @@ var secretPlaces = map[string][]string{
 	"IntrospectClient.Key":                  {`policies: { a: { introspect: { url: "https://i/", client: { id: a, auth: private_key_jwt, key: %s } } } }`},
 	"JWT.Secret":                            {`policies: { a: { jwt: { audience: a, secret: %s } } }`},
 	"SigningKey.Secret":                     {`consumers: { a: { signatures: { id: k, secret: %s } } }`},
+	"IdentityToken.Secret":                  {`identity: { token: { issuer: "https://g", secret: %s } }`},
+	"OIDCSessions.Keys":                     {`policies: { a: { oidc: { sessions: { store: redis, key: %s } } } }`, `policies: { a: { oidc: { sessions: { store: redis, key: [%s] } } } }`},
 	"Certificate.Key":                       {`listeners: { a: { bind: ":1", tls: { certificates: [{ cert: a.pem, key: %s }] } } }`},
 	"consumers: hashes, or a reference":     {`consumers: { a: { keys: %s } }`},
 	"consumers: hashes, or a reference too": {`consumers: { a: { basic: { ann: %s } } }`},

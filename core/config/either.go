@@ -17,7 +17,7 @@ func (d *decoder) either(key string, n ast.Node) []Policy {
 		switch {
 		case !d.policyKind("the policy", v, &p):
 		case p.Any != nil || !p.authenticates():
-			d.problemAt(p.Pos, "one of keyauth, basic, mtls, jwt, introspect, hmac", "%q has policies that find out who a consumer is", key)
+			d.problemAt(p.Pos, "one of keyauth, basic, mtls, jwt, introspect, hmac, oidc", "%q has policies that find out who a consumer is", key)
 		case p.optional():
 			d.problemAt(p.Pos, "leave optional out", "a policy that is optional lets everybody pass, and so does %q", key)
 		case len(all) == maxEither:

@@ -77,6 +77,7 @@ func (l *loader) checkLimits() {
 			for _, key := range p.limitKeys() {
 				l.checkKey(r, u.Pos, key, k)
 			}
+			shared = shared || p.sharesSessions()
 			if p.RateLimit != nil {
 				l.checkOwnRates(p.RateLimit, u.Pos, k)
 				shared = shared || p.RateLimit.Mode != "local"
@@ -87,7 +88,7 @@ func (l *loader) checkLimits() {
 		})
 	}
 	if c := l.cfg.Cluster; c != nil && !shared {
-		l.warnAt(c.Pos, "add mode: lease to a rate_limit", "no route uses a limit of the cluster")
+		l.warnAt(c.Pos, "add mode: lease to a rate_limit, or store: redis to the sessions of oidc", "no route uses a limit or sessions of the cluster")
 	}
 	l.checkTiers()
 }

@@ -12,17 +12,17 @@ import (
 
 // OIDC has people log in with a provider (OpenID Connect, authorization code with PKCE), and lets requests pass that have a session.
 type OIDC struct {
-	Service // URL is the issuer; timeout 5s; OnError is of sessions whose tokens cannot be refreshed
-	Bearer  // Carrier.Cookie is the name of the session's cookie; Scopes and the rest of Carrier are not used
-	Client  IntrospectClient
-	Ask     []string      // scopes that are asked for; openid and profile
-	Paths   OIDCPaths     // of the routes that use the policy
-	Cookie  OIDCCookie    // of the session
-	Idle    time.Duration // 30m, 1m..30 days
-	Life    time.Duration // 12h, 1m..400 days
-	Refresh bool          // tokens are refreshed when they expire, and the session ends if they are not to be had; true
-	User    bool          // the userinfo endpoint is asked for more claims; false
-	Most    int           // sessions; 100000, 1..1000000
+	Service  // URL is the issuer; timeout 5s; OnError is of sessions whose tokens cannot be refreshed
+	Bearer   // Carrier.Cookie is the name of the session's cookie; Scopes and the rest of Carrier are not used
+	Client   IntrospectClient
+	Ask      []string      // scopes that are asked for; openid and profile
+	Paths    OIDCPaths     // of the routes that use the policy
+	Cookie   OIDCCookie    // of the session
+	Idle     time.Duration // 30m, 1m..30 days
+	Life     time.Duration // 12h, 1m..400 days
+	Refresh  bool          // tokens are refreshed when they expire, and the session ends if they are not to be had; true
+	User     bool          // the userinfo endpoint is asked for more claims; false
+	Sessions OIDCSessions
 }
 
 // OIDCPaths are those that the policy answers itself.
@@ -53,7 +53,7 @@ const (
 func (d *decoder) oidc(key string, n ast.Node) *OIDC {
 	o := &OIDC{Service: newService(), Bearer: Bearer{Hide: true, Carrier: Carrier{Cookie: "__Host-session"}}, Client: IntrospectClient{Auth: "basic"},
 		Paths:  OIDCPaths{"/oauth2/callback", "/oauth2/logout", "/", "/oauth2/backchannel"},
-		Cookie: OIDCCookie{Path: "/", SameSite: "lax", Secure: true}, Idle: 30 * time.Minute, Life: 12 * time.Hour, Refresh: true, Most: 100_000}
+		Cookie: OIDCCookie{Path: "/", SameSite: "lax", Secure: true}, Idle: 30 * time.Minute, Life: 12 * time.Hour, Refresh: true, Sessions: OIDCSessions{Most: 100_000, Store: "memory"}}
 	o.Timeout = oidcTimeout
 	before := d.errors
 	given := map[string]ast.Node{}
@@ -114,13 +114,7 @@ func (d *decoder) oidcKey(key string, k, v ast.Node, o *OIDC) bool {
 	case "userinfo":
 		d.boolean(key, v, &o.User)
 	case "sessions":
-		d.mapping(key, v, "most", func(key string, _, v ast.Node) bool {
-			if key != "most" {
-				return false
-			}
-			d.integer(key, v, 1, maxSessions, &o.Most)
-			return true
-		})
+		d.oidcSessions(key, v, &o.Sessions)
 	case "timeout", "calls", "on_error", "tls":
 		return d.service(key, k, v, &o.Service)
 	case "headers", "claims", "consumer", "tier", "tenant", "hide_credentials":
@@ -246,20 +240,31 @@ func (l *loader) checkLogins() {
 	for i := range l.cfg.Routes {
 		r := &l.cfg.Routes[i]
 		l.policies(r, func(u *Use, p *Policy) {
-			if p.OIDC == nil {
-				return
-			}
-			if _, known := at[p]; !known {
-				at[p] = u.Pos
-			}
-			for j := range r.Matches {
-				covered[p] = covered[p] || r.Matches[j].Path.mayMatch(p.OIDC.Paths.Callback)
+			for p := range p.logins {
+				if _, known := at[p]; !known {
+					at[p] = u.Pos
+				}
+				for j := range r.Matches {
+					covered[p] = covered[p] || r.Matches[j].Path.mayMatch(p.OIDC.Paths.Callback)
+				}
 			}
 		})
 	}
 	for p, pos := range at {
 		if !covered[p] {
 			l.warnAt(pos, fmt.Sprintf("add a route that uses it and matches %s", p.OIDC.Paths.Callback), "nobody can log in: no route that uses this policy is asked for %q", p.OIDC.Paths.Callback)
+		}
+	}
+}
+
+// logins gives the policy if it has people log in, and those of its own that do.
+func (p *Policy) logins(yield func(*Policy) bool) {
+	if p.OIDC != nil && !yield(p) {
+		return
+	}
+	for i := range p.Any {
+		if p.Any[i].OIDC != nil && !yield(&p.Any[i]) {
+			return
 		}
 	}
 }
@@ -301,7 +306,7 @@ func (w *dumper) oidc(o *OIDC) {
 		w.line("lifetime: %s", formatDuration(o.Life))
 		w.line("refresh: %t", o.Refresh)
 		w.line("userinfo: %t", o.User)
-		w.line("sessions: { most: %d }", o.Most)
+		w.oidcSessions(&o.Sessions)
 		w.line("timeout: %s", formatDuration(o.Timeout))
 		w.line("calls: %d", o.Calls)
 		w.line("on_error: %s", o.OnError)

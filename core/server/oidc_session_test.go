@@ -287,16 +287,27 @@ func TestLoginProviderAway(t *testing.T) {
 	}
 }
 
-// TestSessionAllocates shows that a request with a session costs no allocation.
+// TestSessionAllocates shows that a request with a session costs no allocation, also where nodes share sessions.
 func TestSessionAllocates(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector allocates")
 	}
+	for _, store := range []string{"memory", "redis"} {
+		t.Run(store, func(t *testing.T) { sessionAllocates(t, store) })
+	}
+}
+
+func sessionAllocates(t *testing.T, store string) {
 	p := newLoginProvider(t)
 	u := newFixedUpstream(t, answerOf("hello"), nil, "\r\n\r\n")
 	t.Setenv("SLUICE_TEST_SECRET", "s3cret")
+	t.Setenv("SLUICE_TEST_KEY", sharedKey)
+	sessions, cluster := "store: memory", ""
+	if store == "redis" {
+		sessions, cluster = "store: redis, key: env:SLUICE_TEST_KEY", `cluster: { redis: { addresses: "`+newRedisServer(t).addr+`", timeout: 500ms } }`+"\n"
+	}
 	g := run(t, strings.NewReplacer("UPSTREAM", u.addr(), "to: a }", `use: { oidc: { issuer: "`+p.server.URL+`", client: { id: gateway, secret: env:SLUICE_TEST_SECRET }, `+
-		`cookie: { name: session, secure: false }, headers: { X-User: sub } } }, to: a }`).Replace(plainConfig)+"tuning: { shed_above: off }\n")
+		`cookie: { name: session, secure: false }, headers: { X-User: sub }, sessions: { `+sessions+` } } }, to: a }`).Replace(plainConfig)+"tuning: { shed_above: off }\n"+cluster)
 	b := newBrowser(t, g.addr)
 	for deadline := time.Now().Add(patience); b.sessionCookie() == "" && time.Now().Before(deadline); {
 		b.get("/", false) // until the provider is known
@@ -362,8 +373,8 @@ func TestLoginsMove(t *testing.T) {
 	if res, body := bob.get(to.RequestURI(), true, "Host: "+old.addr); res.StatusCode != 302 {
 		t.Errorf("a login that was under way: %d %s", res.StatusCode, body)
 	}
-	if n := next.endSessions("ann"); n != 2 {
-		t.Errorf("%d sessions were revoked", n)
+	if n, err := next.endSessions("ann"); n != 2 || err != nil {
+		t.Errorf("%d sessions were revoked: %v", n, err)
 	}
 	ann.want("revoked", "/", 401, "login_required", "Accept: application/json")
 }

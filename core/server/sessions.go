@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/sluice-gateway/sluice/core/admin"
 	"github.com/sluice-gateway/sluice/core/compile"
@@ -18,6 +19,7 @@ func (s *Server) loginsStatus() (out []admin.LoginsStatus) {
 		l := &now.compiled.Logins[i]
 		one := admin.LoginsStatus{Policy: l.Name, Issuer: l.Issuer, Last: []admin.SessionStatus{}}
 		one.Problem, one.Known = l.Problem()
+		one.Shared, one.Heard = l.Shared()
 		some, n, evicted := l.Sessions(admin.ShownSessions)
 		one.Sessions, one.Evicted = n, evicted
 		for _, x := range some {
@@ -29,15 +31,18 @@ func (s *Server) loginsStatus() (out []admin.LoginsStatus) {
 }
 
 // endSessions ends the session of that id, or all of a subject, whatever the policy.
-func (s *Server) endSessions(who string) (n int) {
+func (s *Server) endSessions(who string) (n int, err error) {
 	now := s.state.Load()
 	if now == nil {
-		return 0
+		return 0, nil
 	}
 	for i := range now.compiled.Logins {
-		n += now.compiled.Logins[i].End(who)
+		more, failed := now.compiled.Logins[i].End(who)
+		if n += more; failed != nil {
+			err = fmt.Errorf("cannot tell other nodes of the policy %q, which are told when Redis is there again: %w", now.compiled.Logins[i].Name, failed)
+		}
 	}
-	return n
+	return n, err
 }
 
 // collectLogins tells what loop i has counted.
@@ -60,6 +65,17 @@ func collectLogins(all []compile.Logins, i int, sink *observe.Sink) {
 		const logouts = "Logouts, by people, or told by their provider."
 		sink.Counter("sluice_logouts_total", logouts, float64(c.Logouts), "policy", l.Name, "by", "person")
 		sink.Counter("sluice_logouts_total", logouts, float64(c.Told), "policy", l.Name, "by", "provider")
+		if shared, _ := l.Shared(); !shared {
+			continue
+		}
+		const lookups = "Sessions that were looked for where nodes share them: answered, missed (no answer), crowded (not asked because of too many), forged (an id " +
+			"that no node has made, and not asked), alone (not answered, and the copy here was used)."
+		for _, one := range []struct {
+			result string
+			n      uint64
+		}{{"answered", c.Looked}, {"missed", c.Missed}, {"crowded", c.Crowded}, {"forged", c.Forged}, {"alone", c.Alone}} {
+			sink.Counter("sluice_session_lookups_total", lookups, float64(one.n), "policy", l.Name, "result", one.result)
+		}
 	}
 }
 
@@ -69,6 +85,9 @@ func collectSessions(all []compile.Logins, sink *observe.Sink) {
 		_, n, evicted := l.Sessions(0)
 		sink.Gauge("sluice_sessions", "Sessions of people who have logged in.", float64(n), "policy", l.Name)
 		sink.Counter("sluice_sessions_evicted_total", "Sessions that had to make room for others.", float64(evicted), "policy", l.Name)
+		if shared, heard := l.Shared(); shared {
+			sink.Gauge("sluice_sessions_heard", "1 while what becomes of shared sessions on other nodes is heard.", oneIf(heard), "policy", l.Name)
+		}
 	}
 }
 

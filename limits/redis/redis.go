@@ -1,10 +1,12 @@
 // Package redis keeps the buckets of a cluster's limits in Redis: it is the Source of limits.Cluster, which takes tokens ahead of need, and
 // it takes for those who want to be exact and wait for it.
 //
-// One goroutine speaks with Redis, or with each shard of a Redis cluster. What has been asked while it waited for answers it asks next, in
-// one round trip: so Redis is never sent more than one batch at a time, and the more there is to do the less each question costs. Whoever
-// waits for an answer waits no longer than the Timeout, whatever becomes of the connection; after one that was lost nobody waits, until Redis
-// has answered again. That is so of each shard by itself: what becomes of one is nothing to those who ask for the keys of another.
+// For limits one goroutine speaks with Redis, or with each shard of a Redis cluster. What has been asked while it waited for answers it asks
+// next, in one round trip: so Redis is never sent more than one batch at a time, and the more there is to do the less each question costs.
+// Whoever waits for an answer waits no longer than the Timeout, whatever becomes of the connection; after one that was lost nobody waits,
+// until Redis has answered again. That is so of each shard by itself: what becomes of one is nothing to those who ask for the keys of another.
+//
+// Over the same connection it keeps Records: values that nodes share, with a journal of what becomes of them.
 //
 // All that is kept here is bounded: questions by maxWaiting, what is under way by maxBatch, of each shard. In Redis a bucket is one short string, that
 // expires when the bucket is full.

@@ -18,6 +18,7 @@ type attempt struct {
 	id   [attemptBytes]byte
 	at   int64  // when it began, as Unix time in nanoseconds
 	link string // where it leads to
+	by   int    // with which secret of the sealer
 }
 
 const (
@@ -29,7 +30,10 @@ const (
 )
 
 // Sealer seals attempts. It is immutable, and any goroutine may use it.
-type Sealer struct {
+type Sealer struct{ with []sealing }
+
+// sealing is what one secret gives.
+type sealing struct {
 	aead   cipher.AEAD
 	secret []byte // verifiers and nonces are derived from it
 }
@@ -39,23 +43,32 @@ const SecretBytes = 32
 
 var errSecret = errors.New("the secret of logins has 32 bytes")
 
-// NewSealer makes one of a secret.
-func NewSealer(secret []byte) (*Sealer, error) {
-	if len(secret) != SecretBytes {
+// NewSealer makes one of secrets: the first seals, all open.
+func NewSealer(secrets ...[]byte) (*Sealer, error) {
+	s := &Sealer{}
+	for _, secret := range secrets {
+		if len(secret) != SecretBytes {
+			return nil, errSecret
+		}
+		derive := func(what string) []byte {
+			m := hmac.New(sha256.New, secret)
+			m.Write([]byte(what))
+			return m.Sum(nil)
+		}
+		block, err := aes.NewCipher(derive("state"))
+		if err != nil {
+			return nil, err
+		}
+		aead, err := cipher.NewGCMWithRandomNonce(block)
+		if err != nil {
+			return nil, err
+		}
+		s.with = append(s.with, sealing{aead, derive("attempt")})
+	}
+	if len(s.with) == 0 {
 		return nil, errSecret
 	}
-	derive := func(what string) []byte {
-		m := hmac.New(sha256.New, secret)
-		m.Write([]byte(what))
-		return m.Sum(nil)
-	}
-	block, err := aes.NewCipher(derive("state"))
-	if err != nil {
-		return nil, err
-	}
-	s := &Sealer{secret: derive("attempt")}
-	s.aead, err = cipher.NewGCMWithRandomNonce(block)
-	return s, err
+	return s, nil
 }
 
 // bound is what a state is good with alone.
@@ -67,7 +80,7 @@ func bound(policy, browser, redirectURI string) []byte {
 func (s *Sealer) seal(a *attempt, bound []byte) string {
 	b := binary.BigEndian.AppendUint64(nil, uint64(a.at))
 	b = append(append(b, a.id[:]...), a.link...)
-	return base64.RawURLEncoding.EncodeToString(s.aead.Seal(nil, nil, b, bound))
+	return base64.RawURLEncoding.EncodeToString(s.with[a.by].aead.Seal(nil, nil, b, bound))
 }
 
 // open gives the attempt of a state; false: it is none of this browser's.
@@ -79,7 +92,12 @@ func (s *Sealer) open(state, bound []byte) (a attempt, ok bool) {
 	if err != nil {
 		return a, false
 	}
-	b, err := s.aead.Open(nil, nil, sealed, bound)
+	var b []byte
+	for a.by = range s.with {
+		if b, err = s.with[a.by].aead.Open(nil, nil, sealed, bound); err == nil {
+			break
+		}
+	}
 	if err != nil || len(b) < 8+attemptBytes {
 		return a, false
 	}
@@ -90,10 +108,10 @@ func (s *Sealer) open(state, bound []byte) (a attempt, ok bool) {
 }
 
 // derived is what belongs to an attempt of a browser and need not be kept: its nonce, and the verifier of its code (RFC 7636, 4.1).
-func (s *Sealer) derived(what, browser string, id *[attemptBytes]byte) string {
-	m := hmac.New(sha256.New, s.secret)
+func (s *Sealer) derived(what, browser string, a *attempt) string {
+	m := hmac.New(sha256.New, s.with[a.by].secret)
 	m.Write([]byte(what + "\x00" + browser + "\x00"))
-	m.Write(id[:])
+	m.Write(a.id[:])
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 

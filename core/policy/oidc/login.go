@@ -25,6 +25,9 @@ func (p *Policy) begin(x *core.Exchange, a *lane) core.Verdict {
 		a.counts.Denied++
 		return p.refuse(x, errRequired)
 	}
+	if p.shared != nil && p.shared.away() { // whoever comes back could not be let in
+		return p.refuse(x, ErrStore)
+	}
 	e := p.provider.Endpoints()
 	if e == nil {
 		a.counts.Failed++
@@ -40,8 +43,8 @@ func (p *Policy) begin(x *core.Exchange, a *lane) core.Verdict {
 	}
 	at := newAttempt(x.Worker.Loop.Time(), linkOf(x.Request.Path, x.Request.Query))
 	query := url.Values{"response_type": {"code"}, "client_id": {p.spec.ClientID}, "redirect_uri": {back}, "scope": {strings.Join(p.spec.Scopes, " ")},
-		"state": {p.sealer.seal(at, bound(p.spec.Name, browser, back))}, "nonce": {p.sealer.derived("nonce", browser, &at.id)},
-		"code_challenge": {challenge(p.sealer.derived("verifier", browser, &at.id))}, "code_challenge_method": {"S256"}}
+		"state": {p.sealer.seal(at, bound(p.spec.Name, browser, back))}, "nonce": {p.sealer.derived("nonce", browser, at)},
+		"code_challenge": {challenge(p.sealer.derived("verifier", browser, at))}, "code_challenge_method": {"S256"}}
 	a.counts.Begun++
 	return p.leave(x, with(e.Authorization, query), browser)
 }
@@ -107,7 +110,11 @@ func (p *Policy) redirectURI(x *core.Exchange) (string, bool) {
 // callback takes a browser back (OpenID Connect Core, 3.1.2.5; RFC 9207 for iss).
 func (p *Policy) callback(x *core.Exchange, a *lane) core.Verdict {
 	at, l, err := p.returned(x)
+	if err == nil && p.shared != nil && p.shared.away() {
+		err = ErrStore // the code is not used: to come again will do
+	}
 	if err == nil {
+		l.Before, _ = p.find(x, a) // of which nothing depends
 		var answer Answer
 		if err = p.ask(x, a, "", func() core.Call[Answer] { return p.provider.BeginLogin(l) }, &answer); err == nil {
 			return p.enter(x, a, at.link, answer.ID)
@@ -155,7 +162,7 @@ func (p *Policy) returned(x *core.Exchange) (at attempt, l Login, failed *core.E
 	case arguments[1] == "" || len(arguments[1]) > maxCodeBytes:
 		return at, l, ErrCode
 	}
-	l = Login{Code: arguments[1], Verifier: p.sealer.derived("verifier", browser, &at.id), Nonce: p.sealer.derived("nonce", browser, &at.id), RedirectURI: back,
+	l = Login{Code: arguments[1], Verifier: p.sealer.derived("verifier", browser, &at), Nonce: p.sealer.derived("nonce", browser, &at), RedirectURI: back,
 		Attempt: at.id, Until: at.at + int64(2*attemptLife), Judge: p.judge}
 	return at, l, nil
 }
@@ -163,9 +170,6 @@ func (p *Policy) returned(x *core.Exchange) (at attempt, l Login, failed *core.E
 // enter gives a browser the id of its session, a new one whatever it had before, and lets it go where it wanted to. A cookie that is for
 // this site only does not come along while the provider still redirects, so then the browser goes on by itself.
 func (p *Policy) enter(x *core.Exchange, a *lane, link, id string) core.Verdict {
-	if old, err := p.find(x); err == nil && old != nil {
-		old.End()
-	}
 	a.counts.Done++
 	if p.spec.SameSite == "strict" {
 		x.Answer(200, "text/html; charset=utf-8", `<!doctype html><title>Login</title><meta http-equiv="refresh" content="0;url=`+strings.NewReplacer("&", "&amp;", "'", "&#39;").Replace(link)+`">`+"\n")

@@ -20,12 +20,18 @@ func (p *Policy) logout(x *core.Exchange, a *lane) core.Verdict {
 	if site, ok := m.Lookup("Sec-Fetch-Site"); ok && string(site) == "cross-site" {
 		return p.refuse(x, errCrossSite)
 	}
-	s, err := p.find(x)
+	s, err := p.find(x, a)
 	if err != nil {
 		return p.refuse(x, err)
 	}
 	to := p.spec.AfterLogout
 	if s != nil {
+		if p.shared != nil {
+			// While nobody can be told it has ended here, and the others are told later.
+			if err := p.ask(x, a, "", func() core.Call[Answer] { return p.provider.BeginEnd(s) }, nil); err != nil && err != ErrStore {
+				return p.refuse(x, err)
+			}
+		}
 		s.End()
 		a.counts.Logouts++
 		if e := p.provider.Endpoints(); e != nil && e.EndSession != "" {

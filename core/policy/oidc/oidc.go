@@ -2,10 +2,12 @@
 // knows them afterwards by a session.
 //
 // A session is kept here, the browser has but its random id. To find one costs a loop neither a lock nor memory, and once it has ended no
-// loop finds it any more. Whatever asks the provider is done beside the loop.
+// loop finds it any more. Where nodes share sessions, what is kept here are copies, good as long as it is heard what becomes of them (Shared).
+// Whatever asks the provider, or where shared sessions are, is done beside the loop.
 package oidc
 
 import (
+	"crypto/sha256"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -29,6 +31,7 @@ type Spec struct {
 	Lifetime    time.Duration // after which any has
 	Calls       int           // questions to the provider under way at once, on each loop
 	Allow       bool          // a session whose tokens cannot be refreshed, because the provider is away, goes on
+	Grace       time.Duration // as long copies of shared sessions are good while it is not heard what becomes of them; 0: not at all
 }
 
 // Endpoints are the provider's that browsers are sent to.
@@ -40,12 +43,15 @@ type Login struct {
 	Attempt                            [attemptBytes]byte // which is used once
 	Until                              int64              // as long as it could be used again, as Unix time in nanoseconds
 	Judge                              func(claims core.Claims) *core.Error
+	Before                             *Session // that ends with it; nil: there is none
 }
 
 // Answer is what came of a question.
 type Answer struct {
 	Err *core.Error // nil: done
 	ID  string      // of the session that has begun
+	// Session is the one that was looked for; nil: there is none.
+	Session *Session
 }
 
 // Provider is with whom people log in, and who keeps their sessions. Its functions run on a loop and do not wait; what Begin... prepare
@@ -58,6 +64,10 @@ type Provider interface {
 	BeginRefresh(s *Session) core.Call[Answer]
 	// BeginLogout ends the sessions that a logout token names (OpenID Connect Back-Channel Logout 1.0).
 	BeginLogout(token string) core.Call[Answer]
+	// BeginFind looks for a session where nodes share them.
+	BeginFind(hash [sha256.Size]byte) core.Call[Answer]
+	// BeginEnd ends a session, on all nodes that share it.
+	BeginEnd(s *Session) core.Call[Answer]
 }
 
 // Counts are what one loop has counted. Only that loop touches them.
@@ -72,6 +82,11 @@ type Counts struct {
 	Busy      uint64 // that were not asked, because of too many
 	Logouts   uint64 // by people
 	Told      uint64 // by the provider
+	Looked    uint64 // shared sessions that were asked for
+	Missed    uint64 // without an answer
+	Crowded   uint64 // that were not, because of too many
+	Forged    uint64 // ids that no node has made
+	Alone     uint64 // requests with a copy that could not be asked for
 }
 
 // Policy is immutable but for the lanes, each of which only its loop touches.
@@ -79,6 +94,7 @@ type Policy struct {
 	spec      Spec
 	provider  Provider
 	sessions  *Table
+	shared    *Shared // nil: sessions are this node's
 	sealer    *Sealer
 	consumers *core.Consumers
 	cookies   cookies
@@ -86,15 +102,19 @@ type Policy struct {
 }
 
 type lane struct {
-	calls  core.Calls[Answer]
-	counts *Counts
+	calls   core.Calls[Answer]
+	finds   core.Calls[Answer]
+	lookups pace
+	absent  absent
+	counts  *Counts
 }
 
-// New gives the policy, for one loop for each of counts.
-func New(spec Spec, provider Provider, sessions *Table, sealer *Sealer, consumers *core.Consumers, counts []Counts) *Policy {
-	p := &Policy{spec: spec, provider: provider, sessions: sessions, sealer: sealer, consumers: consumers, cookies: newCookies(&spec), lanes: make([]lane, len(counts))}
+// New gives the policy, for one loop for each of counts. Shared is nil where sessions are this node's alone.
+func New(spec Spec, provider Provider, sessions *Table, shared *Shared, sealer *Sealer, consumers *core.Consumers, counts []Counts) *Policy {
+	p := &Policy{spec: spec, provider: provider, sessions: sessions, shared: shared, sealer: sealer, consumers: consumers, cookies: newCookies(&spec), lanes: make([]lane, len(counts))}
 	for i := range p.lanes {
 		p.lanes[i].calls.Most, p.lanes[i].counts = spec.Calls, &counts[i]
+		p.lanes[i].finds.Most, p.lanes[i].lookups = findsAtOnce, newPace(lookupsPerSecond/len(counts))
 	}
 	return p
 }
@@ -134,44 +154,83 @@ const cookieRealm = `Cookie realm="sluice"`
 
 // OnRequest lets a request pass that has a session, and has whoever has none log in.
 func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
+	a := &p.lanes[x.Worker.Loop.Index()]
+	v, stranger := p.pass(x, a)
+	if stranger {
+		return p.begin(x, a)
+	}
+	return v
+}
+
+// Member is the policy as one of several of which any lets a request pass: who has no session is only refused, until none of them has let him
+// pass.
+type Member struct{ *Policy }
+
+// OnRequest lets a request pass that has a session.
+func (m Member) OnRequest(x *core.Exchange) core.Verdict {
+	v, stranger := m.pass(x, &m.lanes[x.Worker.Loop.Index()])
+	if stranger {
+		return m.refuse(x, errRequired)
+	}
+	return v
+}
+
+// Begin has whoever is a browser log in; false: it is none, and nothing has been answered.
+func (m Member) Begin(x *core.Exchange) bool {
+	a := &m.lanes[x.Worker.Loop.Index()]
+	if !isNavigation(x) {
+		a.counts.Denied++
+		return false
+	}
+	m.begin(x, a)
+	return true
+}
+
+// Conceal takes the cookies of sessions and logins out of a request that another policy has let pass.
+func (m Member) Conceal(x *core.Exchange) {
+	m.spec.Conceal(x)
+	m.cookies.conceal(&m.spec, x)
+}
+
+// pass lets a request pass that has a session, or answers it; stranger: it has none.
+func (p *Policy) pass(x *core.Exchange, a *lane) (v core.Verdict, stranger bool) {
 	for i := range p.spec.Headers {
 		x.Request.RemoveLike(p.spec.Headers[i].Header)
 	}
-	a := &p.lanes[x.Worker.Loop.Index()]
 	switch path := x.Request.Path; {
 	case string(path) == p.spec.Callback:
-		return p.callback(x, a)
+		return p.callback(x, a), false
 	case string(path) == p.spec.Logout:
-		return p.logout(x, a)
+		return p.logout(x, a), false
 	case p.spec.Backchannel != "" && string(path) == p.spec.Backchannel:
-		return p.backchannel(x, a)
+		return p.backchannel(x, a), false
 	}
-	s, err := p.find(x)
+	s, err := p.find(x, a)
 	if err != nil {
-		return p.refuse(x, err)
+		return p.refuse(x, err), false
 	}
 	if s == nil {
-		return p.begin(x, a)
+		return core.Respond, true
 	}
 	if at := s.state.Load().Refresh; at != 0 && x.Worker.Loop.Time() >= at {
 		if err := p.refresh(x, a, s); err != nil {
-			return p.refuse(x, err)
+			return p.refuse(x, err), false
 		}
 		if s.Ended() {
-			return p.begin(x, a)
+			return core.Respond, true
 		}
 	}
 	g, err := p.grant(s)
 	if err != nil {
-		return p.refuse(x, err)
+		return p.refuse(x, err), false
 	}
 	p.cookies.conceal(&p.spec, x)
 	p.spec.Pass(x, g)
-	return core.Continue
+	return core.Continue, false
 }
 
 // find gives the session of a request; nil: it has none that counts.
-func (p *Policy) find(x *core.Exchange) (*Session, *core.Error) {
+func (p *Policy) find(x *core.Exchange, a *lane) (*Session, *core.Error) {
 	id, n := p.spec.Carrier.Find(&x.Request)
 	switch {
 	case n == 0:
@@ -182,6 +241,9 @@ func (p *Policy) find(x *core.Exchange) (*Session, *core.Error) {
 	hash, ok := HashID(id)
 	if !ok {
 		return nil, nil
+	}
+	if p.shared != nil {
+		return p.findShared(x, a, id, hash)
 	}
 	s := p.sessions.Find(hash)
 	if s == nil || !s.use(x.Worker.Loop.Time(), int64(p.spec.Idle)) {
@@ -229,6 +291,8 @@ func (p *Policy) refresh(x *core.Exchange, a *lane, s *Session) *core.Error {
 		a.counts.Refreshed++
 	case s.Ended():
 		a.counts.Ended++
+		return nil
+	case p.spec.Grace > 0 && err == ErrStore: // nobody else can refresh it, either
 		return nil
 	case p.spec.Allow && (err == ErrUnavailable || err == errBusy):
 		return nil

@@ -98,8 +98,8 @@ func TestAttempt(t *testing.T) {
 		t.Error("the longest state is too long")
 	}
 	one, other := newAttempt(0, "/"), newAttempt(0, "/")
-	if s.derived("nonce", "b", &one.id) == s.derived("nonce", "b", &other.id) || s.derived("nonce", "b", &one.id) == s.derived("verifier", "b", &one.id) ||
-		s.derived("nonce", "b", &one.id) == s.derived("nonce", "c", &one.id) {
+	if s.derived("nonce", "b", one) == s.derived("nonce", "b", other) || s.derived("nonce", "b", one) == s.derived("verifier", "b", one) ||
+		s.derived("nonce", "b", one) == s.derived("nonce", "c", one) {
 		t.Error("what is derived is the same for two")
 	}
 	if got := challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"); got != "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM" { // RFC 7636, appendix B

@@ -49,6 +49,7 @@ type Session struct {
 	judged atomic.Pointer[judged]
 	used   atomic.Int64
 	ended  atomic.Bool
+	copied copied // where nodes share sessions
 }
 
 // State is what the provider has said last. Immutable.
@@ -104,7 +105,7 @@ func (s *Session) SetState(to *State) { s.state.Store(to) }
 // Used is when it was used last, to the second, as Unix time in nanoseconds.
 func (s *Session) Used() int64 { return s.used.Load() }
 
-// SetUsed says when it was used last, before it is in a table.
+// SetUsed says when it was used last. A use on a loop at the same time may be lost.
 func (s *Session) SetUsed(at int64) { s.used.Store(at) }
 
 // End ends it, for all loops at once.
