@@ -180,6 +180,8 @@ func allocCases(t testing.TB) []allocCase {
 		{name: "peak ewma", config: balancedConfig("peak_ewma"), request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "maglev by header", config: balancedConfig("{ maglev: { key: [query:user, cookie:user, header:User-Agent], load_factor: 2 } }"),
 			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "maglev by claim", answer: kib, requestEnds: "\r\n\r\n", request: []string{strings.Replace(get, "Accept", "Authorization: Bearer "+tokens.token+"\r\nAccept", 1)},
+			config: strings.Replace(tokens.config, "[\"UPSTREAM\"]", "[\"UPSTREAM\", \"0.0.0.0:PORT\"], balance: { maglev: { key: [\"query:u\", tenant, \"claim:scope\"] } }", 1)},
 		{name: "sticky cookie", config: balancedConfig("{ ring_hash: { key: { cookie: { name: sid, ttl: 1h } } } }"),
 			request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "ejections, breakers and bounds", config: guardedConfig, request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
