@@ -188,6 +188,8 @@ func allocCases(t testing.TB) []allocCase {
 		{name: "retries and timeouts", config: triedConfig, request: []string{strings.Replace(get, "Accept", "X-Request-Timeout: 30.5\r\nAccept", 1)},
 			answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "hedges", config: strings.Replace(triedConfig, "pool:", "hedge: 30s\n    pool:", 1), request: []string{get}, answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "hedged post", config: strings.Replace(triedConfig, "pool:", "hedge: 30s\n    pool:", 1), answer: small,
+			request: []string{strings.Replace(post(bodyOf(10<<10)), "POST", "PUT", 1)}},
 		{name: "body kept for a retry", config: triedConfig, request: []string{strings.Replace(post(bodyOf(10<<10)), "Host", "Idempotency-Key: 1\r\nHost", 1)}, answer: small},
 		{name: "limits", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/?a=%41b ", 1)}, answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "refused by a limit", config: limitedConfig, request: []string{strings.Replace(get, "/ ", "/never ", 1)},
