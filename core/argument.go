@@ -6,6 +6,13 @@ import "bytes"
 // are; the value is decoded and valid until the path is edited next. n is how often the name stands there; value is that of the
 // first.
 func (m *Message) Argument(name string) (value []byte, n int) {
+	value, n = m.PlainArgument(name)
+	m.Private = m.Private || n > 0
+	return value, n
+}
+
+// PlainArgument is Argument of what is no credential: the query is logged as any other.
+func (m *Message) PlainArgument(name string) (value []byte, n int) {
 	for rest := m.Query; len(rest) > 0; {
 		var arg []byte
 		arg, rest, _ = bytes.Cut(rest, []byte{'&'})
@@ -17,7 +24,6 @@ func (m *Message) Argument(name string) (value []byte, n int) {
 			value = m.decode(v)
 		}
 	}
-	m.Private = m.Private || n > 0
 	return value, n
 }
 

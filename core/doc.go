@@ -53,7 +53,7 @@
 // an early answer is heard. An attempt that failed, or was answered with a status that is not passed on, is followed by another
 // if tries.again says so: the RetryPolicy wants it, the request is unharmed or may be executed twice, its body is at hand, and
 // deadline and budget allow it. What came is dropped then, the task waits (tries.pause), and another endpoint is asked if there
-// is one. Where a hedge is configured a second attempt may be made beside the first, by a task with a copy of the exchange
+// is one. Where a hedge is configured a second attempt may be made beside the first, once all of the request is at hand, by a task with a copy of the exchange
 // (hedge.run).
 //
 // Respond. Gateway.respond runs the response half of the chain in reverse and hands the exchange to its Downstream, the client's

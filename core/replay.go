@@ -22,6 +22,7 @@ type replayBody struct {
 	kept  bool   // something was taken, and all of it stands in data
 	lost  bool   // it became too long
 	whole bool   // nothing follows
+	at    int64  // when it became whole, on the loop's clock
 	rest  Body   // what the client still sends
 	given bool   // data was, in this attempt
 	buf   []byte // borrowed while data is sent again
@@ -45,6 +46,34 @@ func (b *replayBody) keep(x *Exchange, p Piece) {
 	}
 	b.data = append(b.data, p.Bytes()...)
 	b.kept, b.whole = true, p.Last
+	if p.Last {
+		b.at = x.Worker.Loop.Now()
+	}
+}
+
+// BodyKept says whether all of the request's body is kept, and since when on the loop's clock, while an attempt may still be sending it; 0:
+// there is no body. never says that it will not be: it is too long, or nobody keeps it.
+func (x *Exchange) BodyKept() (since int64, whole, never bool) {
+	switch b := &x.replay; {
+	case x.Request.Body == nil:
+		return 0, true, false
+	case b.lost, x.KeepBody != KeepAlways, x.Request.ContentLength > int64(x.ReplayLimit):
+		return 0, false, true
+	default:
+		return b.at, b.kept && b.whole, false
+	}
+}
+
+// CopyBody gives x, which CopyFrom has made of from, the body of from, which must be kept whole, in memory of its own. Nobody need be asked for
+// it any more.
+func (x *Exchange) CopyBody(from *Exchange) {
+	m, b := &x.Request, &x.replay
+	if from.Request.Body == nil {
+		return
+	}
+	b.x, b.data, b.kept, b.whole = x, append(b.data[:0], from.replay.data...), true, true
+	m.Body, m.Trailer = b, append([]byte(nil), from.Request.Trailer...)
+	m.Remove(FieldExpect)
 }
 
 // CanReplay says whether Replay will succeed, while an attempt may still be sending the request.

@@ -102,7 +102,7 @@ func explainShape(b *strings.Builder, r *config.Route) {
 		for _, percent := range k.Steps {
 			steps = append(steps, fmt.Sprintf("%d%%", percent))
 		}
-		fmt.Fprintf(b, "  canary %s of them to %s, each step for %s or longer", strings.Join(steps, ", "), k.To, k.Hold)
+		fmt.Fprintf(b, "  canary %s of them to %s, each step for %s or longer", strings.Join(steps, ", "), k.To.Name(), k.Hold)
 		if len(k.Keys) > 0 {
 			fmt.Fprintf(b, ", by %s", config.KeyTexts(k.Keys))
 		}

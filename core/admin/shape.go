@@ -38,7 +38,7 @@ type SetWeights struct {
 // CanaryStatus is the canary of a route.
 type CanaryStatus struct {
 	Route   string            `json:"route"`
-	Canary  string            `json:"canary"` // upstream
+	Canary  string            `json:"canary"` // upstream, with the labels of its subset, as in u{version=v2}
 	Stable  []string          `json:"stable"` // upstreams
 	State   string            `json:"state"`  // progressing, paused, promoted or aborted
 	Percent int               `json:"percent"`

@@ -45,6 +45,12 @@ func keySource(k *config.BalanceKey) upstream.KeySource {
 		from = upstream.FromPath
 	case "param":
 		from = upstream.FromParameter
+	case "consumer":
+		from = upstream.FromConsumer
+	case "tenant":
+		from = upstream.FromTenant
+	case "claim":
+		from = upstream.FromClaim
 	}
 	var sticky *upstream.StickySpec
 	if c := k.Sticky; c != nil {

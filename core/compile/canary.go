@@ -18,7 +18,7 @@ import (
 const canaryTick = time.Second
 
 // Canary is the canary of a route in a configuration. Its state outlives configurations, as long as the route has a canary of the same
-// upstream with the same steps.
+// endpoints with the same steps. To names them as config.Target.Name does.
 type Canary struct {
 	Route, To string
 
@@ -52,11 +52,12 @@ func (r *Registry) canary(c *Compiled, route *config.Route) (*upstream.Canary, e
 	if k == nil {
 		return nil, nil
 	}
-	d := c.found[k.To]
+	d := c.found[k.To.Upstream]
 	if d == nil {
-		return nil, fmt.Errorf("there is no upstream %q", k.To)
+		return nil, fmt.Errorf("there is no upstream %q", k.To.Upstream)
 	}
-	next := &Canary{Route: route.Name, To: k.To, changes: map[string]uint64{},
+	to := upstream.Target{Upstream: d.upstream, Subset: c.subset(d, &k.To), Name: k.To.Name()}
+	next := &Canary{Route: route.Name, To: to.Name, changes: map[string]uint64{},
 		spec: health.CanarySpec{Steps: k.Steps, Hold: k.Hold, Abort: k.Abort, Window: k.Window, MinRequests: k.MinRequests}}
 	if err := next.spec.Validate(); err != nil {
 		if _, failed := health.ParseCondition(k.Abort); k.Abort != "" && failed != nil {
@@ -64,7 +65,7 @@ func (r *Registry) canary(c *Compiled, route *config.Route) (*upstream.Canary, e
 		}
 		return nil, fmt.Errorf("cannot make canary: %w", err)
 	}
-	next.action = upstream.NewCanary(d.upstream, keySources(k.Keys))
+	next.action = upstream.NewCanary(to, keySources(k.Keys))
 	c.canaries = append(c.canaries, next)
 	return next.action, nil
 }

@@ -167,7 +167,7 @@ func askedBy(cfg *config.Config, r *config.Route) (all []*config.Upstream) {
 		names = append(names, r.To[i].Upstream)
 	}
 	if r.Canary != nil {
-		names = append(names, r.Canary.To)
+		names = append(names, r.Canary.To.Upstream)
 	}
 	if r.Mirror != nil {
 		names = append(names, r.Mirror.To)

@@ -34,8 +34,8 @@ type SlowStart struct {
 
 // BalanceKey is what requests that belong together have in common.
 type BalanceKey struct {
-	From   string // client_ip, header, cookie, query, path, or param: a parameter of the route's path
-	Name   string // of the header, cookie, argument or parameter
+	From   string // client_ip, header, cookie, query, path, param: a parameter of the route's path, consumer, tenant or claim
+	Name   string // of the header, cookie, argument, parameter or claim
 	Pos    Pos
 	Sticky *StickyCookie // nil: clients are given no cookie
 }
@@ -195,7 +195,7 @@ func (d *decoder) balanceKeyList(key string, n ast.Node, b *Balance) {
 	})
 }
 
-const balanceKeyHint = "write client_ip, path, header:NAME, cookie:NAME, query:NAME, path:NAME, or { cookie: { name: NAME } }"
+const balanceKeyHint = "write client_ip, path, header:NAME, cookie:NAME, query:NAME, path:NAME, consumer, tenant, claim:NAME, or { cookie: { name: NAME } }"
 
 // balanceKey reads one source of a key.
 func (d *decoder) balanceKey(key string, n ast.Node) (source BalanceKey, ok bool) {
@@ -227,13 +227,15 @@ func (d *decoder) balanceKey(key string, n ast.Node) (source BalanceKey, ok bool
 	case "header", "cookie":
 		ok = named && isToken(name)
 	case "query":
-		ok = named && name != "" && !strings.ContainsAny(name, "&=#+%") && !hasControl(name)
+		ok = named && name != "" && len(name) <= maxNameRunes && !hasControl(name)
+	case "claim":
+		ok = named && name != "" && len(name) <= maxNameRunes && !hasControl(name)
 	case "path":
 		if ok = !named; named {
 			source.From = "param"
 			ok = name != "" && strings.Trim(name, wordBytes) == ""
 		}
-	case "client_ip":
+	case "client_ip", "consumer", "tenant":
 		ok = !named
 	}
 	if !ok {

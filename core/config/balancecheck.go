@@ -2,26 +2,122 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // checkBalance finds what is said of balancing in vain.
 func (l *loader) checkBalance(partial bool) {
+	routes := map[int][]*Route{}
+	for i := range l.cfg.Routes {
+		for at := range l.answering(&l.cfg.Routes[i]) {
+			routes[at] = append(routes[at], &l.cfg.Routes[i])
+		}
+	}
 	for i := range l.cfg.Upstreams {
 		u := &l.cfg.Upstreams[i]
 		l.checkWeights(u)
 		l.checkZones(u)
-		for j := range u.Balance.Keys {
-			if k := &u.Balance.Keys[j]; k.From == "param" && !partial && !l.anyHasParameter(u.Name, k.Name) {
-				l.problemAt(k.Pos, "", "no route to upstream %q has {%s} in all its paths", u.Name, clip(k.Name))
-			}
+		if !partial {
+			l.checkKeys(u, routes[i])
 		}
 	}
 	for i := range l.cfg.Routes {
-		if r := &l.cfg.Routes[i]; r.Passthrough {
+		r := &l.cfg.Routes[i]
+		if r.Passthrough {
 			l.checkPassedKeys(r)
 		}
+		l.checkOwnKeys(r)
 	}
+}
+
+// checkKeys finds sources of an upstream's key that requests of none of the routes to it have.
+func (l *loader) checkKeys(u *Upstream, routes []*Route) {
+	for j := range u.Balance.Keys {
+		k := &u.Balance.Keys[j]
+		switch {
+		case k.From == "param":
+			if !slices.ContainsFunc(routes, func(r *Route) bool { return r.hasParameter(k.Name) }) {
+				l.problemAt(k.Pos, "", "no route to upstream %q has {%s} in all its paths", u.Name, clip(k.Name))
+			}
+		case k.proved():
+			if !slices.ContainsFunc(routes, func(r *Route) bool { return l.found(r).tells(k) }) {
+				l.problemAt(k.Pos, "use "+k.finder()+" in a route to it", "%q cannot be the key here: no policy of a route to upstream %q %s", KeyPart{k.From, k.Name}, u.Name, k.finding())
+			}
+		}
+	}
+}
+
+// checkOwnKeys finds sources of a route's own keys that none of its policies can find out.
+func (l *loader) checkOwnKeys(r *Route) {
+	keys := r.SplitBy
+	if r.Canary != nil {
+		keys = slices.Concat(keys, r.Canary.Keys)
+	}
+	for i := range keys {
+		if k := &keys[i]; k.proved() && !r.Passthrough && !l.found(r).tells(k) { // what is passed through has no such key, which was reported
+			l.problemAt(k.Pos, "use "+k.finder()+" in the route", "%q cannot be the key here: no policy of the route %s", KeyPart{k.From, k.Name}, k.finding())
+		}
+	}
+}
+
+// proved says whether the source is what a client has proved to a policy of the route.
+func (k *BalanceKey) proved() bool {
+	return k.From == "consumer" || k.From == "tenant" || k.From == "claim"
+}
+
+// tells says whether policies that have found out so much find out what the source is.
+func (f known) tells(k *BalanceKey) bool {
+	if k.From == "claim" {
+		return f.token
+	}
+	return f.consumer
+}
+
+// finding is what a policy does that finds out what the source is, and finder which does.
+func (k *BalanceKey) finding() string {
+	if k.From == "claim" {
+		return "verifies a token"
+	}
+	return "finds out who a consumer is"
+}
+
+func (k *BalanceKey) finder() string {
+	if k.From == "claim" {
+		return "jwt"
+	}
+	return "keyauth, or another policy that finds a consumer,"
+}
+
+// found is what the policies of a route find out, all of which run before an endpoint is chosen.
+func (l *loader) found(r *Route) (f known) {
+	l.policies(r, func(_ *Use, p *Policy) {
+		f.consumer = f.consumer || p.authenticates()
+		f.token = f.token || p.derives()
+	})
+	return f
+}
+
+// answering are the upstreams that may answer a route's requests, with those that stand in while a breaker is open.
+func (l *loader) answering(r *Route) map[int]bool {
+	all := map[int]bool{}
+	var add func(name string)
+	standIn := func(b *Breaker) {
+		if b != nil && b.Fallback.To != nil {
+			add(b.Fallback.To.Upstream)
+		}
+	}
+	add = func(name string) {
+		if i, ok := l.upstreams[name]; ok && !all[i] {
+			all[i] = true
+			standIn(l.cfg.Upstreams[i].Breaker)
+		}
+	}
+	for _, t := range r.upstreams() {
+		add(t.Upstream)
+	}
+	standIn(r.Breaker)
+	return all
 }
 
 // checkWeights finds upstreams none of whose endpoints gets anything.
@@ -52,21 +148,13 @@ func (l *loader) checkZones(u *Upstream) {
 	}
 }
 
-// anyHasParameter says whether a route to an upstream has a parameter in each of its matches.
-func (l *loader) anyHasParameter(upstream, name string) bool {
-	for i := range l.cfg.Routes {
-		r := &l.cfg.Routes[i]
-		names := map[string]int{}
-		for j := range r.Matches {
-			countParameters(r.Matches[j].Path, names)
-		}
-		for _, t := range r.upstreams() {
-			if t.Upstream == upstream && names[name] >= max(1, len(r.Matches)) {
-				return true
-			}
-		}
+// hasParameter says whether each of the route's matches has the parameter.
+func (r *Route) hasParameter(name string) bool {
+	names := map[string]int{}
+	for i := range r.Matches {
+		countParameters(r.Matches[i].Path, names)
 	}
-	return false
+	return names[name] >= max(1, len(r.Matches))
 }
 
 // checkPassedKeys finds upstreams whose key no passed connection has.

@@ -142,7 +142,7 @@ func bare(cfg *Config) *Config {
 			clear(&m.Pos)
 		}
 		if c := r.Canary; c != nil {
-			clear(&c.Pos)
+			clear(&c.To.Pos)
 			clear(&c.AbortPos)
 			for j := range c.Keys {
 				clear(&c.Keys[j].Pos)

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// AskedClaims are the claims of tokens that policies other than jwt ask for, in the order of their names.
+// AskedClaims are the claims of tokens that policies other than jwt, and keys of balancing, ask for, in the order of their names.
 func (c *Config) AskedClaims() []string {
 	var names []string
 	add := func(name string) {
@@ -44,9 +44,25 @@ func (c *Config) AskedClaims() []string {
 				each(u.Inline)
 			}
 		}
+		keyClaims(c.Routes[i].SplitBy, add)
+		if k := c.Routes[i].Canary; k != nil {
+			keyClaims(k.Keys, add)
+		}
+	}
+	for i := range c.Upstreams {
+		keyClaims(c.Upstreams[i].Balance.Keys, add)
 	}
 	slices.Sort(names)
 	return names
+}
+
+// keyClaims adds the claims that keys of balancing are made of.
+func keyClaims(keys []BalanceKey, add func(name string)) {
+	for i := range keys {
+		if keys[i].From == "claim" {
+			add(keys[i].Name)
+		}
+	}
 }
 
 // limitKeys are the keys of a policy of limits.

@@ -1,6 +1,10 @@
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // passes checks a route whose clients' TLS is not ended here: of them only the server name is known.
 func (d *decoder) passes(r *Route, parts *routeParts) {
@@ -74,6 +78,7 @@ func (l *loader) checkPassthrough(partial bool) {
 				}
 			}
 		}
+		l.checkPassedStandIns(r)
 		for _, t := range r.To {
 			u, ok := l.upstreams[t.Upstream]
 			switch {
@@ -91,6 +96,22 @@ func (l *loader) checkPassthrough(partial bool) {
 		if ln := &l.cfg.Listeners[i]; ln.passesOnly() && !passing[i] && !partial {
 			l.problemAt(ln.TLS.Pos, "add a route: { match: db.example.com, passthrough: UPSTREAM }",
 				"listener %q passes TLS through, and no route says where to", ln.Name)
+		}
+	}
+}
+
+// checkPassedStandIns finds upstreams that stand in, while a breaker is open, for those of a route whose TLS is passed through, and cannot.
+func (l *loader) checkPassedStandIns(r *Route) {
+	own := map[int]bool{}
+	for _, t := range r.To {
+		if i, ok := l.upstreams[t.Upstream]; ok {
+			own[i] = true
+		}
+	}
+	for _, i := range slices.Sorted(maps.Keys(l.answering(r))) {
+		if u := &l.cfg.Upstreams[i]; !own[i] && (u.TLS != nil || u.Protocol != "h1") {
+			l.problemAt(r.To[0].Pos, "give the breaker another fallback",
+				"upstream %q, which stands in here while a breaker is open, is not spoken to in plain HTTP/1.1, and what is passed through is encrypted already", u.Name)
 		}
 	}
 }

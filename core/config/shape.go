@@ -3,16 +3,16 @@ package config
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
-// Canary brings a new version into use by steps: an upstream beside those of `to`, which are the stable side.
+// Canary brings a new version into use by steps: an upstream beside those of `to`, which are the stable side, or other endpoints of one of them.
 type Canary struct {
-	To          string
-	Pos         Pos           // of To
+	To          Target        // whose weight says nothing
 	Steps       []int         // percent of the exchanges, rising, 1..100; 1..32 of them
 	Hold        time.Duration // at least so long at each step, 1s..720h; 10m
 	Window      time.Duration // over which Abort is judged, 1s..1h; 1m
@@ -68,7 +68,7 @@ func (d *decoder) canary(key string, n ast.Node) *Canary {
 		switch key {
 		case "to":
 			hasTo = true
-			d.shapeTarget(key, v, &c.To, &c.Pos)
+			d.canaryTarget(key, v, &c.To)
 		case "steps":
 			hasSteps = true
 			d.steps(key, v, c)
@@ -163,6 +163,27 @@ func (d *decoder) mirror(key string, n ast.Node) *Mirror {
 	return m
 }
 
+// canaryTarget reads an upstream's name, or a map with a subset of it.
+func (d *decoder) canaryTarget(key string, n ast.Node, to *Target) {
+	n = d.resolve(n)
+	if n == nil {
+		return
+	}
+	if !isMap(n) {
+		to.Weight = 1
+		d.shapeTarget(key, n, &to.Upstream, &to.Pos)
+		return
+	}
+	values, _ := d.pairs(key, n)
+	for _, pair := range values {
+		if word, ok := pair.Key.(*ast.StringNode); ok && word.Value == "weight" {
+			d.problem(word, "", "%q has no meaning here: its steps say how much a canary gets", "weight")
+			return
+		}
+	}
+	*to, _ = d.target(key, n, "")
+}
+
 func (d *decoder) shapeTarget(key string, n ast.Node, to *string, at *Pos) {
 	if d.text(key, n, to) {
 		*at = d.at(d.resolve(n))
@@ -212,7 +233,7 @@ func (d *decoder) shaped(r *Route, parts *routeParts) {
 // beside are the names of a route's upstreams that do not stand in `to`.
 func (r *Route) beside() (names []string) {
 	if r.Canary != nil {
-		names = append(names, r.Canary.To)
+		names = append(names, r.Canary.To.Upstream)
 	}
 	if r.Mirror != nil {
 		names = append(names, r.Mirror.To)
@@ -225,7 +246,7 @@ func (r *Route) upstreams() []Target {
 	if r.Canary == nil {
 		return r.To
 	}
-	return append(r.To[:len(r.To):len(r.To)], Target{Upstream: r.Canary.To, Weight: 1, Pos: r.Canary.Pos})
+	return append(r.To[:len(r.To):len(r.To)], r.Canary.To)
 }
 
 // checkShapes finds canaries and mirrors that are what stands beside them.
@@ -236,7 +257,34 @@ func (l *loader) checkShapes() {
 			l.checkApart(m.To, m.Pos, "mirrors to %q, which answers its requests", r.upstreams())
 		}
 		if c := r.Canary; c != nil {
-			l.checkApart(c.To, c.Pos, "has %q as its canary and as its stable side", r.To)
+			l.checkCanary(r, &c.To)
+		}
+	}
+}
+
+// checkCanary finds canaries that are nowhere, and that are their route's stable side.
+func (l *loader) checkCanary(r *Route, to *Target) {
+	l.checkApart(to.Upstream, to.Pos, "", nil)
+	at, ok := l.upstreams[to.Upstream]
+	if !ok {
+		return
+	}
+	u := &l.cfg.Upstreams[at]
+	fixed := len(u.Files) == 0 // what a file will hold is not known
+	if fixed && to.Subset != nil && !slices.ContainsFunc(u.Endpoints, func(e Endpoint) bool { return e.has(to.Subset) }) {
+		l.problemAt(to.Pos, "", "this canary is nowhere: no endpoint of upstream %q has the labels %s", u.Name, labelText(to.Subset))
+		return
+	}
+	for i := range r.To {
+		t := &r.To[i]
+		switch {
+		case t.Upstream != to.Upstream:
+		case maps.Equal(t.Subset, to.Subset):
+			l.problemAt(to.Pos, "", "the route has %q as its canary and as its stable side", to.Name())
+			return
+		case fixed && !slices.ContainsFunc(u.Endpoints, func(e Endpoint) bool { return e.has(t.Subset) != e.has(to.Subset) }):
+			l.problemAt(to.Pos, "", "the canary %s has the same endpoints as the stable side %s", to.Name(), t.Name())
+			return
 		}
 	}
 }
@@ -273,7 +321,11 @@ func (w *dumper) shape(r *Route) {
 	}
 	if c := r.Canary; c != nil {
 		w.block("canary:", func() {
-			w.line("to: %s", quote(c.To))
+			if c.To.Subset == nil {
+				w.line("to: %s", quote(c.To.Upstream))
+			} else {
+				w.line("to: { upstream: %s, subset: %s, otherwise: %s }", quote(c.To.Upstream), labelText(c.To.Subset), c.To.Otherwise)
+			}
 			w.line("steps: [%s]", strings.Trim(strings.ReplaceAll(fmt.Sprint(c.Steps), " ", ", "), "[]"))
 			w.line("hold: %s", formatDuration(c.Hold))
 			w.line("window: %s", formatDuration(c.Window))

@@ -111,8 +111,8 @@ func (t *Target) Name() string {
 func (l *loader) checkSubsets() {
 	seen := map[int]map[string]bool{}
 	for i := range l.cfg.Routes {
-		for j := range l.cfg.Routes[i].To {
-			t := &l.cfg.Routes[i].To[j]
+		r := &l.cfg.Routes[i]
+		for j, t := range r.upstreams() {
 			at, ok := l.upstreams[t.Upstream]
 			if !ok || t.Subset == nil {
 				continue
@@ -123,7 +123,7 @@ func (l *loader) checkSubsets() {
 			if seen[at][t.Key()] = true; len(seen[at]) == maxSubsets+1 {
 				l.problemAt(t.Pos, "", "routes have more than %d different subsets of upstream %q", maxSubsets, t.Upstream)
 			}
-			if u := &l.cfg.Upstreams[at]; len(u.Files) == 0 && !slices.ContainsFunc(u.Endpoints, func(e Endpoint) bool { return e.has(t.Subset) }) {
+			if u := &l.cfg.Upstreams[at]; j < len(r.To) && len(u.Files) == 0 && !slices.ContainsFunc(u.Endpoints, func(e Endpoint) bool { return e.has(t.Subset) }) {
 				l.warnAt(t.Pos, "", "no endpoint of upstream %q has the labels %s", t.Upstream, labelText(t.Subset))
 			}
 		}

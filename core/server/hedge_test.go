@@ -132,11 +132,13 @@ func TestHedgeOutlivesTheFirst(t *testing.T) {
 	}
 }
 
-// TestHedgeNotAlways makes no second attempt for what may not be executed twice, has a body, or is over the budget.
+// TestHedgeNotAlways makes no second attempt for what may not be executed twice, has a body that is not kept, or is over the budget.
 func TestHedgeNotAlways(t *testing.T) {
 	for _, c := range []struct{ more, route, method, body string }{
 		{"hedge: 10ms, " + freely, "", "POST", ""},
-		{"hedge: 10ms, " + freely, "", "PUT", "a body"},
+		{"hedge: 10ms, " + freely, "", "POST", "a body"},
+		{"hedge: 10ms, replay_bytes: 5B, " + freely, "", "PUT", "a body"},
+		{"hedge: 10ms, replay_bytes: 0, " + freely, "", "PUT", "a body"},
 		{"hedge: 10ms, retry: { budget: { percent: 0%, floor: 0 } }", "", "GET", ""},
 		{"hedge: 10ms, pool: { max_retries: 1 }, retry: { on: connect }", ", hedge: off", "GET", ""},
 		{"hedge: 10s, " + freely, "", "GET", ""},

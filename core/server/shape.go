@@ -59,7 +59,7 @@ func actionText(r *config.Route, weights []int) string {
 		text = "passthrough " + strings.Join(names, ", ")
 	}
 	if r.Canary != nil {
-		text += "; canary " + r.Canary.To
+		text += "; canary " + r.Canary.To.Name()
 	}
 	if r.Mirror != nil {
 		text += "; mirror " + r.Mirror.To

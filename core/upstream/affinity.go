@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"bytes"
 	"strconv"
 	"time"
 
@@ -13,7 +12,7 @@ import (
 // has no request, is its client's address or nothing.
 type KeySource struct {
 	From   KeyFrom
-	Name   string  // of the header, cookie, argument or parameter
+	Name   string  // of the header, cookie, argument, parameter or claim
 	Sticky *Sticky // of FromCookie: the client is given one when it has none; nil: it is not
 	field  core.FieldID
 }
@@ -25,9 +24,12 @@ const (
 	FromClient KeyFrom = iota // the client's address
 	FromHeader                // the first line of a field
 	FromCookie
-	FromQuery     // the first argument of a name; both are taken as they are written, not decoded
+	FromQuery     // the first argument of a name; both are decoded, so that however one is written it is one key
 	FromPath      // the path that the upstream is asked for
 	FromParameter // of the route's path
+	FromConsumer  // the consumer's name; nobody has proved to be one: nothing
+	FromTenant    // the consumer's
+	FromClaim     // of the token by which the consumer has proved who he is
 )
 
 // Sticky is a cookie that the gateway gives to clients. Its value is random, and the endpoint is chosen by its hash: so it says
@@ -118,6 +120,9 @@ func keyOf(keys []KeySource, x *core.Exchange, given *cookies) (key uint64, ok b
 			}
 			continue
 		}
+		if text := k.text(x); text != "" {
+			return lb.HashString(text), true
+		}
 		value := k.value(x)
 		switch {
 		case len(value) > 0:
@@ -150,7 +155,7 @@ func (k *KeySource) value(x *core.Exchange) (value []byte) {
 	case FromCookie:
 		value, _ = m.Cookie(k.Name)
 	case FromQuery:
-		return argument(m.Query, k.Name)
+		value, _ = m.PlainArgument(k.Name)
 	case FromPath:
 		return m.Path
 	case FromParameter:
@@ -159,16 +164,22 @@ func (k *KeySource) value(x *core.Exchange) (value []byte) {
 	return value
 }
 
-// argument is the value of the first argument of a name in a query, nil when there is none.
-func argument(query []byte, name string) []byte {
-	for len(query) > 0 {
-		var arg []byte
-		arg, query, _ = bytes.Cut(query, []byte{'&'})
-		if key, value, _ := bytes.Cut(arg, []byte{'='}); string(key) == name {
-			return value
+// text is what the source has of what policies have found out before; "": nothing.
+func (k *KeySource) text(x *core.Exchange) string {
+	switch k.From {
+	case FromConsumer:
+		if x.Consumer != nil {
+			return x.Consumer.Name
 		}
+	case FromTenant:
+		if x.Consumer != nil {
+			return x.Consumer.Tenant
+		}
+	case FromClaim:
+		v, _ := x.Claims.Value(k.Name)
+		return v
 	}
-	return nil
+	return ""
 }
 
 // give adds the cookie to an answer.

@@ -50,6 +50,8 @@ func TestAffinity(t *testing.T) {
 	f("Cookie: sid=", "", "ip", source(FromCookie, "sid"), source(FromClient, ""))
 	f("", "a=1&user=2&user=3", "2", source(FromQuery, "user"))
 	f("", "a=1&users=2&xuser=3&user", "", source(FromQuery, "user"))
+	f("", "us%65r=a%2Bb+%63", "a+b c", source(FromQuery, "user"))
+	f("", "a+b=c%", "c%", source(FromQuery, "a b"))
 	f("", "user=1", "/a/b", source(FromPath, ""))
 	f("", "", "seven", source(FromParameter, "id"))
 	f("", "", "", source(FromParameter, "other"))

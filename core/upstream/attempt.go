@@ -44,7 +44,7 @@ func (p *Proxy) Guard(g *Gate) *Proxy {
 // choose gives the endpoints for an exchange.
 func (p *Proxy) choose(x *core.Exchange, given *cookies) *Subset {
 	if p.canary != nil && p.canary.takes(x, given) {
-		return p.canary.to.whole
+		return p.canary.to
 	}
 	return p.split.choose(x, given)
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/sluice-gateway/sluice/lb"
 )
 
-// Canary sends part of a route's exchanges to another upstream, as a health.Canary says, and reports what became of them and of the
+// Canary sends part of a route's exchanges to another upstream, or to other endpoints of the same, as a health.Canary says, and reports what became of them and of the
 // others. Without keys each exchange draws; with them the exchanges of one key stay on their side while the part grows.
 type Canary struct {
-	to    *Upstream
+	to    *Subset
 	keys  []KeySource
 	seed  uint64
 	state *health.Canary // set by Start
@@ -25,9 +25,10 @@ type trial struct {
 	new    bool
 }
 
-// NewCanary gives a canary that is not in use before Start. Routes with a canary of the same upstream give a key to the same side.
-func NewCanary(to *Upstream, keys []KeySource) *Canary {
-	c := &Canary{to: to, keys: keys, seed: lb.HashString(to.Name)}
+// NewCanary gives a canary that is not in use before Start. Routes with a canary of the same name give a key to the same side.
+// The weight of to says nothing.
+func NewCanary(to Target, keys []KeySource) *Canary {
+	c := &Canary{to: to.subset(), keys: keys, seed: lb.HashString(to.name())}
 	c.sides = [2]trial{{c, true}, {c, false}}
 	return c
 }
@@ -37,9 +38,6 @@ func (c *Canary) Start(state *health.Canary) { c.state = state }
 
 // State is what Start was given. Percent and Report of it may be called from anywhere, the rest by its owner.
 func (c *Canary) State() *health.Canary { return c.state }
-
-// To is the upstream of the canary.
-func (c *Canary) To() *Upstream { return c.to }
 
 // takes says whether an exchange goes to the canary, and has its end reported.
 func (c *Canary) takes(x *core.Exchange, given *cookies) bool {

@@ -83,7 +83,10 @@ func (p *Proxy) plan(x *core.Exchange, set *Settings) (plan, *core.Error) {
 		return out, err
 	}
 	x.ReplayLimit, x.KeepBody = set.ReplayBytes, out.retry.keep(x)
-	if out.retry.On == 0 {
+	switch {
+	case out.hedge != nil && x.Request.Body != nil && out.retry.repeatable(x):
+		x.KeepBody = core.KeepAlways
+	case out.retry.On == 0:
 		x.ReplayLimit = 0
 	}
 	return out, nil

@@ -14,9 +14,9 @@ type HedgePolicy struct {
 	Percentile float64       // of the times that the loop's last requests to the upstream have waited for a head; 0..100
 }
 
-// hedge is a second attempt beside that of an exchange, in a task of its own with a copy of the request: the first that is answered
-// counts, and the other is ended. The exchange's task waits until this one has ended, which is at once, as every wait of it ends with
-// Task.Hangup: the copy shares memory with the original.
+// hedge is a second attempt beside that of an exchange, in a task of its own with a copy of the request, of which all must be at hand: a
+// body is kept whole for a replay by then. The first that is answered counts, and the other is ended. The exchange's task waits until this
+// one has ended, which is at once, as every wait of it ends with Task.Hangup: the copy shares memory with the original.
 type hedge struct {
 	share   *share
 	task    func()         // run, bound once
@@ -51,7 +51,10 @@ func (s *share) newHedge() *hedge {
 // hedged begins what makes another attempt beside the first if that is late; nil: there is to be none.
 func (t *tries) hedged() *hedge {
 	p, x, s := t.plan.hedge, t.x, t.share
-	if p == nil || t.made > 0 || x.Request.Body != nil || len(s.usable) < 2 || !t.plan.retry.repeatable(x) {
+	if p == nil || t.made > 0 || len(s.usable) < 2 || !t.plan.retry.repeatable(x) {
+		return nil
+	}
+	if _, _, never := x.BodyKept(); never {
 		return nil
 	}
 	after := int64(p.After)
@@ -75,15 +78,29 @@ func (t *tries) hedged() *hedge {
 func (h *hedge) run() {
 	defer h.end() // also after a panic
 	l := h.share.worker.Loop
-	for due := l.Now() + h.after; !h.stopped && l.Now() < due; {
-		if err := l.Park(due); err != nil && err != loop.ErrTimeout {
+	for due := l.Now() + h.after; !h.stopped; {
+		if l.Now() < due {
+			if err := l.Park(due); err != nil && err != loop.ErrTimeout {
+				return
+			}
+			continue
+		}
+		switch since, whole, never := h.x.BodyKept(); {
+		case never:
+			return
+		case !whole:
+			due = l.Now() + max(h.after, bodyLook)
+		case since+h.after > l.Now(): // an answer is late from the end of the request on
+			due = since + h.after
+		default:
+			h.attempt()
 			return
 		}
 	}
-	if !h.stopped {
-		h.attempt()
-	}
 }
+
+// bodyLook is how often at most it is looked whether a body is whole, in nanoseconds.
+const bodyLook = 5e6
 
 // attempt makes the attempt, and offers its answer to the exchange's task until that has taken it or wants none.
 func (h *hedge) attempt() {
@@ -97,6 +114,7 @@ func (h *hedge) attempt() {
 	x.Sent.Hedged = true
 	h.y = s.worker.Begin()
 	h.y.CopyFrom(x, core.Downstream(mute{}))
+	h.y.CopyBody(x)
 	if x.Sent.Endpoint != nil && !h.y.Attempt.Has(x.Sent.Endpoint) {
 		h.y.Attempt.Tried(x.Sent.Endpoint)
 	}
@@ -108,7 +126,8 @@ func (h *hedge) attempt() {
 		}
 		return
 	}
-	if h.plan.retry.judge(h.y) != causeNone {
+	// The rest of a request that is answered before it was sent whole would come out of memory that ends with the copy.
+	if h.y.Uploading || h.plan.retry.judge(h.y) != causeNone {
 		way.discard(h.y)
 		return
 	}

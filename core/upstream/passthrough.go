@@ -6,7 +6,6 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/loop"
-	"github.com/sluice-gateway/sluice/lb"
 )
 
 // Passthrough is the action of a route whose clients' TLS is ended by an endpoint: a route's `passthrough:`. It answers no
@@ -27,50 +26,99 @@ func (p *Passthrough) Shape(s *Split) *Passthrough {
 
 // Answer connects x to an endpoint, or fails x. There is no request: what follows is the passage's.
 func (p *Passthrough) Answer(x *core.Exchange) {
-	l := x.Worker.Loop
 	var given cookies // stays empty: there is no answer to give them with
-	s := p.proxy.choose(x, &given).shares[l.Index()]
-	x.Sent.Pool = &s.upstream.Pool
-	set := s.upstream.Settings()
-	if set.Balancing != nil {
-		set.Balancing.affinity(x, &given)
-	}
-	c, err := s.pass(x, set)
-	if err != nil {
-		x.Fail(err)
-		return
-	}
-	x.Upstream = c
+	p.reach(x, p.proxy.choose(x, &given), &given, 0)
 }
 
-// pass makes a connection to an endpoint, which no transport speaks on. It tries others where one cannot be had.
+// reach connects x to an endpoint of to, or while a breaker is open, of what stands in for its upstream. Of a passage a breaker judges
+// whether it got its connection: what becomes of that is between its two ends.
+func (p *Passthrough) reach(x *core.Exchange, to *Subset, given *cookies, depth int) {
+	l := x.Worker.Loop
+	s, set := to.shares[l.Index()], to.upstream.Settings()
+	x.Sent.Pool = &to.upstream.Pool
+	var through pass
+	if g := set.Gate; g != nil {
+		var ok bool
+		if through, ok = g.Breaker.enter(x); !ok {
+			if g.Fallback.To == nil || depth == maxFallbacks {
+				x.Fail(errBreakerOpen)
+				return
+			}
+			g.Breaker.fallbacks.Add(1)
+			p.reach(x, g.Fallback.To.whole, given, depth+1)
+			return
+		}
+	}
+	if set.Balancing != nil {
+		set.Balancing.affinity(x, given)
+	}
+	if c, err := s.pass(x, set); err != nil {
+		x.Fail(err)
+	} else {
+		x.Upstream = c
+		x.Response.Status, x.Times.Head = passedStatus, l.Now()
+	}
+	through.leave(x, true)
+}
+
+// passedStatus is that of a passage which came about, as others log it. Nobody is sent it.
+const passedStatus = 200
+
+// pass makes a connection to an endpoint, which no transport speaks on. Where one cannot be had it tries others, as the upstream's retries
+// say of attempts that did not connect.
 func (s *share) pass(x *core.Exchange, set *Settings) (*conn, *core.Error) {
-	for n := 1; ; n++ {
-		found, failure := s.find(x, set, true)
-		if failure == core.ErrQueueFull {
-			found, failure = s.wait(x, set, true)
-		}
-		if failure != nil {
-			return nil, failure
-		}
-		e := found.place
-		x.Sent.Endpoint = &e.Endpoint
-		f := s.depart(e)
-		c, err := s.open(x, e, set)
+	t := tries{share: s, x: x, plan: plan{set: set, retry: set.Retry, perTry: set.PerTry}}
+	if t.plan.retry == nil {
+		t.plan.retry = &builtIn
+	}
+	if own := t.plan.retry.PerTry; own > 0 {
+		t.plan.perTry = own
+	}
+	t.begin()
+	defer t.end()
+	for {
+		c, err := t.open()
 		if err == nil {
-			f.settle(x)
-			c.flight = f
 			return c, nil
 		}
-		x.Attempt.Tried(&e.Endpoint)
-		failure = dialError(x, err)
-		f.land(x, failure)
-		if n == builtIn.Attempts || causeOf(failure) != CauseConnect || s.exhausted(x) {
-			return nil, failure
+		cause := causeOf(err)
+		wait, again := t.again(cause)
+		if !again {
+			return nil, err
 		}
-		x.Worker.Failed(x, failure)
-		x.Sent.Retries++
+		t.giveUp(nil, err, cause)
+		if err := t.pause(wait); err != nil {
+			return nil, err
+		}
 	}
+}
+
+// open makes one attempt to connect, and nothing more.
+func (t *tries) open() (*conn, *core.Error) {
+	defer t.endRetry()
+	s, x, set := t.share, t.x, t.plan.set
+	x.Try = core.Try{}
+	found, failure := s.find(x, set, true)
+	if failure == core.ErrQueueFull {
+		found, failure = s.wait(x, set, true)
+	}
+	if failure != nil {
+		return nil, failure
+	}
+	x.BeginTry(int64(t.plan.perTry))
+	e := found.place
+	x.Sent.Endpoint = &e.Endpoint
+	f := s.depart(e)
+	c, err := s.open(x, e, set)
+	if err == nil {
+		f.settle(x)
+		c.flight = f
+		return c, nil
+	}
+	x.Attempt.Tried(&e.Endpoint)
+	failure = dialError(x, err)
+	f.land(x, failure)
+	return nil, failure
 }
 
 // Port is where a passed connection came in.
@@ -112,10 +160,7 @@ type passage struct {
 	end      *loop.Timer
 	over     bool
 
-	// For the observer, at the end.
-	pool     *core.Pool
-	endpoint *lb.Endpoint
-	retries  int
+	sent core.Sent // for the observer, at the end
 }
 
 // direction is one of the two ways of a passage, and the handler of the connection that it reads.
@@ -177,7 +222,7 @@ func (p *passage) connect() bool {
 	}
 	p.upstream = x.Upstream.(*conn)
 	x.Upstream = nil
-	p.pool, p.endpoint, p.retries = x.Sent.Pool, x.Sent.Endpoint, x.Sent.Retries
+	p.sent = x.Sent
 	p.worker.End(x)
 
 	raw := p.upstream.raw
@@ -336,8 +381,9 @@ func (p *passage) close() {
 	}
 	x := p.worker.Begin()
 	p.identify(x)
-	x.Response.Status = 200 // as others log a passage that came about; nobody was sent it
-	x.Sent = core.Sent{RequestBody: p.up.bytes, ResponseBody: p.down.bytes, Retries: p.retries, Endpoint: p.endpoint, Pool: p.pool}
+	x.Response.Status = passedStatus
+	x.Sent = p.sent
+	x.Sent.RequestBody, x.Sent.ResponseBody = p.up.bytes, p.down.bytes
 	x.Times.Sent, x.Times.Head = p.start, p.made
 	p.worker.Observe(x)
 	p.worker.End(x)

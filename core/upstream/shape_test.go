@@ -27,7 +27,7 @@ func newCanaryOf(t testing.TB, u *Upstream, keys ...KeySource) *Canary {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := NewCanary(u, keys)
+	c := NewCanary(Target{Upstream: u}, keys)
 	c.Start(state)
 	return c
 }
