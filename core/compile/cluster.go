@@ -29,10 +29,11 @@ func (c *Compiled) Redis() *redis.Client {
 	return c.sharing.client
 }
 
-// share gives the sharing of a configuration: the one in force, or a new one, which begins when it is applied.
-func (r *Registry) share(cfg *config.Config) (*sharing, error) {
+// share finds the sharing of a configuration: the one in force, or a new one, which begins when it is applied.
+func (r *Registry) share(c *Compiled) (err error) {
+	cfg := c.Config
 	if cfg.Cluster == nil {
-		return nil, nil
+		return nil
 	}
 	s := &sharing{spec: *cfg.Cluster}
 	s.spec.Pos, s.spec.Redis.TLS = config.Pos{}, nil
@@ -40,14 +41,14 @@ func (r *Registry) share(cfg *config.Config) (*sharing, error) {
 	if r.sharing != nil {
 		before = r.sharing.tls
 	}
-	var err error
 	if t := cfg.Cluster.Redis.TLS; t != nil {
 		if s.tls, err = secure(&config.Upstream{Name: "redis", TLS: t, Protocol: "h1"}, before, r.log); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if r.sharing != nil && s.tls == r.sharing.tls && reflect.DeepEqual(s.spec, r.sharing.spec) {
-		return r.sharing, nil
+		c.sharing = r.sharing
+		return nil
 	}
 	x := &s.spec.Redis
 	spec := redis.Spec{Addresses: x.Addresses, Mode: redis.Mode(x.Mode), Username: x.Username, Password: x.Password.Reveal(), Database: x.Database,
@@ -58,12 +59,13 @@ func (r *Registry) share(cfg *config.Config) (*sharing, error) {
 		spec.TLS.NextProtos = nil // Redis agrees on no protocol
 	}
 	if s.client, err = redis.New(spec); err != nil {
-		return nil, fmt.Errorf("%s: %w", cfg.Cluster.Pos, err)
+		return fmt.Errorf("%s: %w", cfg.Cluster.Pos, err)
 	}
 	s.seed = sharedSeed(&s.spec)
 	r.sharings++
 	s.serial = r.sharings
-	return s, nil
+	c.sharing = s
+	return nil
 }
 
 // sharedSeed is made of what all nodes know and clients do not.

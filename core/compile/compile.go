@@ -135,7 +135,20 @@ type Compiled struct {
 
 // Compile builds cfg. No name is resolved and no file of endpoints is read yet.
 func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
-	c := &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
+	c := r.begin(cfg)
+	for _, step := range [...]func(*Compiled) error{
+		r.identity, r.upstreamsOf, r.gatesOf, r.listeners, r.consumersOf, r.share, r.policiesOf, r.routesOf,
+	} {
+		if err := step(c); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// begin gives what the steps of Compile add to.
+func (r *Registry) begin(cfg *config.Config) *Compiled {
+	return &Compiled{Config: cfg, Snapshot: &core.Snapshot{Generation: r.generation + 1}, Staples: r.staples,
 		found: map[string]*discovered{}, subsets: map[string]map[string]*upstream.Subset{}, checking: map[string]*checking{},
 		Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
 		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}, stale: map[string]time.Duration{},
@@ -146,11 +159,12 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		authorizers: map[string]*upstream.Authorizer{}, forwardCounts: map[string][]forward.Counts{},
 		introspectCounts: map[string][]introspect.Counts{}, nonces: map[string]*nonces{},
 		providers: map[*service]*provider{}, sessions: map[string]boundSessions{}, loginCounts: map[string][]oidc.Counts{}}
-	if err := r.identity(c); err != nil {
-		return nil, err
-	}
-	for i := range cfg.Upstreams {
-		u := &cfg.Upstreams[i]
+}
+
+// upstreamsOf finds the upstreams of c among those in force, and makes those that are new.
+func (r *Registry) upstreamsOf(c *Compiled) (err error) {
+	for i := range c.Config.Upstreams {
+		u := &c.Config.Upstreams[i]
 		d := r.upstreams[u.Name]
 		var before *upstreamTLS
 		if d == nil {
@@ -158,62 +172,62 @@ func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
 		} else {
 			before = d.tls
 		}
-		var err error
 		if c.secured[u.Name], err = secure(u, before, r.log); err != nil {
-			return nil, err
+			return err
 		}
 		if c.checking[u.Name], err = r.checking(u, c.secured[u.Name], d.checks.tls); err != nil {
-			return nil, err
+			return err
 		}
 		if c.authorizers[u.Name], err = r.authorizer(c, u); err != nil {
-			return nil, err
+			return err
 		}
 		c.found[u.Name] = d
 		c.Upstreams = append(c.Upstreams, d.upstream)
 	}
-	for i := range cfg.Upstreams {
-		u := &cfg.Upstreams[i]
-		var err error
+	return nil
+}
+
+// gatesOf makes the breakers of upstreams, whose fallbacks may be any of them.
+func (r *Registry) gatesOf(c *Compiled) (err error) {
+	for i := range c.Config.Upstreams {
+		u := &c.Config.Upstreams[i]
 		if c.gates[u.Name], err = r.gate(c, breakerKey{false, u.Name}, u.Breaker); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := r.listeners(c); err != nil {
-		return nil, err
-	}
-	var err error
-	if c.consumers, err = newConsumers(cfg); err != nil {
-		return nil, err
-	}
-	if c.sharing, err = r.share(cfg); err != nil {
-		return nil, err
-	}
-	if c.policies, err = r.policies(c); err != nil {
-		return nil, err
-	}
+	return nil
+}
+
+func (r *Registry) consumersOf(c *Compiled) (err error) {
+	c.consumers, err = newConsumers(c.Config)
+	return err
+}
+
+func (r *Registry) routesOf(c *Compiled) error {
 	var rules []route.Rule
-	for i := range cfg.Routes {
-		target, err := r.route(c, &cfg.Routes[i])
+	for i := range c.Config.Routes {
+		spec := &c.Config.Routes[i]
+		target, err := r.route(c, spec)
 		if err != nil {
-			return nil, routeError(&cfg.Routes[i], err)
+			return routeError(spec, err)
 		}
 		c.Snapshot.Routes = append(c.Snapshot.Routes, target)
-		if cfg.Routes[i].Passthrough {
-			if err := c.pass(&cfg.Routes[i], target); err != nil {
-				return nil, err
+		if spec.Passthrough {
+			if err := c.pass(spec, target); err != nil {
+				return err
 			}
 			continue
 		}
-		for j := range cfg.Routes[i].Matches {
-			rules = append(rules, rule(&cfg.Routes[i], &cfg.Routes[i].Matches[j], target))
+		for j := range spec.Matches {
+			rules = append(rules, rule(spec, &spec.Matches[j], target))
 		}
 	}
 	table, err := route.New(rules)
 	if err != nil {
-		return nil, ruleError(cfg, err)
+		return ruleError(c.Config, err)
 	}
 	c.Snapshot.Router = table
-	return c, nil
+	return nil
 }
 
 // listeners builds those of c, with their certificates.

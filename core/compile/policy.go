@@ -71,18 +71,18 @@ func headerChanges(c *config.HeaderChanges) headers.Changes {
 	return headers.Changes{Remove: c.Remove, Set: lines(c.Set), Add: lines(c.Add), Default: lines(c.Default)}
 }
 
-// policies makes the steps of a configuration's named policies.
-func (r *Registry) policies(c *Compiled) (map[string]core.Step, error) {
-	steps := make(map[string]core.Step, len(c.Config.Policies))
+// policiesOf makes the steps of a configuration's named policies.
+func (r *Registry) policiesOf(c *Compiled) error {
+	c.policies = make(map[string]core.Step, len(c.Config.Policies))
 	for i := range c.Config.Policies {
 		p := &c.Config.Policies[i]
 		s, err := r.policy(c, p, p.Name)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		steps[p.Name] = s
+		c.policies[p.Name] = s
 	}
-	return steps, nil
+	return nil
 }
 
 // policy makes a step. name is what its state is kept under.
