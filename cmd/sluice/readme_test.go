@@ -36,7 +36,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestCitedTestsExist checks that the scripts, tests and files which README and THREATS name are there.
+// TestCitedTestsExist checks that the scripts, tests and files which THREATS names are there.
 func TestCitedTestsExist(t *testing.T) {
 	functions := testFunctions(t, "../..")
 	f := func(file, pattern string, exists func(name string) bool) {
@@ -66,26 +66,54 @@ func TestCitedTestsExist(t *testing.T) {
 	f("../../core/THREATS.md", "([a-z0-9_/]+\\.go)", func(name string) bool {
 		return isFile("../../core/", "")(name) || isFile("../../", "")(name)
 	})
-	text, err := os.ReadFile("../../README.md")
+}
+
+// TestFeatures checks that each part of FEATURES is shown by scripts and tests which are there, and that README finds the parts it speaks of.
+func TestFeatures(t *testing.T) {
+	functions := testFunctions(t, "../..")
+	text, err := os.ReadFile("../../FEATURES.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := 0
-	for line := range strings.Lines(string(text)) {
-		columns := strings.Split(strings.TrimSpace(line), "|")
-		if len(columns) != 5 || !strings.Contains(columns[3], "`") {
+	anchors := map[string]bool{}
+	name := regexp.MustCompile("`([^`]+)`")
+	for part := range strings.SplitSeq(string(text), "\n#") {
+		level, rest, _ := strings.Cut(part, " ")
+		title, body, _ := strings.Cut(rest, "\n")
+		anchors[anchor(title)] = true
+		if level != "##" { // what is left of three
 			continue
 		}
-		rows++
-		for name := range strings.FieldsSeq(strings.ReplaceAll(columns[3], "`", "")) {
-			if !isFile("testdata/script/", ".txtar")(name) && !functions[name] {
-				t.Errorf("README.md names %s, which is neither a script nor a test", name)
+		_, shown, _ := strings.Cut(body, "\nShown by ")
+		all := name.FindAllStringSubmatch(shown, -1)
+		if len(all) == 0 {
+			t.Errorf("nothing shows %q", title)
+		}
+		for _, match := range all {
+			if _, err := os.Stat("testdata/script/" + match[1] + ".txtar"); err != nil && !functions[match[1]] {
+				t.Errorf("%q is shown by %s, which is neither a script nor a test", title, match[1])
 			}
 		}
 	}
-	if rows == 0 {
-		t.Error("README.md has no table of scripts")
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
 	}
+	links := regexp.MustCompile(`\(FEATURES\.md#([^)]*)\)`).FindAllStringSubmatch(string(readme), -1)
+	if len(links) == 0 {
+		t.Error("README.md speaks of no part of FEATURES.md")
+	}
+	for _, link := range links {
+		if !anchors[link[1]] {
+			t.Errorf("README.md speaks of FEATURES.md#%s, which is not there", link[1])
+		}
+	}
+}
+
+// anchor is how a link names a heading.
+func anchor(title string) string {
+	kept := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(title), "")
+	return strings.ReplaceAll(kept, " ", "-")
 }
 
 // testFunctions are the names of all tests and fuzzers below root.
