@@ -335,8 +335,12 @@ func TestConfigurationsAreValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shown, err := makeTokens(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, large := range []bool{false, true} {
-		r := rig{identity: made, opts: options{largeBuffers: large}, upstreams: upstreams{fixed: "127.0.0.1:1", calls: "127.0.0.1:3", reader: "127.0.0.1:2"}, fileLimit: 1024}
+		r := rig{identity: made, tokens: shown, opts: options{largeBuffers: large}, upstreams: upstreams{fixed: "127.0.0.1:1", calls: "127.0.0.1:3", reader: "127.0.0.1:2"}, fileLimit: 1024}
 		for _, s := range allScenarios() {
 			for _, p := range allPeers("../bin/sluice") {
 				dir := t.TempDir()

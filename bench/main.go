@@ -194,6 +194,9 @@ func run(ctx context.Context, opts options, args []string, stdout, stderr io.Wri
 	if rig.identity, err = makeIdentity(dir); err != nil {
 		return err
 	}
+	if rig.tokens, err = makeTokens(dir); err != nil {
+		return err
+	}
 	if err := rig.startUpstreams(ctx); err != nil {
 		return err
 	}

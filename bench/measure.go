@@ -31,6 +31,7 @@ type rig struct {
 	launcher  *launcher
 	upstreams upstreams
 	identity  identity
+	tokens    tokens
 	progress  io.Writer
 }
 
@@ -129,7 +130,11 @@ func (r *rig) measure(ctx context.Context, s scenario, p peer) (result sample) {
 	if err := running.awaitReady(ctx, site.Listen); err != nil {
 		return sample{err: err}
 	}
-	if err := check(ctx, s, client{wire: s.wire, leaf: r.identity.leaf, calls: s.calls}, site.Listen); err != nil {
+	via := client{wire: s.wire, leaf: r.identity.leaf, calls: s.calls}
+	if s.tokens && !p.plain {
+		via.token = r.tokens.one
+	}
+	if err := check(ctx, s, via, site.Listen); err != nil {
 		return sample{err: err}
 	}
 	if s.kind == cpuPerRequest {
@@ -171,6 +176,7 @@ func (r *rig) site(s scenario, dir string) (site, error) {
 		TLS:          s.wire.tls,
 		H2C:          s.wire.h2 && !s.wire.tls,
 		Limits:       s.limits,
+		TokenKeys:    r.tokenKeys(s),
 		Resilience:   s.resilience,
 		Socket:       s.option.listener,
 		UpSocket:     s.option.upstream,
@@ -195,6 +201,14 @@ func (r *rig) site(s scenario, dir string) (site, error) {
 		result.AccessLog = filepath.Join(dir, "access.log")
 	}
 	return result, nil
+}
+
+// tokenKeys are what tokens are verified with; "": they are not looked at.
+func (r *rig) tokenKeys(s scenario) string {
+	if !s.tokens {
+		return ""
+	}
+	return r.tokens.keys
 }
 
 // check proves, before anything is counted, that the proxy does the scenario's work.
@@ -225,6 +239,16 @@ func check(ctx context.Context, s scenario, via client, address string) error {
 	}
 	if status != http.StatusOK || !bytes.Contains(seen, []byte(loopback)) {
 		return fmt.Errorf("wrong work: the upstream saw X-Forwarded-For %q (status %d), want %s in it", seen, status, loopback)
+	}
+	if via.token != "" {
+		via.token = ""
+		status, _, err := via.fetch(ctx, http.MethodGet, address, s.path, nil, 64<<10)
+		if err != nil {
+			return err
+		}
+		if status != http.StatusUnauthorized {
+			return fmt.Errorf("wrong answer without a token: status %d, want 401", status)
+		}
 	}
 	if s.routes > 0 {
 		path := routePrefix(s.routes+1) + "/item"

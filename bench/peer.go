@@ -31,7 +31,7 @@ type peer struct {
 	files       []peerFile // the first one is the configuration
 	args        func(dir, configPath string) []string
 	logToStdout bool // the access log is whatever the process prints
-	plain       bool // without the limits, the resilience or the socket option of the scenario
+	plain       bool // without the limits, the tokens, the resilience or the socket option of the scenario
 }
 
 // peerFile is a template under peers/ and the name its text gets in the working folder.
@@ -60,10 +60,11 @@ type site struct {
 	Key          string   // PEM file
 	Both         string   // PEM file of certificate and key
 	Limits       bool     // three levels of limits, the innermost by a header
+	TokenKeys    string   // JWKS file; "": requests need no token
 	Socket       string   // options of the listener's sockets
 	UpSocket     string   // options of the upstream's sockets
 	Loops        string   // event loops
-	Resilience   bool     // a balance by requests in flight, ejections, a breaker, bounds on requests
+	Resilience   bool     // a balance by requests in flight, ejections, a breaker, bounds on requests, retries
 }
 
 func (p peer) label() string { return p.name }
@@ -124,7 +125,7 @@ func findTools(peers []peer, scenarios []scenario) error {
 // writeConfig renders the peer's files into s.Dir and returns the path of its configuration.
 func (p peer) writeConfig(s site) (string, error) {
 	if p.plain {
-		s.Limits, s.Resilience, s.Socket, s.UpSocket = false, false, "", ""
+		s.Limits, s.Resilience, s.TokenKeys, s.Socket, s.UpSocket = false, false, "", "", ""
 	}
 	for _, file := range p.files {
 		if err := render(file.template, filepath.Join(s.Dir, file.name), s); err != nil {

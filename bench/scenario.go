@@ -51,6 +51,7 @@ type scenario struct {
 	routes      int    // 0: one route for everything
 	accessLog   bool
 	limits      bool         // three levels of limits, keyed by a header: Sluice with them against itself without
+	tokens      bool         // clients show one of many tokens, which is verified: Sluice with that against itself without
 	resilience  bool         // everything on that keeps requests from what fails: Sluice with it against itself without
 	option      socketOption // Sluice with it against itself without
 	// target is the bound of Sluice's figure: relative to the better of the peers for CPU, and for memory where againstPeers
@@ -68,7 +69,9 @@ type reply struct {
 func (s scenario) label() string { return s.name }
 
 // againstItself says whether the subject is compared with itself.
-func (s scenario) againstItself() bool { return s.limits || s.resilience || s.option.name != "" }
+func (s scenario) againstItself() bool {
+	return s.limits || s.tokens || s.resilience || s.option.name != ""
+}
 
 // against gives the peers of the scenario: those that were chosen, unless it compares the subject with itself.
 func (s scenario) against(chosen []peer) []peer {
@@ -116,6 +119,7 @@ func allScenarios() []scenario {
 		with("routes-10k", 0, func(s *scenario) { s.routes, s.path = routeCount, routePrefix(routeCount/2)+"/item" }),
 		with("log-h1-64", 0.95, func(s *scenario) { s.accessLog = true }),
 		with("limits-h1-64", 1.05, func(s *scenario) { s.limits, s.script = true, "tenants.lua" }),
+		with("jwt-h1-64", 0, func(s *scenario) { s.tokens, s.script = true, "tokens.lua" }),
 		with("resilience-h1-64", 1.03, func(s *scenario) { s.resilience = true }),
 		with("idle", 0.5, func(s *scenario) { s.kind, s.connections = memoryPerIdle, idleConnections }),
 		with("active", 10, func(s *scenario) {

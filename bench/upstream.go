@@ -51,7 +51,7 @@ func (r *rig) startUpstreams(ctx context.Context) error {
 			return fmt.Errorf("cannot write body: %w", err)
 		}
 	}
-	for _, name := range []string{"post.lua", "tenants.lua"} {
+	for _, name := range []string{"post.lua", "tenants.lua", "tokens.lua"} {
 		script, err := peerFiles.ReadFile("peers/" + name)
 		if err != nil {
 			return fmt.Errorf("cannot read wrk's script: %w", err)

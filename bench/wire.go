@@ -41,7 +41,8 @@ type client struct {
 	wire wire
 	leaf []byte // the certificate that servers must have
 
-	calls bool // with a status after each answer
+	calls bool   // with a status after each answer
+	token string // that is shown; "": none
 }
 
 func (c client) transport() *http.Transport {
@@ -72,6 +73,9 @@ func (c client) fetch(ctx context.Context, method, address, path string, body []
 	request.Header.Set("X-Forwarded-For", clientForward)
 	if c.wire.tls {
 		request.Host = siteName
+	}
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	if c.calls {
 		for name, value := range callFields {

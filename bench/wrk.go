@@ -78,5 +78,9 @@ func wrkArgs(r *rig, s scenario, address string, seconds int) []string {
 	if s.script != "" {
 		args = append(args, "--script", filepath.Join(r.dir, s.script))
 	}
-	return append(args, s.wire.url(address, s.path))
+	args = append(args, s.wire.url(address, s.path))
+	if s.tokens {
+		args = append(args, "--", r.tokens.all)
+	}
+	return args
 }
