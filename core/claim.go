@@ -6,7 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Claims are what an issuer says of a token's subject, as JSON has it. Numbers are json.Number.
@@ -286,63 +287,64 @@ func isFieldText(s string) bool {
 }
 
 // ReadClaims reads one JSON object. What recipients could read in two ways spoils it: a name that stands twice, text that is not
-// UTF-8, anything behind the object. Depth is bounded, size is the caller's to bound.
+// UTF-8, half of a surrogate pair, anything behind the object. Depth is bounded, size is the caller's to bound.
 func ReadClaims(b []byte) (Claims, bool) {
-	if !utf8.Valid(b) || !json.Valid(b) {
+	d := jsontext.NewDecoder(bytes.NewBuffer(b))
+	if d.PeekKind() != '{' {
 		return nil, false
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	v, ok := readValue(d, 0)
+	v, ok := readValue(d)
 	if !ok {
 		return nil, false
 	}
-	if _, err := d.Token(); err != io.EOF {
+	if _, err := d.ReadToken(); err != io.EOF {
 		return nil, false
 	}
-	object, ok := v.(map[string]any)
-	return object, ok
+	return v.(map[string]any), true
 }
 
-// readValue reads one value of valid JSON. A name that stands twice in an object spoils it: recipients differ in which they take.
-func readValue(d *json.Decoder, depth int) (any, bool) {
-	t, err := d.Token()
-	if err != nil || depth > maxClaimDepth {
+// readValue reads one value. The decoder refuses a name that stands twice in an object: recipients differ in which they take.
+func readValue(d *jsontext.Decoder) (any, bool) {
+	t, err := d.ReadToken()
+	if err != nil || d.StackDepth() > maxClaimDepth {
 		return nil, false
 	}
-	switch t {
-	case json.Delim('{'):
+	switch t.Kind() {
+	case '{':
 		object := map[string]any{}
-		for d.More() {
-			name, err := d.Token()
+		for d.PeekKind() != '}' {
+			name, err := d.ReadToken()
 			if err != nil {
 				return nil, false
 			}
-			key := name.(string) // of valid JSON
-			if _, twice := object[key]; twice {
-				return nil, false
-			}
-			v, ok := readValue(d, depth+1)
+			key := name.String()
+			v, ok := readValue(d)
 			if !ok {
 				return nil, false
 			}
 			object[key] = v
 		}
-		_, err = d.Token()
+		_, err = d.ReadToken()
 		return object, err == nil
-	case json.Delim('['):
+	case '[':
 		var list []any
-		for d.More() {
-			v, ok := readValue(d, depth+1)
+		for d.PeekKind() != ']' {
+			v, ok := readValue(d)
 			if !ok {
 				return nil, false
 			}
 			list = append(list, v)
 		}
-		_, err = d.Token()
+		_, err = d.ReadToken()
 		return list, err == nil
+	case '"':
+		return t.String(), true
+	case '0':
+		return json.Number(t.String()), true
+	case 't', 'f':
+		return t.Bool(), true
 	}
-	return t, true
+	return nil, true // null
 }
 
 // maxSeconds is past which a time is no time.

@@ -37,6 +37,7 @@ type Policy struct {
 	keys      Keys
 	consumers *core.Consumers
 	caches    []cache
+	tokens    reader
 }
 
 // New gives the policy for so many loops.
@@ -106,7 +107,7 @@ func (p *Policy) await(x *core.Exchange, c *cache, text string, keys *KeySet, d 
 
 // verify judges a token. with is the keys that were looked at last.
 func (p *Policy) verify(text string, keys *KeySet, d *core.Directory, now time.Time) (g *grant, with *KeySet, err *core.Error) {
-	t, ok := read(text)
+	t, ok := p.tokens.read(text)
 	if !ok {
 		return nil, keys, core.ErrTokenMalformed
 	}

@@ -11,7 +11,7 @@ import (
 // its signature is right, exp is there, and its time has come. Its issuer, audience and whatever else it says are the caller's to judge. It
 // may wait for keys, and so is not called on a loop.
 func (p *Policy) Verify(text string, now time.Time) (core.Claims, string, *core.Error) {
-	t, ok := read(text)
+	t, ok := p.tokens.read(text)
 	if !ok {
 		return nil, "", core.ErrTokenMalformed
 	}
