@@ -131,7 +131,7 @@ func NewDirectory(all []ConsumerSpec) (*Directory, error) {
 		count[6] += len(s.CertNames)
 		count[7] += len(s.CommonNames)
 	}
-	if count != [8]int{len(d.names), d.keys.count, len(d.logins), len(d.subjects), len(d.fingerprints), len(d.signers),
+	if count != [8]int{len(d.names), len(d.keys.entries), len(d.logins), len(d.subjects), len(d.fingerprints), len(d.signers),
 		len(d.certNames), len(d.commonNames)} {
 		return nil, errShared
 	}

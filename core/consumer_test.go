@@ -87,8 +87,8 @@ func TestKeyTable(t *testing.T) {
 			table.put(&sums[i], &owners[i])
 			table.put(&sums[i], &Consumer{})
 		}
-		if table.count != n {
-			t.Fatalf("%d keys, want %d", table.count, n)
+		if len(table.entries) != n {
+			t.Fatalf("%d keys, want %d", len(table.entries), n)
 		}
 		for i := range sums {
 			if table.find(&sums[i]) != &owners[i] {

@@ -7,52 +7,76 @@ import (
 )
 
 // keyTable finds consumers by the SHA-256 of their keys. A hash is spread evenly as it is, so it is hashed no more: its first bytes say
-// where it stands, or after how few others. A third of the places is free: with more the table would be found less often in the caches,
-// and a miss of these takes longer than all the rest. One lookup is about one miss, where a map of the language has three. Immutable when
-// it is filled.
+// where in the index it stands, or after how few others. The index, of four bytes for each place, has the number of an entry and as many
+// bits of its hash as are left, so that an entry is looked at only if it is most likely the one: a lookup is one miss of the caches, where a
+// map of the language has three. Half of the index is free. Immutable when it is filled.
 type keyTable struct {
-	slots []keySlot
-	count int
+	index   []uint32   // 0: free; else the number of an entry, from 1, below a mark
+	number  uint32     // mask of the number
+	entries []keyEntry // in the order in which they came
 }
 
-type keySlot struct {
+// keyEntry is as long as a line of the caches, for it to take one of them.
+type keyEntry struct {
 	sum   [sha256.Size]byte
-	owner *Consumer // nil: the place is free
+	owner *Consumer
+	_     [64 - sha256.Size - 8]byte
 }
 
-// newKeyTable gives a table with room for so many.
-func newKeyTable(most int) keyTable { return keyTable{slots: make([]keySlot, most+most/2+8)} }
+// newKeyTable gives a table with room for so many, 2^31 at most.
+func newKeyTable(most int) keyTable {
+	return keyTable{index: make([]uint32, 2*most+8), number: 1<<bits.Len(uint(most)) - 1, entries: make([]keyEntry, 0, most)}
+}
 
 // put enters a key. One that is there already stays whose it is.
 func (t *keyTable) put(sum *[sha256.Size]byte, owner *Consumer) {
-	if s := t.slot(sum); s.owner == nil {
-		*s = keySlot{*sum, owner}
-		t.count++
+	i, entry := t.place(sum)
+	if entry != nil {
+		return
 	}
+	t.entries = append(t.entries, keyEntry{sum: *sum, owner: owner})
+	t.index[i] = t.mark(sum) | uint32(len(t.entries))
 }
 
 // find gives whose key it is, nil: nobody's.
-func (t *keyTable) find(sum *[sha256.Size]byte) *Consumer { return t.slot(sum).owner }
+func (t *keyTable) find(sum *[sha256.Size]byte) *Consumer {
+	if _, entry := t.place(sum); entry != nil {
+		return entry.owner
+	}
+	return nil
+}
 
-// slot is where a hash stands, or would: at the part of the table that its first bytes are of all numbers, or behind.
-func (t *keyTable) slot(sum *[sha256.Size]byte) *keySlot {
-	i, _ := bits.Mul64(binary.LittleEndian.Uint64(sum[:]), uint64(len(t.slots)))
+// place is where a hash stands in the index, with its entry, or where it would, with nil: at the part of the index that its first bytes are of
+// all numbers, or behind.
+func (t *keyTable) place(sum *[sha256.Size]byte) (i uint64, entry *keyEntry) {
+	mark := t.mark(sum)
+	i, _ = bits.Mul64(binary.LittleEndian.Uint64(sum[:]), uint64(len(t.index)))
 	for {
-		s := &t.slots[i]
-		if s.owner == nil || s.holds(sum) {
-			return s
+		known := t.index[i]
+		if known == 0 {
+			return i, nil
 		}
-		if i++; i == uint64(len(t.slots)) {
+		if known&^t.number == mark {
+			if e := &t.entries[known&t.number-1]; e.holds(sum) {
+				return i, e
+			}
+		}
+		if i++; i == uint64(len(t.index)) {
 			i = 0
 		}
 	}
 }
 
+// mark is the bits of a hash that an index tells beside a number. They are not those that say where it stands.
+func (t *keyTable) mark(sum *[sha256.Size]byte) uint32 {
+	return binary.LittleEndian.Uint32(sum[8:]) &^ t.number
+}
+
 // holds compares the whole of both hashes, however early they differ.
-func (s *keySlot) holds(sum *[sha256.Size]byte) bool {
+func (e *keyEntry) holds(sum *[sha256.Size]byte) bool {
 	differ := uint64(0)
 	for i := 0; i < sha256.Size; i += 8 {
-		differ |= binary.LittleEndian.Uint64(s.sum[i:]) ^ binary.LittleEndian.Uint64(sum[i:])
+		differ |= binary.LittleEndian.Uint64(e.sum[i:]) ^ binary.LittleEndian.Uint64(sum[i:])
 	}
 	return differ == 0
 }
