@@ -288,7 +288,7 @@ func TestOptions(t *testing.T) {
 		}
 		return opts
 	}
-	if opts := f(""); len(opts.peers) != 3 || len(opts.scenarios) != 24 || opts.rounds != 5 || opts.seconds != 3 {
+	if opts := f(""); len(opts.peers) != 3 || len(opts.scenarios) != 25 || opts.rounds != 5 || opts.seconds != 3 {
 		t.Fatalf("defaults: %+v", opts)
 	}
 	if opts := f("", "-peers", "haproxy,sluice", "-sluice", "/x"); opts.peers[0].binary != "/x" || opts.peers[1].name != "haproxy" {
