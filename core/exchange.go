@@ -162,10 +162,14 @@ func (x *Exchange) reset() {
 	x.Response.Reset()
 	x.Listener, x.Snapshot, x.Downstream = nil, nil, nil
 	x.Client = Client{}
-	x.Route, x.Consumer, x.Claims, x.Params, x.Attempt, x.Upstream, x.Hold, x.Trial = nil, nil, nil, nil, lb.Attempt{}, nil, nil, nil
-	x.Deadline, x.Hurried, x.Try, x.Err = 0, false, Try{}, nil
+	x.Route, x.Consumer, x.Claims, x.Params, x.Upstream, x.Hold, x.Trial = nil, nil, nil, nil, nil, nil, nil
+	x.Attempt = lb.Attempt{}
+	x.Try = Try{}
+	x.Deadline, x.Hurried, x.Err = 0, false, nil
 	x.BodyLimit, x.ReplayLimit, x.KeepBody, x.Uploading, x.Moved, x.Passed = 0, 0, KeepNot, false, 0, false
-	x.Times, x.Sent, x.RequestID = Times{}, Sent{}, nil
+	x.Times = Times{}
+	x.Sent = Sent{}
+	x.RequestID = nil
 	x.local.text = ""
 	x.progress.reset()
 	x.replay.reset()

@@ -79,9 +79,10 @@ type Message struct {
 
 // Reset prepares m for the next message and keeps its memory.
 func (m *Message) Reset() {
-	h, path := m.Header, m.pathBuf
+	h, path := m.Header, m.pathBuf[:0]
 	h.Reset()
-	*m = Message{Header: h, ContentLength: -1, pathBuf: path[:0]}
+	*m = Message{} // in place: a literal of what is kept would be made on the stack, and copied
+	m.Header, m.ContentLength, m.pathBuf = h, -1, path
 }
 
 // Version is the protocol's version that m came with: 1.0, 1.1 or 2.0.

@@ -133,7 +133,8 @@ func (k *Client) put(t *ClientStream) {
 	head := t.head
 	head.Reset()
 	run := t.upload.run
-	*t = ClientStream{head: head}
+	*t = ClientStream{}
+	t.head = head
 	t.asked = t
 	t.upload.stream, t.upload.run = t, run
 	k.free = append(k.free, t)

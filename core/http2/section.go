@@ -62,7 +62,10 @@ type section struct {
 }
 
 func (s *section) begin(m *core.Message, lim *Limits, mode mode, head []byte) {
-	*s = section{m: m, lim: *lim, mode: mode, plain: plainKinds[mode], head: head, cookie: s.cookie[:0], literal: s.literal[:0]}
+	cookie, literal := s.cookie[:0], s.literal[:0]
+	*s = section{} // in place, as Message.Reset
+	s.m, s.lim, s.mode, s.plain = m, *lim, mode, plainKinds[mode]
+	s.head, s.cookie, s.literal = head, cookie, literal
 	switch mode {
 	case modeRequest:
 		s.line = requestLineBytes
