@@ -326,20 +326,17 @@ func TestForwardJoins(t *testing.T) {
 	if n, err := conns[19].Read(b); err != nil || !strings.HasPrefix(string(b[:n]), "HTTP/1.1 200") {
 		t.Fatalf("%q %v", b[:n], err)
 	}
+	waiting(0) // an exchange ends after its answer
 	release = s.block()
 	defer release()
-	gone := s.gone.Load()
+	gone, asked := s.gone.Load(), s.asked.Load()
 	c, err := net.Dial("tcp", g.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, _ = c.Write([]byte("GET /left HTTP/1.1\r\nHost: a\r\nAuthorization: User ann\r\n\r\n"))
-	waiting(1)
+	eventually(t, "the service is asked", func() bool { return s.asked.Load() > asked })
 	_ = c.Close()
 	waiting(0)
-	for deadline := time.Now().Add(patience); s.gone.Load() == gone; time.Sleep(5 * time.Millisecond) { // between two looks
-		if time.Now().After(deadline) {
-			t.Fatal("the question goes on although the client has left")
-		}
-	}
+	eventually(t, "the question ends as the client has left", func() bool { return s.gone.Load() > gone })
 }
