@@ -140,16 +140,7 @@ func (s *canaries) begin(c, before *Canary) {
 
 // run judges until ctx ends.
 func (s *canaries) run(ctx context.Context) {
-	t := time.NewTicker(canaryTick)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			s.tick(s.now())
-		}
-	}
+	each(ctx, canaryTick, func() { s.tick(s.now()) })
 }
 
 func (s *canaries) tick(now int64) {

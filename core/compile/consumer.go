@@ -84,16 +84,7 @@ func (c *consumers) start(log *slog.Logger) {
 	c.cancel = cancel
 	c.done.Go(func() {
 		w := consumerWatch{consumers: c, sum: c.config.ConsumersFile.Sum, log: log.With("file", path)}
-		tick := time.NewTicker(watchConsumersEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-				w.look(path)
-			}
-		}
+		each(ctx, watchConsumersEvery, func() { w.look(path) })
 	})
 }
 

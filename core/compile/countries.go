@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -27,9 +26,8 @@ type countryFile struct {
 	cancel    context.CancelFunc
 	done      sync.WaitGroup
 
-	read    os.FileInfo // as it was read last, right or wrong; after start its goroutine's, as are those below
-	changed os.FileInfo // as it was seen to be another; nil: it is not
-	problem string      // that the log was told of; "": none
+	watch   fileWatch // after start its goroutine's, as is the one below
+	problem string    // that the log was told of; "": none
 }
 
 // countryFile gives that of a path: the one in force, with the table that it has, or a new one, which is read at once.
@@ -58,19 +56,12 @@ func (f *countryFile) start(log *slog.Logger) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	f.done.Go(func() {
-		tick := time.NewTicker(watchCountriesEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
+		each(ctx, watchCountriesEvery, func() {
 			switched, err := f.look(ctx, false)
 			if ctx.Err() == nil {
 				f.note(log, switched, err)
 			}
-		}
+		})
 	})
 }
 
@@ -84,22 +75,11 @@ func (f *countryFile) stop() {
 // look reads the file if it is another than the one that was read, and puts it in force if it is right. With now it does not wait for the
 // end of writing. The error is errUnchanged if there is nothing new to say of it.
 func (f *countryFile) look(ctx context.Context, now bool) (switched bool, err error) {
-	at, err := os.Stat(f.path)
-	if err == nil && !at.Mode().IsRegular() {
-		err = errors.New("it is no regular file")
-	}
+	at, err := f.watch.look(f.path, now)
 	if err != nil {
-		f.read, f.changed = nil, nil
-		return false, fmt.Errorf("cannot read %q: %w", f.path, err)
+		return false, err
 	}
-	switch {
-	case sameFile(at, f.read):
-		return false, errUnchanged
-	case !now && !sameFile(at, f.changed):
-		f.changed = at
-		return false, errUnchanged
-	}
-	f.read, f.changed = at, nil
+	f.watch.took(at)
 	t, err := readCountries(ctx, f.path)
 	if err != nil {
 		return false, fmt.Errorf("cannot read %q: %w", f.path, err)

@@ -3,7 +3,6 @@ package compile
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -17,10 +16,9 @@ const watchEndpointsEvery = 400 * time.Millisecond
 
 // watchedFile is a file of endpoints.
 type watchedFile struct {
-	spec    config.EndpointsFile // as are those below but the last two, its goroutine's
-	read    os.FileInfo          // the file as it was read, right or wrong; nil: it was not, or is not there
-	changed os.FileInfo          // as it was seen to be another; nil: it is not
-	sum     [sha256.Size]byte    // of the text that endpoints are of
+	spec  config.EndpointsFile // as are those below but the last two, its goroutine's
+	watch fileWatch
+	sum   [sha256.Size]byte // of the text that endpoints are of
 
 	endpoints []config.Endpoint // as last read well; under discovered.mu, as is source
 	source    Source
@@ -42,35 +40,22 @@ func (d *discovered) open(u *config.Upstream) (files []*watchedFile) {
 	return files
 }
 
-var errUnchanged = errors.New("the file is as it was")
-
 // look gives the endpoints of the file if it holds others than before. With now it does not wait for the end of writing. The error is
 // errUnchanged if there is nothing new to say of it.
 func (w *watchedFile) look(now bool) ([]config.Endpoint, error) {
-	at, err := os.Stat(w.spec.Path)
-	if err == nil && !at.Mode().IsRegular() {
-		err = errors.New("it is no regular file")
-	}
+	at, err := w.watch.look(w.spec.Path, now)
 	if err != nil {
-		w.read, w.changed = nil, nil
-		return nil, fmt.Errorf("cannot read %q: %w", w.spec.Path, err)
-	}
-	switch {
-	case sameFile(at, w.read):
-		return nil, errUnchanged
-	case !now && !sameFile(at, w.changed):
-		w.changed = at
-		return nil, errUnchanged
+		return nil, err
 	}
 	text, err := config.ReadEndpointsFile(w.spec.Path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %q: %w", w.spec.Path, err)
 	}
 	if after, err := os.Stat(w.spec.Path); !now && (err != nil || !sameFile(after, at)) {
-		w.changed = nil
+		w.watch.changed = nil
 		return nil, errUnchanged
 	}
-	w.read, w.changed = at, nil
+	w.watch.took(at)
 	sum := sha256.Sum256(text)
 	if sum == w.sum {
 		return nil, nil
@@ -81,11 +66,6 @@ func (w *watchedFile) look(now bool) ([]config.Endpoint, error) {
 	}
 	w.sum = sum
 	return list, nil
-}
-
-// sameFile says whether nobody has written a file between two looks at it; b may be nil: there was none before.
-func sameFile(a, b os.FileInfo) bool {
-	return b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 // noteFile takes over what look has found; list is nil where the endpoints stay. The caller holds d.mu, or nobody else knows w.
@@ -114,14 +94,7 @@ func (d *discovered) noteFile(w *watchedFile, list []config.Endpoint, err error)
 
 // watchFiles reads files when they change.
 func (d *discovered) watchFiles(ctx context.Context, files []*watchedFile) {
-	tick := time.NewTicker(watchEndpointsEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	each(ctx, watchEndpointsEvery, func() {
 		for _, w := range files {
 			list, err := w.look(false)
 			if err == errUnchanged {
@@ -129,7 +102,7 @@ func (d *discovered) watchFiles(ctx context.Context, files []*watchedFile) {
 			}
 			d.adopt(ctx, w, list, err)
 		}
-	}
+	})
 }
 
 // adopt puts in force what look has found. Names that are new in it are resolved first, so that there is somewhere to go when the old

@@ -384,18 +384,11 @@ func (s *sessions) deliver(ctx context.Context) error {
 
 // tell tells others from time to time what was used here, until ctx ends.
 func (s *sessions) tell(ctx context.Context) {
-	t := time.NewTicker(touchEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
+	each(ctx, touchEvery, func() {
 		if err := s.deliver(ctx); err == nil {
 			_ = s.touch(ctx) // who cannot be told is told the next time
 		}
-	}
+	})
 }
 
 func (s *sessions) touch(ctx context.Context) error {
