@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -16,10 +15,9 @@ import (
 
 // consumers are those of a configuration. Their file is watched from Apply on, until another configuration is applied.
 type consumers struct {
+	background
 	directory *core.Consumers
 	config    *config.Config
-	cancel    context.CancelFunc
-	done      sync.WaitGroup
 }
 
 // watchConsumersEvery is how often the file of consumers is looked at.
@@ -80,18 +78,15 @@ func (c *consumers) start(log *slog.Logger) {
 	if path == "" {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	c.cancel = cancel
-	c.done.Go(func() {
+	c.begin(func(ctx context.Context) {
 		w := consumerWatch{consumers: c, sum: c.config.ConsumersFile.Sum, log: log.With("file", path)}
 		each(ctx, watchConsumersEvery, func() { w.look(path) })
 	})
 }
 
 func (c *consumers) stop() {
-	if c != nil && c.cancel != nil {
-		c.cancel()
-		c.done.Wait()
+	if c != nil {
+		c.background.stop()
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -21,10 +20,9 @@ const watchCountriesEvery = time.Second
 
 // countryFile is a database of countries, which all policies share that name it. It outlives configurations.
 type countryFile struct {
+	background
 	path      string
 	countries ip.Countries
-	cancel    context.CancelFunc
-	done      sync.WaitGroup
 
 	watch   fileWatch // after start its goroutine's, as is the one below
 	problem string    // that the log was told of; "": none
@@ -53,9 +51,7 @@ func (r *Registry) putCountries(c *Compiled) {
 }
 
 func (f *countryFile) start(log *slog.Logger) {
-	ctx, cancel := context.WithCancel(context.Background())
-	f.cancel = cancel
-	f.done.Go(func() {
+	f.begin(func(ctx context.Context) {
 		each(ctx, watchCountriesEvery, func() {
 			switched, err := f.look(ctx, false)
 			if ctx.Err() == nil {
@@ -63,13 +59,6 @@ func (f *countryFile) start(log *slog.Logger) {
 			}
 		})
 	})
-}
-
-func (f *countryFile) stop() {
-	if f.cancel != nil {
-		f.cancel()
-		f.done.Wait()
-	}
 }
 
 // look reads the file if it is another than the one that was read, and puts it in force if it is right. With now it does not wait for the

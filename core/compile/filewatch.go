@@ -1,11 +1,9 @@
 package compile
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"time"
 )
 
 // fileWatch knows how a file was found, and tells when another is there whose writing has ended. One goroutine uses it.
@@ -43,18 +41,4 @@ func (w *fileWatch) took(at os.FileInfo) { w.read, w.changed = at, nil }
 // sameFile says whether nobody has written a file between two looks at it; b may be nil: there was none before.
 func sameFile(a, b os.FileInfo) bool {
 	return b != nil && os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
-}
-
-// each calls do in each period until ctx ends.
-func each(ctx context.Context, period time.Duration, do func()) {
-	tick := time.NewTicker(period)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			do()
-		}
-	}
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"reflect"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -28,14 +27,11 @@ type identityTokens struct {
 // identityKeys are keys that rotate on a goroutine of their own.
 type identityKeys struct {
 	*signing.Keys
-	cancel context.CancelFunc // nil: they do not rotate yet
-	done   sync.WaitGroup
+	background
 }
 
 func (k *identityKeys) start(log *slog.Logger) {
-	ctx, cancel := context.WithCancel(context.Background())
-	k.cancel = cancel
-	k.done.Go(func() {
+	k.begin(func(ctx context.Context) {
 		k.Run(ctx, func(err error) {
 			log.Error("keys of identity tokens do not rotate: those known stay in force", "error", err)
 		})
@@ -43,9 +39,8 @@ func (k *identityKeys) start(log *slog.Logger) {
 }
 
 func (k *identityKeys) stop() {
-	if k != nil && k.cancel != nil {
-		k.cancel()
-		k.done.Wait()
+	if k != nil {
+		k.background.stop()
 	}
 }
 

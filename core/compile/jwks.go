@@ -24,10 +24,9 @@ import (
 // KeySource keeps the keys of one place as they are now. It fetches them ahead of need, on a goroutine of its own, and outlives
 // configurations as long as one of them names the place. While the place is away the last keys that were good stay in force.
 type KeySource struct {
+	background
 	Place   string
 	current atomic.Pointer[jwt.KeySet]
-	cancel  context.CancelFunc
-	done    sync.WaitGroup
 	client  *service      // nil: the place is a file
 	wake    chan struct{} // a fetch is wanted now; room for one
 
@@ -130,16 +129,11 @@ func newKeySource(place string) *KeySource {
 func (s *KeySource) isFile() bool { return strings.HasPrefix(s.Place, "file:") }
 
 func (s *KeySource) start(log *slog.Logger) {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
-	s.done.Go(func() { s.run(ctx, log) })
+	s.begin(func(ctx context.Context) { s.run(ctx, log) })
 }
 
 func (s *KeySource) stop() {
-	if s.cancel != nil {
-		s.cancel()
-		s.done.Wait()
-	}
+	s.background.stop()
 	if s.client != nil {
 		s.client.transport.CloseIdleConnections()
 	}

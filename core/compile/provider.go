@@ -22,10 +22,9 @@ import (
 // a goroutine of its own, and so are its keys. While it is away the last that was good stays in force. Any goroutine may use it.
 type provider struct {
 	*service
+	background
 	issuer  string
 	current atomic.Pointer[description]
-	cancel  context.CancelFunc
-	done    sync.WaitGroup
 	log     *slog.Logger
 
 	mu       sync.Mutex
@@ -47,16 +46,12 @@ var errDescription = errors.New("this describes no provider")
 func newProvider(issuer string, s *service) *provider { return &provider{service: s, issuer: issuer} }
 
 func (p *provider) start(log *slog.Logger) {
-	ctx, cancel := context.WithCancel(context.Background())
-	p.cancel, p.log = cancel, log
-	p.done.Go(func() { p.run(ctx) })
+	p.log = log
+	p.begin(p.run)
 }
 
 func (p *provider) stop() {
-	if p.cancel != nil {
-		p.cancel()
-		p.done.Wait()
-	}
+	p.background.stop()
 	if d := p.current.Load(); d != nil {
 		d.keys.stop()
 	}

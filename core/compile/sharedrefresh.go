@@ -6,7 +6,6 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/policy/oidc"
-	"github.com/sluice-gateway/sluice/limits/redis"
 )
 
 const (
@@ -38,8 +37,10 @@ func (q *relying) renewShared(ctx context.Context, one *oidc.Session) *core.Erro
 		if locked {
 			return q.renewLocked(ctx, one, now)
 		}
-		if redis.Pause(ctx, lockLook); ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return oidc.ErrUnavailable
+		case <-time.After(lockLook):
 		}
 	}
 }

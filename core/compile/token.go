@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,13 +21,12 @@ import (
 // own, and outlives configurations as long as one of them wants the same. While the issuer is away the last token is used until it ends.
 type tokenSource struct {
 	oauthClient
+	background
 	scopes   []string
 	audience string
 	tokens   *upstream.Tokens
 	wake     chan struct{} // a token was rejected; room for one
 	tried    chan struct{} // closed when the first fetch is over
-	cancel   context.CancelFunc
-	done     sync.WaitGroup
 	fetches  atomic.Uint64
 	failures atomic.Uint64
 }
@@ -91,16 +89,7 @@ func (r *Registry) putTokens(c *Compiled) {
 }
 
 func (s *tokenSource) start(log *slog.Logger) {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
-	s.done.Go(func() { s.run(ctx, log) })
-}
-
-func (s *tokenSource) stop() {
-	if s.cancel != nil {
-		s.cancel()
-		s.done.Wait()
-	}
+	s.begin(func(ctx context.Context) { s.run(ctx, log) })
 }
 
 // run fetches until ctx ends.

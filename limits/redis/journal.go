@@ -43,7 +43,7 @@ func (r *Records) Follow(ctx context.Context, f *Follower) {
 			r.client.spec.Log.Warn("what becomes of shared records is not heard", "error", err)
 		}
 		if !errors.Is(err, errGap) {
-			Pause(ctx, retryEvery)
+			pause(ctx, retryEvery)
 		}
 	}
 }
@@ -113,8 +113,8 @@ func (r *Records) news(ctx context.Context, last uint64) ([]rueidis.XRangeEntry,
 	return all[r.journal()], err
 }
 
-// Pause waits that long, or until ctx ends.
-func Pause(ctx context.Context, d time.Duration) {
+// pause waits that long, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
