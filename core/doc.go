@@ -45,16 +45,16 @@
 // who may not pass is answered here, or by a fallback. Proxy.exchange makes the plan of the attempts, with the deadline
 // (Proxy.plan), finds the affinity key, tells the upstream who the client is (forward), shows the request to the Mirror, whose
 // copies leave in tasks of their own, and watches the client's connection, so that every wait ends when the client leaves. Then
-// share.try makes attempts: IdentityToken.tell gives the request a token that says who the consumer is,
-// find asks this loop's Picker for an endpoint, whose Load counts the attempt until its answer has ended, and whose Watch hears then what it came to (flight.land); connect takes an idle connection of this loop, the one used
-// last, or dials one, or waits in the queue while all that may be open are in use; to an endpoint that speaks HTTP/2 it takes a
-// place in a connection that is shared (Mux). The transport's Do, http1.Client.Do or http2.ClientStream.Do, sends the request
-// and waits for the head of the response. What there is of the body leaves with the head, the rest in a task of its own, so that
-// an early answer is heard. An attempt that failed, or was answered with a status that is not passed on, is followed by another
-// if tries.again says so: the RetryPolicy wants it, the request is unharmed or may be executed twice, its body is at hand, and
-// deadline and budget allow it. What came is dropped then, the task waits (tries.pause), and another endpoint is asked if there
-// is one. Where a hedge is configured a second attempt may be made beside the first, once all of the request is at hand, by a task with a copy of the exchange
-// (hedge.run).
+// share.try makes attempts: IdentityToken.tell gives the request a token that says who the consumer is, find asks this loop's
+// Picker for an endpoint, whose Load counts the attempt until its answer has ended, and whose Watch hears then what it came to
+// (flight.land); connect takes an idle connection of this loop, the one used last, or dials one, or waits in the queue while all
+// that may be open are in use; to an endpoint that speaks HTTP/2 it takes a place in a connection that is shared (Mux). The
+// transport's Do, http1.Client.Do or http2.ClientStream.Do, sends the request and waits for the head of the response. What there
+// is of the body leaves with the head, the rest in a task of its own, so that an early answer is heard. An attempt that failed,
+// or was answered with a status that is not passed on, is followed by another if tries.again says so: the RetryPolicy wants it,
+// the request is unharmed or may be executed twice, its body is at hand, and deadline and budget allow it. What came is dropped
+// then, the task waits (tries.pause), and another endpoint is asked if there is one. Where a hedge is configured a second
+// attempt may be made beside the first, once all of the request is at hand, by a task with a copy of the exchange (hedge.run).
 //
 // Respond. Gateway.respond runs the response half of the chain in reverse and hands the exchange to its Downstream, the client's
 // connection: Respond frames the body for this client and draws it piece by piece from Response.Body, as fast as the client
@@ -76,8 +76,8 @@
 // # Failing
 //
 // Whatever fails on the way is an *Error, made once at start: it says which status and reason the client is told, whose fault it
-// was, and whether another attempt may follow. Exchange.Fail makes the answer of it. A panic is
-// answered with 500 if nothing was yet (Worker.Apologize), and ends one connection, or one stream of HTTP/2.
+// was, and whether another attempt may follow. Exchange.Fail makes the answer of it. A panic is answered with 500 if nothing was
+// yet (Worker.Apologize), and ends one connection, or one stream of HTTP/2.
 //
 // # Change
 //
