@@ -122,13 +122,18 @@ func TestKeysUnknown(t *testing.T) {
 		for range unknownWaiters + 10 {
 			all.Go(func() { s.Refresh(have, "") })
 		}
+		waiting := func() int {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.waiting
+		}
 		synctest.Wait()
-		if len(s.wake) != 1 || s.waiting != unknownWaiters {
-			t.Errorf("%d fetches wanted, %d wait", len(s.wake), s.waiting)
+		if n := waiting(); len(s.wake) != 1 || n != unknownWaiters {
+			t.Errorf("%d fetches wanted, %d wait", len(s.wake), n)
 		}
 		all.Wait() // nobody fetches
-		if took := time.Since(start); took != unknownWait || s.waiting != 0 {
-			t.Errorf("waited %s, %d still", took, s.waiting)
+		if took := time.Since(start); took != unknownWait || waiting() != 0 {
+			t.Errorf("waited %s, %d still", took, waiting())
 		}
 		s.settle(time.Now())
 		if s.want(time.Now()) != nil {
