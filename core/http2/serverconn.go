@@ -154,7 +154,7 @@ func (c *serverConn) request(b headerBlock) {
 	}
 	c.running++
 	c.beat()
-	t.task = c.res.loop.Go(t.run)
+	t.task = c.res.loop.Begin(t.run)
 }
 
 var errProtocol = &core.Error{Status: 501, Reason: "not_implemented", Detail: "extended CONNECT for another protocol than websocket"}

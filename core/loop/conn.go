@@ -57,7 +57,9 @@ type Conn struct {
 	broken   bool // both sides are over
 	spent    bool // the end has been read: nothing more will come
 	closed   bool
-	idle     bool // nobody uses it: the next event starts its handler
+	idle     bool // nobody uses it: the next event has its handler started
+	dialled  bool // by this side: what comes is an answer
+	wanted   bool // waits in the loop's answers or arrivals
 }
 
 // newConn registers fd. The edges that come with it say what is ready.
@@ -135,7 +137,7 @@ func (c *Conn) Idle(deadline int64) {
 	c.idle = true
 	c.loop.wheel.set(&c.timer, deadline)
 	if c.Readable() {
-		c.loop.noisy.add(c)
+		c.loop.want(c)
 	}
 }
 
@@ -145,9 +147,9 @@ func (c *Conn) Use() {
 	c.timer.deadline = 0
 }
 
-// expire ends a connection that is still idle.
+// expire ends a connection that is still idle, unless something has come in time.
 func (c *Conn) expire() {
-	if !c.idle {
+	if !c.idle || c.wanted {
 		return
 	}
 	if h, ok := c.handler.(Expirer); ok {
@@ -183,9 +185,10 @@ func (c *Conn) event(events uint32) {
 	}
 	if r := c.reader; r != nil && r.parked && !r.ready {
 		l.resume(r)
+	} else if c.idle && c.dialled {
+		l.attend(c)
 	} else if c.idle {
-		c.Use()
-		l.serve(c)
+		l.want(c)
 	}
 }
 

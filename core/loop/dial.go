@@ -57,6 +57,7 @@ func (l *Loop) DialPrepared(a Address, prepare func(fd int), h Handler, deadline
 	if err != nil {
 		return nil, err
 	}
+	c.dialled = true
 	c.Deadline = deadline
 	if err = c.WaitWrite(); err == nil {
 		err = c.socketError()

@@ -63,11 +63,13 @@ type Loop struct {
 	civil  int64 // the time of day of instant 0, as the host has it now
 	asked  int64 // when that is to be asked again
 
-	current *coroutine // runs now; nil: the loop itself
-	ready   batch[*coroutine]
-	noisy   batch[*Conn] // left idle with something to read
-	idle    []*coroutine
-	all     []*coroutine
+	current  *coroutine // runs now; nil: the loop itself
+	ready    batch[*coroutine]
+	answers  batch[*Conn] // dialled, idle, and with something to read
+	arrivals batch[*Conn] // the same of those that were not dialled
+	begun    int          // new work of this turn
+	idle     []*coroutine
+	all      []*coroutine
 
 	wheel   wheel
 	timerFD int
@@ -237,6 +239,7 @@ func (l *Loop) turn() {
 		l.dispatch(&l.events[l.event])
 	}
 	l.runReady()
+	l.admit()
 	if l.awaits > 0 {
 		runtime.Gosched() // let awaited functions start, also with one processor
 	}
@@ -286,19 +289,12 @@ func (l *Loop) runReady() {
 	for co, ok := l.ready.next(); ok; co, ok = l.ready.next() {
 		l.resume(co)
 	}
-	l.noisy.begin()
-	for c, ok := l.noisy.next(); ok; c, ok = l.noisy.next() {
-		if c.idle && c.Readable() && !c.closed {
-			c.Use()
-			l.serve(c)
-		}
-	}
 }
 
 // poll takes the next events, waiting for them if nothing is ready.
 func (l *Loop) poll() {
 	l.event = 0
-	parks := !l.takeEvents() && l.ready.empty() && l.noisy.empty()
+	parks := !l.takeEvents() && l.ready.empty() && l.answers.empty() && l.arrivals.empty()
 	if parks {
 		err := l.arm()
 		l.busySince.Store(0)

@@ -72,9 +72,13 @@ type pooled struct{ relay *relay }
 
 func (h *pooled) String() string { return "pooled" }
 
-// Serve is called for an idle connection that has ended, or on which somebody speaks out of turn.
+// Serve is called for an idle connection that has ended, or on which somebody speaks out of turn, or of which all has been
+// read without the loop knowing that it was all.
 func (h *pooled) Serve(c *Conn) {
-	if n, err := c.ReadNow(make([]byte, 1)); n != 0 || err == nil {
+	switch n, err := c.ReadNow(make([]byte, 1)); {
+	case err == ErrAgain:
+		c.Idle(0)
+	case n != 0 || err == nil:
 		h.relay.t.Errorf("an idle upstream connection had something to read")
 	}
 }
