@@ -33,6 +33,9 @@ func describeMachine(ctx context.Context, peers []peer, scenarios []scenario, cp
 		}
 	}
 	for _, p := range peers {
+		if p.bytes {
+			continue // this program
+		}
 		m.versions = append(m.versions, p.name+": "+version(ctx, p.binary, p.versionArgs...))
 	}
 	m.versions = append(m.versions, wrkBinary+": "+version(ctx, wrkBinary, "-v"))

@@ -87,6 +87,8 @@ func childCommand(name string) (func(context.Context, []string, io.Reader, io.Wr
 		return holdConnections, true
 	case childHandshakes:
 		return makeHandshakes, true
+	case childRelay:
+		return relayBytes, true
 	}
 	return nil, false
 }
@@ -104,7 +106,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	flags.StringVar(&opts.out, "out", "bench/results", "folder of the report, which is appended to DATE.md; empty writes none")
 	flags.BoolVar(&opts.options, "options", false, "compare Sluice with each socket option and without, instead of with its peers")
 	scenarioNames := flags.String("scenario", "", "comma-separated scenarios, of options too; empty is all of "+strings.Join(names(allScenarios()), ","))
-	peerNames := flags.String("peers", "", "comma-separated peers; empty is all of "+strings.Join(names(allPeers("")), ","))
+	peerNames := flags.String("peers", "", "comma-separated peers; empty is all of "+strings.Join(names(allPeers("")), ",")+
+		"; "+childRelay+", which only passes on bytes, shows what no proxy can be below")
 	if err := flags.Parse(args); err != nil {
 		return opts, err
 	}
@@ -124,8 +127,21 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	if *peerNames == "" && !slices.ContainsFunc(opts.scenarios, func(s scenario) bool { return !s.againstItself() }) {
 		*peerNames = subject
 	}
-	opts.peers, err = choose("peer", allPeers(opts.sluice), *peerNames)
+	opts.peers, err = choosePeers(*peerNames, opts.sluice)
 	return opts, err
+}
+
+// choosePeers gives those that are named, else all proxies.
+func choosePeers(list, sluice string) ([]peer, error) {
+	all := allPeers(sluice)
+	if list == "" {
+		return all, nil
+	}
+	own, err := self()
+	if err != nil {
+		return nil, err
+	}
+	return choose("peer", append(all, bytesOnly(own)), list)
 }
 
 // chooseScenarios gives those that are named, else all of one kind.

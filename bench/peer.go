@@ -31,6 +31,7 @@ type peer struct {
 	files       []peerFile // the first one is the configuration
 	args        func(dir, configPath string) []string
 	logToStdout bool // the access log is whatever the process prints
+	bytes       bool // knows no protocol: what the kernel's part of a request costs, and nobody to be better than
 	plain       bool // without the limits, the tokens, the resilience or the socket option of the scenario
 }
 
@@ -87,6 +88,15 @@ func allPeers(sluicePath string) []peer {
 			args:        func(_, config string) []string { return []string{"-db", "-f", config} },
 			logToStdout: true,
 		},
+	}
+}
+
+// bytesOnly is the peer that passes on bytes: the bench's own binary. It is measured where it is named.
+func bytesOnly(self string) peer {
+	return peer{
+		name: childRelay, binary: self, bytes: true,
+		files: []peerFile{{"relay.tmpl", "relay"}},
+		args:  func(_, config string) []string { return []string{childRelay, config} },
 	}
 }
 

@@ -94,7 +94,7 @@ func writeCPUTable(b *strings.Builder, what string, results []measurement) {
 	if len(results) == 0 {
 		return
 	}
-	peers := results[0].peers
+	peers := slices.MaxFunc(results, func(m, n measurement) int { return len(m.peers) - len(n.peers) }).peers
 	fmt.Fprintf(b, "### CPU time per request%s (µs): median, minimum in brackets\n\n", what)
 	header := []string{"scenario"}
 	for _, p := range peers {
@@ -117,7 +117,7 @@ func writeCPUTable(b *strings.Builder, what string, results []measurement) {
 		}
 		for _, p := range peers {
 			if p.name != subject {
-				row = append(row, ratioCell(against.medianRatio[p.name]))
+				row = append(row, ratioCell(against.ratio(p.name)))
 			}
 		}
 		row = append(row, ratioCell(against.betterMedian), ratioCell(against.betterMin), targetCell(m.scenario),
@@ -248,7 +248,10 @@ func (m measurement) summaries() map[string]summary {
 }
 
 func (s summary) cell() string {
-	if s.runs == 0 || math.IsNaN(s.median) {
+	if s.runs == 0 {
+		return missing
+	}
+	if math.IsNaN(s.median) {
 		return fmt.Sprintf("failed %d of %d", s.failed, s.runs)
 	}
 	text := number(s.median, 2) + " (" + number(s.min, 2) + ")"

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"slices"
 )
 
 const (
@@ -76,7 +77,7 @@ func (s scenario) againstItself() bool {
 // against gives the peers of the scenario: those that were chosen, unless it compares the subject with itself.
 func (s scenario) against(chosen []peer) []peer {
 	if !s.againstItself() {
-		return chosen
+		return slices.DeleteFunc(slices.Clone(chosen), func(p peer) bool { return p.bytes && !s.passable() })
 	}
 	var pair []peer
 	for _, p := range chosen {
@@ -87,6 +88,11 @@ func (s scenario) against(chosen []peer) []peer {
 		}
 	}
 	return pair
+}
+
+// passable says whether one who passes on bytes gives the right answers.
+func (s scenario) passable() bool {
+	return s.kind == cpuPerRequest && s.wire == (wire{}) && s.routes == 0 && !s.accessLog && !s.calls
 }
 
 // relative tells whether the target compares with the peers.

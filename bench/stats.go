@@ -60,7 +60,7 @@ type comparison struct {
 	betterMedian, betterMin float64
 }
 
-// compare divides by each peer and by the cheapest one. Without the subject, or with none to compare it with, ratios are NaN.
+// compare divides by each peer and by the cheapest one that is a proxy. Without the subject, or with none to compare it with, ratios are NaN.
 func compare(summaries map[string]summary) comparison {
 	own, ok := summaries[subject]
 	if !ok {
@@ -73,10 +73,21 @@ func compare(summaries map[string]summary) comparison {
 			continue
 		}
 		result.medianRatio[name] = own.median / other.median
+		if name == childRelay {
+			continue
+		}
 		bestMedian, bestMin = lesser(bestMedian, other.median), lesser(bestMin, other.min)
 	}
 	result.betterMedian, result.betterMin = own.median/bestMedian, own.min/bestMin
 	return result
+}
+
+// ratio is NaN for a peer that was not measured.
+func (c comparison) ratio(name string) float64 {
+	if ratio, ok := c.medianRatio[name]; ok {
+		return ratio
+	}
+	return math.NaN()
 }
 
 // lesser ignores NaN where it can.
