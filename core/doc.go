@@ -16,11 +16,12 @@
 // TLS may be passed through, tlsConn.sort looks at the server name first (tls.ServerName), and upstream.Passthrough makes a
 // passage of a connection that is not for us: the observer sees it once it has ended, and the rest of this story is not its.
 //
-// Receive. On the first byte the loop runs the handler's Serve in a coroutine: plain code that yields to the loop wherever it
-// waits. receive reads into a buffer borrowed from the loop, ParseRequest reads the head in one pass into a Message and refuses
-// what two parties could read in two ways. exchange.begin takes the buffer over, names the client and removes the fields that
-// end here. A head that is wrong or late goes to Worker.Refuse, every other to Worker.Serve. Both are the Gateway's, so that a
-// refusal is answered and observed like any answer.
+// Receive. The first byte makes the connection an arrival, of which the loop begins a few each turn, so that what is under way
+// is finished first. It runs the handler's Serve in a coroutine: plain code that yields to the loop wherever it waits. receive
+// reads into a buffer borrowed from the loop, ParseRequest reads the head in one pass into a Message and refuses what two
+// parties could read in two ways. exchange.begin takes the buffer over, names the client and removes the fields that end here. A
+// head that is wrong or late goes to Worker.Refuse, every other to Worker.Serve. Both are the Gateway's, so that a refusal is
+// answered and observed like any answer.
 //
 // With HTTP/2 the handler reads frames while there are any and is idle again, however many streams are open: each is a task of
 // its own from its HEADERS on. Decoder.DecodeRequest leaves the same Message as ParseRequest, so that nothing behind it knows

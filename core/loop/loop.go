@@ -239,7 +239,7 @@ func (l *Loop) turn() {
 		l.dispatch(&l.events[l.event])
 	}
 	l.runReady()
-	l.admit()
+	l.runArrivals()
 	if l.awaits > 0 {
 		runtime.Gosched() // let awaited functions start, also with one processor
 	}

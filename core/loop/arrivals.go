@@ -25,8 +25,8 @@ func (l *Loop) want(c *Conn) {
 	c.wanted = true
 }
 
-// admit serves what waits, in the order in which it came: all answers, and as many arrivals as a turn may begin.
-func (l *Loop) admit() {
+// runArrivals serves what waits, in the order in which it came: all answers, and as many arrivals as a turn may begin.
+func (l *Loop) runArrivals() {
 	l.answers.begin()
 	for c, ok := l.answers.next(); ok; c, ok = l.answers.next() {
 		c.wanted = false
