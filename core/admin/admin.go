@@ -103,8 +103,9 @@ type TuningStatus struct {
 	CPUList    string `json:"cpu_list"`    // processors that its threads may run on, such as 2-5,8; "": the host does not tell
 	MemoryUsed uint64 `json:"memory_used"` // by the process, or its cgroup, whichever is fuller; 0 with MemoryOf: it is not looked at
 	MemoryOf   uint64 `json:"memory_of"`
-	Shedding   bool   `json:"shedding"`  // new connections are refused, because memory is short
-	Sheddings  uint64 `json:"sheddings"` // times that this began
+	GCPercent  int    `json:"gc_percent"` // growth of the heap between collections of garbage; negative: there are none
+	Shedding   bool   `json:"shedding"`   // new connections are refused, because memory is short
+	Sheddings  uint64 `json:"sheddings"`  // times that this began
 }
 
 // ReloadStatus is the last reload.

@@ -196,7 +196,7 @@ func TestDefaults(t *testing.T) {
 		Log:       Log{Level: "info", Format: "text"},
 		AccessLog: AccessLog{Sample: 1, Queue: 65536},
 		Admin:     Admin{Bind: Bind{Path: "/run/sluice/admin.sock"}},
-		Tuning:    Tuning{MemoryPercent: 80, RaiseFiles: true, ShedPercent: 90, CoreDumps: "off"},
+		Tuning:    Tuning{MemoryPercent: 80, GCAuto: true, RaiseFiles: true, ShedPercent: 90, CoreDumps: "off"},
 		Listeners: []Listener{{
 			Name:     "http",
 			Pos:      at(1, 14),

@@ -13,7 +13,8 @@ import (
 type Tuning struct {
 	MemoryPercent float64 // of the cgroup's or host's memory, that the runtime keeps to, 10..100; 80; 0: see MemoryBytes
 	MemoryBytes   int64   // that it keeps to, 32MiB or more; 0: see MemoryPercent; with both 0 it keeps to nothing
-	GCPercent     int     // growth of the heap between collections, 10..1000; 0: the runtime's own
+	GCPercent     int     // growth of the heap between collections, 10..1000; 0: see GCAuto
+	GCAuto        bool    // it follows how fast garbage grows, true; with neither it is the runtime's own
 	RaiseFiles    bool    // the limit of descriptors is raised as far as it may be; true
 	ShedPercent   float64 // of the memory, from which on no connections are taken, 50..100; 90; 0: never
 	CoreDumps     string  // off: the memory, which has secrets in it, is not written to a file in a crash; on: it may be; "": as the process was started; off
@@ -25,7 +26,7 @@ type Tuning struct {
 }
 
 func defaultTuning() Tuning {
-	return Tuning{MemoryPercent: 80, RaiseFiles: true, ShedPercent: 90, CoreDumps: "off"}
+	return Tuning{MemoryPercent: 80, GCAuto: true, RaiseFiles: true, ShedPercent: 90, CoreDumps: "off"}
 }
 
 const (
@@ -51,7 +52,7 @@ func (d *decoder) tuning(key string, n ast.Node) {
 		case "memory_limit":
 			d.memoryLimit(key, v, to)
 		case "gc_percent":
-			if !d.is(v, "auto") {
+			if to.GCAuto = d.is(v, "auto"); !to.GCAuto {
 				d.integer(key, v, 10, 1000, &to.GCPercent)
 			}
 		case "raise_file_limit":

@@ -38,3 +38,25 @@ func TestProcessors(t *testing.T) {
 		t.Errorf("the dump says\n%s", cfg.Dump())
 	}
 }
+
+// Garbage is collected by how fast it grows, unless the file says otherwise.
+func TestGCPercent(t *testing.T) {
+	const rest = "\nlisteners: { a: { bind: \":80\" } }\nroutes: [{ match: /, respond: {} }]\n"
+	for text, want := range map[string]Tuning{
+		"":                             {GCAuto: true},
+		"tuning: auto":                 {GCAuto: true},
+		"tuning: { shed_above: 70% }":  {GCAuto: true},
+		"tuning: { gc_percent: auto }": {GCAuto: true},
+		"tuning: { gc_percent: 300 }":  {GCPercent: 300},
+		"tuning: off":                  {},
+	} {
+		cfg := mustParse(t, text+rest)
+		if got := cfg.Tuning; got.GCAuto != want.GCAuto || got.GCPercent != want.GCPercent {
+			t.Errorf("%q: %+v", text, got)
+		}
+		again := mustParse(t, string(cfg.Dump()))
+		if again.Tuning != cfg.Tuning {
+			t.Errorf("%q is dumped as %+v", text, again.Tuning)
+		}
+	}
+}

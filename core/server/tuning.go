@@ -82,7 +82,8 @@ func (s *Server) tune(c config.Tuning, first bool) {
 	}
 }
 
-// watchMemory looks at the memory until close, and has listeners refuse connections while it is short; and at the clock.
+// watchMemory looks at the memory until close, has listeners refuse connections while it is short, and the heap grow as fast as its
+// garbage does; and looks at the clock.
 func (s *Server) watchMemory() {
 	f := &s.fitted
 	read := s.options.Usage
@@ -94,6 +95,8 @@ func (s *Server) watchMemory() {
 		tick := time.NewTicker(usageEvery)
 		defer tick.Stop()
 		var mark tuning.Watermark
+		var collector tuning.Collector
+		defer func() { collector.End(0) }()
 		var clock clockWatch
 		var collected time.Time
 		for {
@@ -106,6 +109,11 @@ func (s *Server) watchMemory() {
 			now := s.state.Load()
 			if now == nil {
 				continue
+			}
+			if set := &now.compiled.Config.Tuning; set.GCAuto && os.Getenv("GOGC") == "" {
+				collector.Look(time.Now())
+			} else {
+				collector.End(set.GCPercent)
 			}
 			var u tuning.Usage
 			if mark.Above = now.compiled.Config.Tuning.ShedPercent / 100; mark.Above > 0 {
@@ -152,7 +160,7 @@ func (s *Server) tuningStatus() *admin.TuningStatus {
 	if l == nil {
 		return nil
 	}
-	st := &admin.TuningStatus{Limits: *l, Shedding: s.fitted.shed.On(), Sheddings: s.fitted.times.Load()}
+	st := &admin.TuningStatus{Limits: *l, Shedding: s.fitted.shed.On(), Sheddings: s.fitted.times.Load(), GCPercent: tuning.ReadHeap().Percent}
 	st.CPUs = runtime.GOMAXPROCS(0) // more than at first, by those that loops leave free
 	st.CPUList = s.pinning.host.Allowed().String()
 	if u := s.fitted.usage.Load(); u != nil {
@@ -172,6 +180,7 @@ func (s *Server) collectTuning(sink *observe.Sink) {
 		shedding = 1
 	}
 	sink.Gauge("sluice_memory_limit_bytes", "Memory that the runtime keeps to; 0: no limit.", float64(l.MemoryLimit))
+	sink.Gauge("sluice_gc_percent", "Growth of the heap between collections of garbage, in percent.", float64(tuning.ReadHeap().Percent))
 	sink.Gauge("sluice_file_limit", "Descriptors that the process may have.", float64(l.Files))
 	sink.Gauge("sluice_shedding", "1 while new connections are refused because memory is short.", shedding)
 	sink.Counter("sluice_sheddings_total", "Times that memory became so short that connections were refused.", float64(s.fitted.times.Load()))

@@ -162,6 +162,38 @@ func TestTuned(t *testing.T) {
 	f(math.MaxInt64, 100)
 }
 
+// TestCollectorRuns has the heap grow further between collections while garbage grows fast, unless the configuration says by how much.
+func TestCollectorRuns(t *testing.T) {
+	percent := debug.SetGCPercent(100)
+	t.Cleanup(func() { debug.SetGCPercent(percent) })
+	plain := strings.Replace(pong, " SOCKET", "", 1)
+	g := run(t, plain)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for garbage := make([]byte, 1<<20); ; garbage = make([]byte, len(garbage)) {
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond): // hundreds of MiB a second
+			}
+		}
+	}()
+	g.eventually("the heap may grow further", func() bool { return g.status().Tuning.GCPercent > 100 })
+	if !strings.Contains(g.metrics(), "sluice_gc_percent ") || strings.Contains(g.metrics(), "sluice_gc_percent 100\n") {
+		t.Error("the metrics do not tell")
+	}
+	g.write(plain + "tuning: { gc_percent: 100 }\n")
+	if err := g.admin.Reload(true); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.status().Tuning.GCPercent; got != 100 {
+		t.Errorf("the heap grows by %d %%", got)
+	}
+	close(stop)
+	<-stopped
+}
+
 // descriptors gives the descriptors of this process for which f is true.
 func descriptors(t *testing.T, f func(fd int) bool) (found []int) {
 	t.Helper()
