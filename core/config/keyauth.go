@@ -1,19 +1,10 @@
 package config
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 )
-
-// Carrier is where requests carry a credential: the first of these that has one counts. "": not there.
-type Carrier struct {
-	Header string
-	Cookie string
-	Query  string
-}
 
 // KeyAuth lets requests pass that bear the API key of a consumer.
 type KeyAuth struct {
@@ -43,44 +34,8 @@ func (d *decoder) keyAuth(key string, n ast.Node) *KeyAuth {
 			return true
 		})
 	}
-	if k.Carrier == (Carrier{}) {
-		k.Carrier.Header = "X-API-Key"
-	}
+	k.Carrier.settle("X-API-Key")
 	return k
-}
-
-// carrier reads one of the keys that say where a credential is.
-func (d *decoder) carrier(key string, n ast.Node, to *Carrier) bool {
-	var s string
-	switch key {
-	case "header":
-		if d.text(key, n, &s) && d.fieldName(key, n, s) {
-			to.Header = s
-		}
-	case "cookie":
-		if d.text(key, n, &s) && d.argumentName(key, n, s) {
-			if strings.ContainsAny(s, "=;, \t\"") {
-				d.problem(n, "", "no cookie has the name %q", clip(s))
-				return true
-			}
-			to.Cookie = s
-		}
-	case "query":
-		if d.text(key, n, &s) && d.argumentName(key, n, s) {
-			to.Query = s
-		}
-	default:
-		return false
-	}
-	return true
-}
-
-func (d *decoder) argumentName(key string, n ast.Node, s string) bool {
-	if s == "" || len(s) > maxNameRunes || hasControl(s) {
-		d.problem(n, "", "%q must have from 1 to %d bytes", key, maxNameRunes)
-		return false
-	}
-	return true
 }
 
 // authenticates says whether the policy finds out who the consumer is.
@@ -176,15 +131,4 @@ func (w *dumper) identity(p *Policy) {
 
 func (w *dumper) keyAuth(k *KeyAuth) {
 	w.line("keyauth: { %shide: %t, optional: %t }", k.Carrier.text(), k.Hide, k.Optional)
-}
-
-// text writes what carrier reads, each with a comma.
-func (c *Carrier) text() string {
-	var b strings.Builder
-	for _, at := range []struct{ key, name string }{{"header", c.Header}, {"cookie", c.Cookie}, {"query", c.Query}} {
-		if at.name != "" {
-			fmt.Fprintf(&b, "%s: %s, ", at.key, quote(at.name))
-		}
-	}
-	return b.String()
 }

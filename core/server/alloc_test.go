@@ -120,7 +120,7 @@ routes: [{ match: "/*", to: a, timeouts: { header: 10s, idle: 20s } }]
 `
 
 // keyConfig asks for the key that a consumer has, wherever it is, and hides it.
-var keyConfig = strings.Replace(plainConfig, "to: a }", "use: [{ keyauth: { cookie: key, query: key } }], to: a }", 1) +
+var keyConfig = strings.Replace(plainConfig, "to: a }", "use: [{ keyauth: { cookie: [k, key], query: [k, key] } }], to: a }", 1) +
 	"consumers: { acme: { keys: \"" + keyHash(acmeKey) + "\" } }\n"
 
 const get = "GET / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
