@@ -13,7 +13,7 @@ import (
 
 func keyAuth(_ *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
 	k := p.KeyAuth
-	return core.Step{Request: keyauth.New(keyauth.Spec{Carrier: carrierOf(k.Carrier, ""), Hide: k.Hide, Optional: k.Optional}, c.consumers.directory)}, nil
+	return core.Step{Request: keyauth.New(keyauth.Spec{Carrier: carrierOf(k.Carrier, ""), Prefixes: k.Prefixes, Hide: k.Hide, Optional: k.Optional}, c.consumers.directory)}, nil
 }
 
 func accessOf(r *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {

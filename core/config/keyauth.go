@@ -8,10 +8,13 @@ import (
 
 // KeyAuth lets requests pass that bear the API key of a consumer.
 type KeyAuth struct {
-	Carrier  Carrier // header X-API-Key where nothing is written
-	Hide     bool    // the upstream does not get the key; true
-	Optional bool    // a request without a key passes too, with a wrong one it does not; false
+	Carrier  Carrier  // header X-API-Key where nothing is written
+	Prefixes []string // what a key begins with, one of them; another is refused, whosever it is. At most 8; empty: anything
+	Hide     bool     // the upstream does not get the key; true
+	Optional bool     // a request without a key passes too, with a wrong one it does not; false
 }
+
+const maxKeyPrefixes = 8
 
 // keyAuth reads on, or a map.
 func (d *decoder) keyAuth(key string, n ast.Node) *KeyAuth {
@@ -22,8 +25,10 @@ func (d *decoder) keyAuth(key string, n ast.Node) *KeyAuth {
 	if _, word := n.(*ast.StringNode); word {
 		d.on(key, n)
 	} else {
-		d.mapping(key, n, "header cookie query hide optional", func(key string, _, v ast.Node) bool {
+		d.mapping(key, n, "header cookie query prefix hide optional", func(key string, _, v ast.Node) bool {
 			switch key {
+			case "prefix":
+				d.keyPrefixes(key, v, k)
 			case "hide":
 				d.boolean(key, v, &k.Hide)
 			case "optional":
@@ -36,6 +41,24 @@ func (d *decoder) keyAuth(key string, n ast.Node) *KeyAuth {
 	}
 	k.Carrier.settle("X-API-Key")
 	return k
+}
+
+// keyPrefixes reads what keys begin with.
+func (d *decoder) keyPrefixes(key string, n ast.Node, k *KeyAuth) {
+	d.list(key, n, func(v ast.Node) {
+		var s string
+		switch {
+		case !d.text(key, v, &s):
+		case !isName(s) || len(s) > maxKeyID:
+			d.problem(v, "", "%q must have from 1 to %d letters, digits, and behind the first of them '.', '_' and '-', not %q", key, maxKeyID, clip(s))
+		case slices.Contains(k.Prefixes, s):
+			d.problem(v, "", "%q has %q twice", key, s)
+		case len(k.Prefixes) == maxKeyPrefixes:
+			d.problem(v, "", "%q has more than %d entries", key, maxKeyPrefixes)
+		default:
+			k.Prefixes = append(k.Prefixes, s)
+		}
+	})
 }
 
 // authenticates says whether the policy finds out who the consumer is.
@@ -130,5 +153,9 @@ func (w *dumper) identity(p *Policy) {
 }
 
 func (w *dumper) keyAuth(k *KeyAuth) {
-	w.line("keyauth: { %shide: %t, optional: %t }", k.Carrier.text(), k.Hide, k.Optional)
+	prefix := ""
+	if len(k.Prefixes) > 0 {
+		prefix = "prefix: " + quoteList(k.Prefixes) + ", "
+	}
+	w.line("keyauth: { %s%shide: %t, optional: %t }", k.Carrier.text(), prefix, k.Hide, k.Optional)
 }

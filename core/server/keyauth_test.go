@@ -84,3 +84,93 @@ func TestTokenNames(t *testing.T) {
 		{name: "second cookie", path: "/token", headers: []string{"Cookie: u=" + token}, status: 200, hidden: []string{token}},
 	})
 }
+
+const (
+	liveKey = "acme_live_3fk2_q5Wn0xT7c1VbYz84"
+	nextKey = "acme_live_9x.Lm3sD8kQpR2aZv61"
+	testKey = "acme_test_1_Hj5tG7yB4nMw0eXc"
+)
+
+// TestKeyIDs: of two valid keys the log says which one was used, and so do conditions and the upstream's head. A key for something else is not
+// looked up: the client hears what he hears of any wrong key, the log and the metrics have why.
+func TestKeyIDs(t *testing.T) {
+	lines := filepath.Join(t.TempDir(), "access.log")
+	g := run(t, strings.NewReplacer("LINES", lines, "UPSTREAM", newMirror(t), "LIVE", keyHash(liveKey), "NEXT", keyHash(nextKey), "TEST", keyHash(testKey),
+		"OTHER", keyHash("acme_live_aa_K8vF3xQ1uR9oPz27"), "PLAIN", keyHash(acmeKey)).Replace(`
+access_log: { to: LINES }
+identity: { headers: on }
+listeners: { http: { bind: "127.0.0.1:0", protocols: [h1, h2c] } }
+upstreams: { a: UPSTREAM }
+consumers:
+  acme: { keys: [{ id: acme_live_3fk2, key: "LIVE" }, { id: acme_live_9x, key: "NEXT" }, { id: acme_live_bb, key: "OTHER" }, "TEST", "PLAIN"] }
+routes:
+  - { match: /any, use: [{ keyauth: on }], to: a }
+  - { match: /live, use: [{ keyauth: { prefix: [acme_eu_, acme_live_] } }], to: a }
+  - { match: /optional, use: [{ keyauth: { prefix: acme_live_, optional: true } }], to: a }
+  - { match: /next, use: [{ keyauth: on }, { access: { when: 'consumer.key_id == "acme_live_9x"' } }], to: a }
+  - { match: /parts, use: [{ keyauth: on }, { access: { when: 'len(consumer.key_id) == 14' } }], to: a }
+`))
+	key := func(k string) []string {
+		return []string{"X-API-Key: " + k, "X-Credential-Identifier: root", "x_credential_identifier: root"}
+	}
+	const asks, id = "ApiKey ", "X-Credential-Identifier: "
+	unknown := "acme_live_3fk2_q5Wn0xT7c1VbYz85"
+	cases := []identityCase{
+		{name: "one", path: "/any", headers: key(liveKey), status: 200, sees: []string{id + "acme_live_3fk2\r\n", "X-Consumer-Name: acme\r\n"}, hidden: []string{"root", liveKey}},
+		{name: "the next", path: "/any", headers: key(nextKey), status: 200, sees: []string{id + "acme_live_9x\r\n"}, hidden: []string{"root", nextKey}},
+		{name: "without an id", path: "/any", headers: key(acmeKey), status: 200, sees: []string{"X-Consumer-Name: acme\r\n"}, hidden: []string{"credential", "root"}},
+		{name: "not its id", path: "/any", headers: key("acme_live_aa_K8vF3xQ1uR9oPz27"), status: 401, reason: "key_unknown", asks: asks},
+		{name: "an id alone", path: "/any", headers: key("acme_live_3fk2"), status: 401, reason: "key_unknown", asks: asks},
+		{name: "live", path: "/live", headers: key(liveKey), status: 200, sees: []string{id + "acme_live_3fk2\r\n"}},
+		{name: "for tests", path: "/live", headers: key(testKey), status: 401, reason: "key_unknown", asks: asks},
+		{name: "of any form", path: "/live", headers: key(acmeKey), status: 401, reason: "key_unknown", asks: asks},
+		{name: "empty", path: "/live", headers: key(""), status: 401, reason: "key_unknown", asks: asks},
+		{name: "wrong", path: "/live", headers: key(unknown), status: 401, reason: "key_unknown", asks: asks},
+		{name: "none", path: "/optional", status: 200, hidden: []string{"consumer"}},
+		{name: "optional, for tests", path: "/optional", headers: key(testKey), status: 401, reason: "key_unknown", asks: asks},
+		{name: "by condition", path: "/next", headers: key(nextKey), status: 200},
+		{name: "not by condition", path: "/next", headers: key(liveKey), status: 403, reason: "access_condition"},
+		{name: "by a condition of the machine's", path: "/parts", headers: key(liveKey), status: 200},
+	}
+	judge(t, g.addr, cases)
+	var told [2]string
+	for i, k := range []string{testKey, unknown} { // byte for byte, but for what each answer has of its own
+		req, err := http.NewRequest("GET", "http://"+g.addr+"/live", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-API-Key", k)
+		res, body := roundTrip(t, http.DefaultTransport, req)
+		res.Header.Del("Date")
+		res.Header.Del("X-Request-Id")
+		told[i] = fmt.Sprint(res.StatusCode, res.Header, body)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	if told[0] != told[1] {
+		t.Errorf("of a key for tests is told %s, of a wrong one %s", told[0], told[1])
+	}
+	call, err := http.NewRequest("POST", "http://"+g.addr+"/live", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "X-Api-Key": {testKey}}
+	if res, _ := roundTrip(t, newH2Client(t).Transport, call); res.Header.Get("Grpc-Message") != "key_unknown" {
+		t.Errorf("a call with a key for tests is told %v", res.Header)
+	}
+	metrics, err := g.admin.Metrics()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for reason, n := range map[string]int{"key_prefix": 10, "key_unknown": 7} {
+		if want := fmt.Sprintf("sluice_rejects_total{reason=%q,side=\"downstream\"} %d\n", reason, n); !strings.Contains(string(metrics), want) {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+	log := logLines(t, lines, 2*len(cases)+3)
+	for want, n := range map[string]int{`"consumer":"acme","key_id":"acme_live_3fk2"`: 8, `"consumer":"acme","key_id":"acme_live_9x"`: 4, `"key_id"`: 12,
+		`"reason":"key_prefix"`: 10, `"reason":"key_unknown"`: 7, liveKey: 0, testKey: 0} {
+		if strings.Count(log, want) != n {
+			t.Errorf("the log has %s %d times, want %d:\n%s", want, strings.Count(log, want), n, log)
+		}
+	}
+}
