@@ -41,7 +41,7 @@ func (x *Exchange) Fail(err *Error) {
 
 // failureText is the body of an error's answer. Reasons are identifiers, so nothing needs quoting.
 func failureText(err *Error) string {
-	return `{"error":"` + err.Reason + `","status":` + strconv.Itoa(err.Status) + "}\n"
+	return `{"error":"` + err.told() + `","status":` + strconv.Itoa(err.Status) + "}\n"
 }
 
 // localBody is a body that stands in memory. It borrows the loop's buffers one piece at a time.

@@ -135,6 +135,8 @@ func (c *comparison) holds(x *Exchange) bool {
 		return c.holdsText(who.Tier)
 	case "consumer.tenant":
 		return c.holdsText(who.Tenant)
+	case "consumer.key_id":
+		return c.holdsText(who.KeyID)
 	case "consumer.groups":
 		return slices.Contains(who.Groups, c.text)
 	case "consumer.tags":

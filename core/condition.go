@@ -31,6 +31,7 @@ type consumerFacts struct {
 	User   string   `expr:"user"`
 	Tier   string   `expr:"tier"`
 	Tenant string   `expr:"tenant"`
+	KeyID  string   `expr:"key_id"`
 	Groups []string `expr:"groups"`
 	Tags   []string `expr:"tags"`
 }
@@ -100,7 +101,7 @@ func (j *Judge) Holds(c *Condition, x *Exchange) (bool, error) {
 	}
 	f := &j.facts
 	if who := x.Consumer; who != nil {
-		f.Consumer = consumerFacts{who.Name, who.User, who.Tier, who.Tenant, who.Groups, who.Tags}
+		f.Consumer = consumerFacts{who.Name, who.User, who.Tier, who.Tenant, who.KeyID, who.Groups, who.Tags}
 	}
 	if c.texts.method {
 		f.Method = string(x.Request.MethodBytes())

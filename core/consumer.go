@@ -3,6 +3,7 @@ package core
 import (
 	"crypto/sha256"
 	"errors"
+	"math"
 	"sync/atomic"
 )
 
@@ -14,6 +15,7 @@ type Consumer struct {
 	Tags   []string
 	Tenant string // to whom he belongs, with others; "": to nobody
 	User   string // for whom the credential stands by which he is known: a token's subject, a login's user name; "": it names nobody
+	KeyID  string // of the API key by which he is known, see APIKey; "": it has none
 }
 
 // In says whether c is in a group.
@@ -35,13 +37,22 @@ type Password struct {
 	Salt, Sum         []byte
 }
 
+// APIKey is what is kept of an API key. Immutable.
+type APIKey struct {
+	Sum [sha256.Size]byte // its SHA-256
+	ID  string            // public: the key begins with it, a separator follows, and then what is secret; at most 255 bytes; "": it has none
+}
+
+// KeySeparators are the bytes of which one stands behind the id of an API key.
+const KeySeparators = "_-."
+
 // TokenSubject is whom the tokens of an issuer stand for. Issuer "": of any issuer that a policy accepts.
 type TokenSubject struct{ Issuer, Subject string }
 
 // ConsumerSpec is a consumer with his credentials.
 type ConsumerSpec struct {
 	Consumer
-	Keys         [][sha256.Size]byte // of API keys
+	Keys         []APIKey
 	Passwords    map[string]Password // by user name
 	Subjects     []TokenSubject
 	Fingerprints []string       // of certificates, as in Identity
@@ -76,9 +87,12 @@ type Directory struct {
 	signers      map[string]*Signer
 }
 
-var errShared = errors.New("cannot make a directory: two consumers have a name or a credential in common")
+var (
+	errShared = errors.New("cannot make a directory: two consumers have a name or a credential in common")
+	errLongID = errors.New("cannot make a directory: the id of a key has more than 255 bytes")
+)
 
-// NewDirectory gives the directory of all. No two may have a name or a credential in common.
+// NewDirectory gives the directory of all. No two may have a name or a credential in common, and ids of keys are bounded.
 func NewDirectory(all []ConsumerSpec) (*Directory, error) {
 	keys := 0
 	for i := range all {
@@ -100,6 +114,9 @@ func NewDirectory(all []ConsumerSpec) (*Directory, error) {
 		c := &s.Consumer
 		d.names[c.Name] = c
 		for j := range s.Keys {
+			if len(s.Keys[j].ID) > math.MaxUint8 {
+				return nil, errLongID
+			}
 			d.keys.put(&s.Keys[j], c)
 		}
 		for user, p := range s.Passwords {
@@ -144,10 +161,15 @@ func (d *Directory) Len() int { return len(d.names) }
 // Named is the consumer of that name, nil when there is none.
 func (d *Directory) Named(name string) *Consumer { return d.names[name] }
 
-// ByKey is whose API key it is, nil when it is nobody's. The key itself is compared with nothing, only its hash is.
+// ByKey is whose API key it is, nil when it is nobody's, or does not begin with the id that stands beside its hash. The key itself is
+// compared with nothing, only its hash is, and the public beginning of one that is right.
 func (d *Directory) ByKey(key []byte) *Consumer {
 	sum := sha256.Sum256(key)
-	return d.keys.find(&sum)
+	e := d.keys.find(&sum)
+	if e == nil || !e.begins(key) {
+		return nil
+	}
+	return e.owner
 }
 
 // Login is what is known of a user name, nil for nothing.

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"testing"
 )
 
 func manyConsumers(n int) []ConsumerSpec {
 	all := make([]ConsumerSpec, n)
 	for i := range all {
-		all[i] = ConsumerSpec{Consumer: Consumer{Name: fmt.Sprint("c", i)}, Keys: [][32]byte{sha256.Sum256(fmt.Appendf(nil, "key-%d", i))},
+		all[i] = ConsumerSpec{Consumer: Consumer{Name: fmt.Sprint("c", i)}, Keys: []APIKey{{Sum: sha256.Sum256(fmt.Appendf(nil, "key-%d", i))}},
 			Passwords: map[string]Password{fmt.Sprint("u", i): {Bcrypt: "x"}}, Subjects: []TokenSubject{{"issuer", fmt.Sprint("s", i)}},
 			Fingerprints: []string{fmt.Sprint("f", i)}}
 	}
@@ -33,7 +34,7 @@ func TestDirectory(t *testing.T) {
 	f("a key", d.ByKey([]byte("key-1")), "c1")
 	f("a key that is longer", d.ByKey([]byte("key-11")), "")
 	f("no key", d.ByKey(nil), "")
-	f("a hash instead of the key", d.ByKey(all[1].Keys[0][:]), "")
+	f("a hash instead of the key", d.ByKey(all[1].Keys[0].Sum[:]), "")
 	f("a subject", d.BySubject("issuer", "s0"), "c0")
 	f("a subject of the issuer before that of any", d.BySubject("issuer", "s1"), "c1")
 	f("a subject of another issuer", d.BySubject("other", "s0"), "")
@@ -64,7 +65,11 @@ func TestDirectoryAllocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	key, user, id := []byte("key-77"), []byte("u77"), &Identity{Fingerprint: "f77"}
+	ids, withID := withKeyIDs(t, 100), []byte("k000077_secret")
 	if n := testing.AllocsPerRun(100, func() {
+		if ids.ByKey(withID) == nil {
+			t.Fatal("not found")
+		}
 		if d.ByKey(key) == nil || d.Login(user) == nil || d.BySubject("issuer", "s77") == nil || d.ByCertificate(id) == nil {
 			t.Fatal("not found")
 		}
@@ -84,14 +89,14 @@ func TestKeyTable(t *testing.T) {
 			if i%3 == 0 {
 				copy(sums[i][:8], "\xff\xff\xff\xff\xff\xff\xff\xff") // many want the last place
 			}
-			table.put(&sums[i], &owners[i])
-			table.put(&sums[i], &Consumer{})
+			table.put(&APIKey{Sum: sums[i]}, &owners[i])
+			table.put(&APIKey{Sum: sums[i]}, &Consumer{})
 		}
 		if len(table.entries) != n {
 			t.Fatalf("%d keys, want %d", len(table.entries), n)
 		}
 		for i := range sums {
-			if table.find(&sums[i]) != &owners[i] {
+			if e := table.find(&sums[i]); e == nil || e.owner != &owners[i] {
 				t.Fatalf("key %d of %d is another's", i, n)
 			}
 			for at := range sums[i] {
@@ -102,6 +107,51 @@ func TestKeyTable(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestKeyIDs: by a key that has an id its consumer is known with it, and only if it begins with the id and a separator.
+func TestKeyIDs(t *testing.T) {
+	long := strings.Repeat("l", 40)
+	one := ConsumerSpec{Consumer: Consumer{Name: "acme", Tier: "gold"}}
+	for key, id := range map[string]string{"a_1-x": "a_1", "a_2.y": "a_2", "plain": "", "other_z": "a_3", "a_4": "a_4", "a_5_": "a_5", "a_6+x": "a_6",
+		long + "a_x": long + "a", long + "b_x": long + "c"} {
+		one.Keys = append(one.Keys, APIKey{sha256.Sum256([]byte(key)), id})
+	}
+	d, err := NewDirectory([]ConsumerSpec{one})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, id := range map[string]string{"a_1-x": "a_1", "a_2.y": "a_2", "plain": "", long + "a_x": long + "a"} {
+		if c := d.ByKey([]byte(key)); c == nil || c.KeyID != id || c.Name != "acme" || c.Tier != "gold" {
+			t.Errorf("%q is %+v's, want id %q", key, c, id)
+		}
+	}
+	for _, key := range []string{"other_z", "a_4", "a_5_", "a_6+x", "a_1", "a_1_x", long + "b_x", ""} {
+		if c := d.ByKey([]byte(key)); c != nil {
+			t.Errorf("%q is %+v's", key, c)
+		}
+	}
+	if c := d.Named("acme"); c.KeyID != "" {
+		t.Errorf("acme, by his name, has key %q", c.KeyID)
+	}
+	one.Keys = []APIKey{{ID: strings.Repeat("x", 256)}}
+	if _, err := NewDirectory([]ConsumerSpec{one}); err == nil {
+		t.Error("an id of 256 bytes is taken")
+	}
+}
+
+// withKeyIDs gives a directory of n keys that have ids.
+func withKeyIDs(tb testing.TB, n int) *Directory {
+	all := make([]ConsumerSpec, n)
+	for i := range all {
+		id := fmt.Sprintf("k%06d", i)
+		all[i] = ConsumerSpec{Consumer: Consumer{Name: fmt.Sprint("c", i)}, Keys: []APIKey{{sha256.Sum256([]byte(id + "_secret")), id}}}
+	}
+	d, err := NewDirectory(all)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return d
 }
 
 // BenchmarkDirectoryByKey looks keys up of which a part is asked for again and again, and all of them in turn, when the table is in no
@@ -127,6 +177,18 @@ func BenchmarkDirectoryByKey(b *testing.B) {
 			}
 		})
 	}
+	d = withKeyIDs(b, all)
+	for i := range all { // as keys
+		copy(keys[i*width:], fmt.Sprintf("k%06d_secret", i*7919%all))
+	}
+	b.Run(fmt.Sprint(all, " with ids"), func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			if d.ByKey(key(i%all)) == nil {
+				b.Fatal("not found")
+			}
+		}
+	})
 	b.Run("sha256", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
 			if sha256.Sum256(key(i%1000)) == [sha256.Size]byte{} {

@@ -1,44 +1,73 @@
 package core
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
-// Carrier is where requests carry a credential. The first of these places that has one counts. Immutable.
+// Carrier is where requests carry a credential: in a header, a cookie or an argument of the query, under any of these names. The first of
+// the three places that has one counts. Immutable.
 type Carrier struct {
-	Header string // "": not in a header
-	Scheme string // that the header's value begins with, in any case, as in Authorization (RFC 9110, 11.4); "": the value is the credential
-	Cookie string // "": not in a cookie
-	Query  string // "": not in the query
+	Headers   []string // in any case; empty: not in a header
+	Scheme    string   // that Authorization begins with, in any case (RFC 9110, 11.4); "": it has the credential alone, as other headers have
+	Cookies   []string // empty: not in a cookie
+	Arguments []string // empty: not in the query
 }
 
 // Find gives the credential, which is valid until the request is edited. n is how many the place has that carries one: of
-// several nobody can say which counts, so whoever asks refuses them.
+// several nobody can say which counts, so whoever asks refuses them. The same one under two names is one. An argument that is
+// named is private wherever the credential is found.
 func (c *Carrier) Find(m *Message) (value []byte, n int) {
-	if c.Header != "" {
-		if value, n = c.header(m); n > 0 {
-			return value, n
-		}
+	for _, name := range c.Arguments {
+		v, k := m.Argument(name)
+		value, n = join(value, n, v, k)
 	}
-	if c.Cookie != "" {
-		if value, n = m.cookie(c.Cookie); n > 0 {
-			return value, n
-		}
+	if v, k := c.cookie(m); k > 0 {
+		value, n = v, k
 	}
-	if c.Query != "" {
-		return m.Argument(c.Query)
+	if v, k := c.header(m); k > 0 {
+		value, n = v, k
 	}
-	return nil, 0
+	return value, n
 }
 
-// header counts the lines of the name; if none has the scheme, no credential is there.
+// join adds the k of another name to the n of those before.
+func join(value []byte, n int, v []byte, k int) ([]byte, int) {
+	switch {
+	case n == 0:
+		return v, k
+	case n == 1 && k == 1 && bytes.Equal(value, v):
+		return value, 1
+	}
+	return value, n + k
+}
+
+func (c *Carrier) cookie(m *Message) (value []byte, n int) {
+	for _, name := range c.Cookies {
+		v, k := m.cookie(name)
+		value, n = join(value, n, v, k)
+	}
+	return value, n
+}
+
 func (c *Carrier) header(m *Message) (value []byte, n int) {
+	for _, name := range c.Headers {
+		v, k := c.lines(m, name)
+		value, n = join(value, n, v, k)
+	}
+	return value, n
+}
+
+// lines counts those of the name; if none has the scheme, no credential is there.
+func (c *Carrier) lines(m *Message, name string) (value []byte, n int) {
 	ours := false
 	for i := range m.fields {
 		f := &m.fields[i]
-		if f.removed || !EqualFold(m.name(f), c.Header) {
+		if f.removed || !EqualFold(m.name(f), name) {
 			continue
 		}
 		n++
-		if v, ok := c.withoutScheme(m.value(f)); ok {
+		if v, ok := c.withoutScheme(name, m.value(f)); ok {
 			value, ours = v, true
 		}
 	}
@@ -48,8 +77,8 @@ func (c *Carrier) header(m *Message) (value []byte, n int) {
 	return value, n
 }
 
-func (c *Carrier) withoutScheme(v []byte) ([]byte, bool) {
-	if c.Scheme == "" {
+func (c *Carrier) withoutScheme(name string, v []byte) ([]byte, bool) {
+	if c.Scheme == "" || !strings.EqualFold(name, FieldAuthorization.String()) {
 		return v, true
 	}
 	n := len(c.Scheme)
@@ -64,22 +93,22 @@ func (c *Carrier) withoutScheme(v []byte) ([]byte, bool) {
 
 // Hide takes the credential out of the request that is forwarded, from every place that may carry it.
 func (c *Carrier) Hide(m *Message) {
-	if c.Header != "" {
+	for _, name := range c.Headers {
 		for i := range m.fields {
 			f := &m.fields[i]
-			if f.removed || !looksLike(m.name(f), c.Header) {
+			if f.removed || !looksLike(m.name(f), name) {
 				continue
 			}
-			if _, ours := c.withoutScheme(m.value(f)); ours {
+			if _, ours := c.withoutScheme(name, m.value(f)); ours {
 				f.removed = true
 			}
 		}
 	}
-	if c.Cookie != "" {
-		m.removeCookie(c.Cookie)
+	if len(c.Cookies) > 0 {
+		m.removeCookies(c.Cookies)
 	}
-	if c.Query != "" {
-		m.RemoveArgument(c.Query)
+	for _, name := range c.Arguments {
+		m.RemoveArgument(name)
 	}
 }
 
@@ -92,11 +121,11 @@ func (h *Header) RemoveLike(name string) {
 	}
 }
 
-// removeCookie writes the Cookie lines that have the cookie anew, without it.
-func (m *Message) removeCookie(name string) {
+// removeCookies writes the Cookie lines that have one of the cookies anew, without them.
+func (m *Message) removeCookies(names []string) {
 	for i, all := 0, len(m.fields); i < all; i++ {
 		f := &m.fields[i]
-		if f.removed || f.ID != FieldCookie || !bytes.Contains(m.value(f), []byte(name)) {
+		if f.removed || f.ID != FieldCookie || !mentions(m.value(f), names) {
 			continue
 		}
 		line := m.Begin(FieldCookie.String())
@@ -105,7 +134,7 @@ func (m *Message) removeCookie(name string) {
 			var pair []byte
 			pair, rest, _ = bytes.Cut(rest, []byte{';'})
 			k, _, _ := bytes.Cut(pair, []byte{'='})
-			if pair = bytes.Trim(pair, " \t"); len(pair) == 0 || string(bytes.Trim(k, " \t")) == name {
+			if pair = bytes.Trim(pair, " \t"); len(pair) == 0 || among(names, bytes.Trim(k, " \t")) {
 				continue
 			}
 			if uint32(len(m.arena)) > start {
@@ -120,6 +149,26 @@ func (m *Message) removeCookie(name string) {
 		}
 		line.End(FieldCookie)
 	}
+}
+
+// mentions says whether any of the names is part of line.
+func mentions(line []byte, names []string) bool {
+	for _, name := range names {
+		if bytes.Contains(line, []byte(name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// among says whether b is one of the names.
+func among(names []string, b []byte) bool {
+	for _, name := range names {
+		if string(b) == name {
+			return true
+		}
+	}
+	return false
 }
 
 // Challenge fails x because nobody has proved to be somebody who may, and says how he could (RFC 9110, 11.6.1). challenge is

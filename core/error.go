@@ -25,11 +25,12 @@ const (
 	RetryAnswered        // the answer has a status that is not passed on as long as there may be another
 )
 
-// Error is why an exchange failed. Clients see Status and Reason, the log sees Detail too. Errors are made once, at
+// Error is why an exchange failed. Clients see Status and Reason, or Told, the log sees Detail too. Errors are made once, at
 // start: failing is as cheap as succeeding.
 type Error struct {
 	Status int    // what the client is told; 0: the client has gone, nobody is told
 	Reason string // stable code, such as "connect_failed"
+	Told   string // the reason that the client is told, where it must not learn which of two it is; "": Reason
 	Detail string
 	Side   Side
 	Retry  Retry
@@ -42,6 +43,14 @@ func (e *Error) Error() string {
 		return e.Reason
 	}
 	return e.Reason + ": " + e.Detail
+}
+
+// told is the reason as the client gets it.
+func (e *Error) told() string {
+	if e.Told != "" {
+		return e.Told
+	}
+	return e.Reason
 }
 
 // BodyError is what an error of a Body's Next means for the exchange: its own if it has a cause to tell, else whoever sent

@@ -141,7 +141,7 @@ func (x *Exchange) failGRPC(err *Error) {
 	line.SetBuffer(strconv.AppendInt(line.Buffer(), int64(x.grpcStatus(err)), 10))
 	line.End(FieldOther)
 	line = m.Begin("Grpc-Message")
-	line.String(err.Reason)
+	line.String(err.told())
 	line.End(FieldOther)
 }
 

@@ -9,12 +9,13 @@ type IdentityFields struct {
 	Tenant   string
 	Groups   string // with commas between
 	Tier     string
+	KeyID    string // the public id of his API key
 	Token    string // which tells all of it, signed: upstream.IdentityTokens writes it
 }
 
 // names are all of them, told or not.
-func (f *IdentityFields) names() [6]string {
-	return [...]string{f.Consumer, f.User, f.Tenant, f.Groups, f.Tier, f.Token}
+func (f *IdentityFields) names() [7]string {
+	return [...]string{f.Consumer, f.User, f.Tenant, f.Groups, f.Tier, f.KeyID, f.Token}
 }
 
 // Strip removes what a client says of itself under these names, in whatever spelling. It is done before any policy reads the request.
@@ -36,6 +37,7 @@ func (f *IdentityFields) Tell(m *Message, c *Consumer) {
 	tellField(m, f.Tenant, c.Tenant)
 	tellField(m, f.Groups, c.Groups...)
 	tellField(m, f.Tier, c.Tier)
+	tellField(m, f.KeyID, c.KeyID)
 }
 
 func tellField(m *Message, name string, values ...string) {

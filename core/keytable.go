@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math/bits"
+	"strings"
 )
 
 // keyTable finds consumers by the SHA-256 of their keys. A hash is spread evenly as it is, so it is hashed no more: its first bytes say
@@ -20,7 +21,8 @@ type keyTable struct {
 type keyEntry struct {
 	sum   [sha256.Size]byte
 	owner *Consumer
-	_     [64 - sha256.Size - 8]byte
+	id    [64 - sha256.Size - 8 - 1]byte // how the id begins, see APIKey: most are here whole, and cost no other line
+	whole uint8                          // bytes of the id; 0: the key has none
 }
 
 // newKeyTable gives a table with room for so many, 2^31 at most.
@@ -28,22 +30,38 @@ func newKeyTable(most int) keyTable {
 	return keyTable{index: make([]uint32, 2*most+8), number: 1<<bits.Len(uint(most)) - 1, entries: make([]keyEntry, 0, most)}
 }
 
-// put enters a key. One that is there already stays whose it is.
-func (t *keyTable) put(sum *[sha256.Size]byte, owner *Consumer) {
-	i, entry := t.place(sum)
+// put enters a key. One that is there already stays whose it is. By one that has an id, the owner is known with it.
+func (t *keyTable) put(key *APIKey, owner *Consumer) {
+	i, entry := t.place(&key.Sum)
 	if entry != nil {
 		return
 	}
-	t.entries = append(t.entries, keyEntry{sum: *sum, owner: owner})
-	t.index[i] = t.mark(sum) | uint32(len(t.entries))
+	if key.ID != "" {
+		known := *owner
+		known.KeyID, owner = key.ID, &known
+	}
+	t.entries = append(t.entries, keyEntry{sum: key.Sum, owner: owner, whole: uint8(len(key.ID))})
+	copy(t.entries[len(t.entries)-1].id[:], key.ID)
+	t.index[i] = t.mark(&key.Sum) | uint32(len(t.entries))
 }
 
-// find gives whose key it is, nil: nobody's.
-func (t *keyTable) find(sum *[sha256.Size]byte) *Consumer {
-	if _, entry := t.place(sum); entry != nil {
-		return entry.owner
+// find gives the key of that hash, nil: there is none.
+func (t *keyTable) find(sum *[sha256.Size]byte) *keyEntry {
+	_, entry := t.place(sum)
+	return entry
+}
+
+// begins says whether key, whose hash is e's, begins with e's id, with more behind it.
+func (e *keyEntry) begins(key []byte) bool {
+	n := int(e.whole)
+	if n == 0 {
+		return true
 	}
-	return nil
+	if len(key) <= n+1 || strings.IndexByte(KeySeparators, key[n]) < 0 {
+		return false
+	}
+	here := min(n, len(e.id))
+	return string(key[:here]) == string(e.id[:here]) && (n == here || string(key[here:n]) == e.owner.KeyID[here:])
 }
 
 // place is where a hash stands in the index, with its entry, or where it would, with nil: at the part of the index that its first bytes are of

@@ -72,7 +72,7 @@ func TestKeyTiming(t *testing.T) {
 		key[i] = byte('a' + i%26)
 	}
 	all := manyConsumers(100)
-	all[50].Keys = [][sha256.Size]byte{sha256.Sum256(key)}
+	all[50].Keys = []APIKey{{Sum: sha256.Sum256(key)}}
 	d, err := NewDirectory(all)
 	if err != nil {
 		t.Fatal(err)

@@ -68,7 +68,7 @@ func TestCommandLines(t *testing.T) {
 	if code, out, _ := execute("tune", "-h"); code != exitOK || !strings.Contains(out, "--dry-run") {
 		t.Errorf("tune -h: %d\n%s", code, out)
 	}
-	for _, args := range [][]string{{"version", "x"}, {"run", "x"}, {"hash"}, {"explain"}, {"completion", "csh"}, {"tune", "--revert", "--apply"}} {
+	for _, args := range [][]string{{"version", "x"}, {"run", "x"}, {"hash"}, {"hash", "key", "--prefix", "x"}, {"hash", "new-key", "--prefix", "_"}, {"hash", "new-key", "--prefix", "a b"}, {"explain"}, {"completion", "csh"}, {"tune", "--revert", "--apply"}} {
 		if code, out, errs := execute(args...); code != exitUsage || out != "" || errs == "" {
 			t.Errorf("%q: %d, %q, %q", args, code, out, errs)
 		}
@@ -160,7 +160,7 @@ COMP_WORDS=(`+words+`); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _sluice
 	f(`sluice ""`, "run", "check", "explain", "ctl", "upgrade", "tune", "hash", "man", "completion", "version", "help")
 	f(`sluice ex`, "explain")
 	f(`sluice tune --r`, "--revert", "--root")
-	f(`sluice hash ""`, "key", "password")
+	f(`sluice hash ""`, "key", "new-key", "password")
 	f(`sluice ctl lim`, "limits", "limit")
 	f(`sluice ctl --json up`, "upstreams", "upstream")
 	f(`sluice check -`, "-c")

@@ -26,9 +26,15 @@ const (
 )
 
 func runHash(c *invocation) int {
-	if len(c.words) != 1 || c.words[0] != "key" && c.words[0] != "password" {
+	if len(c.words) != 1 || c.words[0] != "key" && c.words[0] != "password" && c.words[0] != "new-key" {
 		fmt.Fprint(c.stderr, c.command.usage())
 		return exitUsage
+	}
+	switch {
+	case c.words[0] == "new-key":
+		return runNewKey(c)
+	case len(c.values["prefix"]) > 0:
+		return c.misused("--prefix is for new-key alone")
 	}
 	what, stdout := c.words[0], c.stdout
 	secret, err := readSecret(c.stdin)

@@ -37,8 +37,13 @@ func directory(cfg *config.Config, f *config.ConsumersFile) (*core.Directory, er
 	for _, list := range [][]config.Consumer{cfg.Consumers, f.Consumers} {
 		for i := range list {
 			c := &list[i]
-			s := core.ConsumerSpec{Consumer: core.Consumer{Name: c.Name, Groups: c.Groups, Tier: c.Tier, Tags: c.Tags, Tenant: c.Tenant},
-				Keys: c.Keys}
+			s := core.ConsumerSpec{Consumer: core.Consumer{Name: c.Name, Groups: c.Groups, Tier: c.Tier, Tags: c.Tags, Tenant: c.Tenant}}
+			if len(c.Keys) > 0 {
+				s.Keys = make([]core.APIKey, len(c.Keys))
+				for i := range c.Keys {
+					s.Keys[i] = core.APIKey(c.Keys[i])
+				}
+			}
 			if len(c.Basic) > 0 {
 				s.Passwords = make(map[string]core.Password, len(c.Basic))
 				for user, p := range c.Basic {

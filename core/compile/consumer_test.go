@@ -28,6 +28,16 @@ func consumerLines(n int) []byte {
 	return b.Bytes()
 }
 
+// identifiedLines are consumers whose keys have ids.
+func identifiedLines(n int) []byte {
+	var b bytes.Buffer
+	for i := range n {
+		fmt.Fprintf(&b, "{\"name\":\"consumer-%d\",\"groups\":[\"partners\"],\"tier\":\"gold\",\"keys\":[{\"id\":\"key_%d\",\"key\":\"sha256:%x\"}]}\n",
+			i, i, sha256.Sum256(fmt.Appendf(nil, "key_%d_secret", i)))
+	}
+	return b.Bytes()
+}
+
 const consumersConfig = "listeners: { a: { bind: \"127.0.0.1:0\" } }\nconsumers: { fixed: { keys: \"sha256:%x\" } }\nconsumers_file: consumers.jsonl\nroutes: [{ match: /*, respond: {} }]\n"
 
 func writeConsumers(t *testing.T, text []byte) (file, consumers string) {
@@ -66,17 +76,23 @@ func processorTime(t *testing.T) time.Duration {
 // TestConsumersLoad holds the time in which a hundred thousand are there.
 func TestConsumersLoad(t *testing.T) {
 	const n = 100_000
-	file, _ := writeConsumers(t, consumerLines(n))
-	before := processorTime(t)
-	c := loadConsumers(t, file)
-	took := processorTime(t) - before // wall time tells of other programs too
-	if d := c.directory.Directory(); d.Len() != n+1 || d.ByKey([]byte("key-99999")).Name != "consumer-99999" {
-		t.Errorf("%d consumers", d.Len())
+	f := func(lines []byte, key, id string) {
+		t.Helper()
+		file, _ := writeConsumers(t, lines)
+		before := processorTime(t)
+		c := loadConsumers(t, file)
+		took := processorTime(t) - before // wall time tells of other programs too
+		d := c.directory.Directory()
+		if who := d.ByKey([]byte(key)); d.Len() != n+1 || who == nil || who.Name != "consumer-99999" || who.KeyID != id {
+			t.Errorf("%d consumers, and %+v", d.Len(), who)
+		}
+		if took > 2*time.Second && !raceDetector {
+			t.Errorf("%d consumers took %s", n, took)
+		}
+		t.Log(took)
 	}
-	if took > 2*time.Second && !raceDetector {
-		t.Errorf("%d consumers took %s", n, took)
-	}
-	t.Log(took)
+	f(consumerLines(n), "key-99999", "")
+	f(identifiedLines(n), "key_99999_secret", "key_99999")
 }
 
 // TestConsumersWatch changes the file: what is right takes effect, what is wrong leaves all as it is.

@@ -13,7 +13,7 @@ import (
 
 func keyAuth(_ *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
 	k := p.KeyAuth
-	return core.Step{Request: keyauth.New(keyauth.Spec{Carrier: carrierOf(k.Carrier), Hide: k.Hide, Optional: k.Optional}, c.consumers.directory)}, nil
+	return core.Step{Request: keyauth.New(keyauth.Spec{Carrier: carrierOf(k.Carrier, ""), Prefixes: k.Prefixes, Hide: k.Hide, Optional: k.Optional}, c.consumers.directory)}, nil
 }
 
 func accessOf(r *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {
@@ -55,6 +55,7 @@ func eitherOf(r *Registry, c *Compiled, p *config.Policy, name string) (core.Ste
 	return all, nil
 }
 
-func carrierOf(c config.Carrier) core.Carrier {
-	return core.Carrier{Header: c.Header, Cookie: c.Cookie, Query: c.Query}
+// carrierOf is where a credential is, and the scheme that it has in Authorization.
+func carrierOf(c config.Carrier, scheme string) core.Carrier {
+	return core.Carrier{Headers: c.Headers, Scheme: scheme, Cookies: c.Cookies, Arguments: c.Arguments}
 }

@@ -2,7 +2,6 @@ package compile
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
@@ -26,12 +25,9 @@ func tokens(r *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, er
 
 // bearer is where tokens are and what their claims mean.
 func (r *Registry) bearer(c *Compiled, from *config.Bearer) core.Bearer {
-	b := core.Bearer{Carrier: carrierOf(from.Carrier), Hide: from.Hide, Optional: from.Optional, Preflight: from.Preflight,
+	b := core.Bearer{Carrier: carrierOf(from.Carrier, "Bearer"), Hide: from.Hide, Optional: from.Optional, Preflight: from.Preflight,
 		Revoked: &r.revoker.inUse, ClaimRules: core.ClaimRules{Issuers: from.Issuers,
 			Audiences: from.Audiences, Scopes: from.Scopes, Consumer: from.Consumer, Tier: from.Tier, Tenant: from.Tenant, Groups: from.Groups, Keep: c.Config.AskedClaims()}}
-	if strings.EqualFold(b.Carrier.Header, "Authorization") {
-		b.Carrier.Scheme = "Bearer"
-	}
 	for _, r := range from.Claims {
 		b.Claims = append(b.Claims, core.RequiredClaim(r))
 	}

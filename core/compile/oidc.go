@@ -37,8 +37,9 @@ func logins(r *Registry, c *Compiled, p *config.Policy, name string) (core.Step,
 	q.tokens = jwt.New(jwt.Spec{Leeway: idTokenLeeway}, q.provider, nil, 0)
 	loops := max(len(r.workers), 1)
 	b := r.bearer(c, &o.Bearer)
+	b.Carrier = core.Carrier{Cookies: []string{o.Cookie.Name}}
 	spec := oidc.Spec{Bearer: b, Name: name, ClientID: o.Client.ID, Scopes: o.Ask, Callback: o.Paths.Callback, Logout: o.Paths.Logout, Backchannel: o.Paths.Backchannel,
-		AfterLogout: o.Paths.AfterLogout, Domain: o.Cookie.Domain, Path: o.Cookie.Path, SameSite: o.Cookie.SameSite, Secure: o.Cookie.Secure,
+		AfterLogout: o.Paths.AfterLogout, Cookie: o.Cookie.Name, Domain: o.Cookie.Domain, Path: o.Cookie.Path, SameSite: o.Cookie.SameSite, Secure: o.Cookie.Secure,
 		Idle: o.Idle, Lifetime: o.Life, Calls: share(o.Calls, loops), Allow: q.patient, Grace: o.Sessions.Grace}
 	counts := r.loginCounts[name]
 	if counts == nil {

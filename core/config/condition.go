@@ -33,6 +33,7 @@ type consumer struct {
 	User   string   `expr:"user"`
 	Tier   string   `expr:"tier"`
 	Tenant string   `expr:"tenant"`
+	KeyID  string   `expr:"key_id"`
 	Groups []string `expr:"groups"`
 	Tags   []string `expr:"tags"`
 }

@@ -2,7 +2,6 @@ package config
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,8 +17,8 @@ type Consumer struct {
 	Groups       []string
 	Tier         string // "": none
 	Tags         []string
-	Tenant       string              // to whom he belongs, with others; "": to nobody
-	Keys         [][sha256.Size]byte // of API keys
+	Tenant       string // to whom he belongs, with others; "": to nobody
+	Keys         []APIKey
 	Basic        map[string]Password // by user name
 	JWT          []TokenSubject
 	Certificates []string // SHA-256 of certificates, in lower-case hexadecimal; "san:" and an alternative name, or "cn:" and a common name
@@ -37,8 +36,6 @@ const (
 	maxConsumers   = 1_000_000
 	maxMemberships = 100 // groups of a consumer, and tags
 	maxCredentials = 100 // of each kind, of one consumer
-	minKeyBytes    = 16
-	maxKeyBytes    = 1024
 	maxUserBytes   = 256
 	maxClaimBytes  = 256
 )
@@ -104,29 +101,6 @@ func (d *decoder) consumer(name string, k, v ast.Node) {
 	}
 }
 
-// apiKey reads the hash of a key, or a reference to the key itself.
-func (d *decoder) apiKey(key string, n ast.Node, c *Consumer) {
-	var s string
-	if n = d.resolve(n); n == nil || !d.text(key, n, &s) {
-		return
-	}
-	if isReference(s) {
-		var secret Secret
-		if !d.secret(key, n, maxKeyBytes, &secret) {
-			return
-		}
-		if len(secret.Reveal()) < minKeyBytes {
-			d.problem(n, "", "an API key has from %d to %d bytes", minKeyBytes, maxKeyBytes)
-			return
-		}
-		sum := sha256.Sum256([]byte(secret.Reveal()))
-		s = keyText(sum)
-	}
-	if wrong := c.addKey(s); wrong != "" {
-		d.problem(n, "printf %s \"$KEY\" | sluice hash key", "%s", wrong)
-	}
-}
-
 // tokenSubject reads a subject, or a map with its issuer.
 func (d *decoder) tokenSubject(key string, n ast.Node, c *Consumer) {
 	var t TokenSubject
@@ -186,21 +160,6 @@ func addMembership(what, s string, to *[]string) string {
 		return fmt.Sprintf("a consumer has at most %d %ss", maxMemberships, what)
 	}
 	*to = append(*to, s)
-	return ""
-}
-
-func (c *Consumer) addKey(s string) string {
-	digits, hashed := strings.CutPrefix(s, "sha256:")
-	b, err := hex.DecodeString(digits)
-	switch {
-	case !hashed:
-		return "an API key is written as its hash, or by reference: here it could be read by everybody" // and must not be repeated
-	case err != nil || len(b) != sha256.Size:
-		return `the hash of an API key is "sha256:" and 64 hexadecimal digits`
-	case len(c.Keys) == maxCredentials:
-		return fmt.Sprintf("a consumer has at most %d keys", maxCredentials)
-	}
-	c.Keys = append(c.Keys, [sha256.Size]byte(b))
 	return ""
 }
 
@@ -267,6 +226,7 @@ func isName(s string) bool {
 type roll struct {
 	names        map[string]Pos
 	keys         map[[sha256.Size]byte]string
+	keyIDs       map[string]string
 	users        map[string]string
 	subjects     map[TokenSubject]string
 	certificates map[string]string
@@ -274,7 +234,7 @@ type roll struct {
 }
 
 func newRoll() *roll {
-	return &roll{names: map[string]Pos{}, keys: map[[sha256.Size]byte]string{}, users: map[string]string{},
+	return &roll{names: map[string]Pos{}, keys: map[[sha256.Size]byte]string{}, keyIDs: map[string]string{}, users: map[string]string{},
 		subjects: map[TokenSubject]string{}, certificates: map[string]string{}, signatures: map[string]string{}}
 }
 
@@ -287,7 +247,10 @@ func (r *roll) add(c *Consumer) string {
 		return fmt.Sprintf("there are more than %d consumers", maxConsumers)
 	}
 	r.names[c.Name] = c.Pos
-	other := claim(r.keys, c.Keys, c.Name)
+	other, wrong := r.addKeys(c)
+	if wrong != "" {
+		return wrong
+	}
 	for user := range c.Basic {
 		if other == "" {
 			other = claim(r.users, []string{user}, c.Name)
@@ -324,8 +287,6 @@ func claim[K comparable](owners map[K]string, credentials []K, name string) (oth
 	return ""
 }
 
-func keyText(sum [sha256.Size]byte) string { return "sha256:" + hex.EncodeToString(sum[:]) }
-
 func (w *dumper) consumers(c *Config) {
 	if len(c.Consumers) > 0 {
 		w.block("consumers:", func() {
@@ -360,13 +321,7 @@ func (w *dumper) consumerParts(c *Consumer) {
 	if c.Tenant != "" {
 		w.line("tenant: %s", quote(c.Tenant))
 	}
-	if len(c.Keys) > 0 {
-		var keys []string
-		for _, k := range c.Keys {
-			keys = append(keys, keyText(k))
-		}
-		w.line("keys: %s", quoteList(keys))
-	}
+	w.apiKeys(c.Keys)
 	if len(c.Basic) > 0 {
 		w.block("basic:", func() {
 			for _, user := range slices.Sorted(maps.Keys(c.Basic)) {

@@ -148,7 +148,7 @@ func (c *Consumer) readMember(r objectReader, key string) error {
 	case "tags":
 		return r.texts(func(s string) string { return addMembership("tag", s, &c.Tags) })
 	case "keys":
-		return r.texts(c.addKey)
+		return r.array(func() error { return c.readKey(r) })
 	case "certificates":
 		return r.texts(c.addCertificate)
 	case "basic":
@@ -243,6 +243,11 @@ func (r objectReader) object(member func(key string) error) error {
 	if err := r.expect('{'); err != nil {
 		return err
 	}
+	return r.members(member)
+}
+
+// members reads an object that has begun.
+func (r objectReader) members(member func(key string) error) error {
 	var keys []string
 	for r.More() {
 		t, err := r.Token()

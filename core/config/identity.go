@@ -10,11 +10,14 @@ import (
 // names, or names that could be taken for them, reaches no upstream, whatever the route.
 type Identity struct {
 	Consumer, User, Tenant, Groups, Tier string
+	KeyID                                string         // of the API key by which he is known
 	Token                                *IdentityToken // nil: none is signed
 }
 
 // own are the names of the headers, "" among them.
-func (i *Identity) own() []string { return []string{i.Consumer, i.User, i.Tenant, i.Groups, i.Tier} }
+func (i *Identity) own() []string {
+	return []string{i.Consumer, i.User, i.Tenant, i.Groups, i.Tier, i.KeyID}
+}
 
 // identity reads the key of that name.
 func (d *decoder) identity(key string, n ast.Node) {
@@ -42,14 +45,15 @@ func (d *decoder) identityHeaders(key string, n ast.Node, i *Identity) {
 		word := "on"
 		d.word(key, n, "on off", &word)
 		i.Consumer, i.User, i.Tenant, i.Groups, i.Tier = "X-Consumer-Name", "X-User-ID", "X-Tenant-ID", "X-User-Roles", "X-Consumer-Tier"
+		i.KeyID = "X-Credential-Identifier"
 		if word == "off" {
 			*i = Identity{Token: i.Token}
 		}
 		return
 	}
 	var seen []string
-	d.mapping(key, n, "consumer user tenant groups tier", func(key string, _, v ast.Node) bool {
-		to := map[string]*string{"consumer": &i.Consumer, "user": &i.User, "tenant": &i.Tenant, "groups": &i.Groups, "tier": &i.Tier}[key]
+	d.mapping(key, n, "consumer user tenant groups tier key_id", func(key string, _, v ast.Node) bool {
+		to := map[string]*string{"consumer": &i.Consumer, "user": &i.User, "tenant": &i.Tenant, "groups": &i.Groups, "tier": &i.Tier, "key_id": &i.KeyID}[key]
 		if to == nil {
 			return false
 		}
@@ -58,7 +62,7 @@ func (d *decoder) identityHeaders(key string, n ast.Node, i *Identity) {
 		}
 		return true
 	})
-	if i.Consumer == "X-Consumer-Name" && containsFold([]string{i.User, i.Tenant, i.Groups, i.Tier}, i.Consumer) {
+	if i.Consumer == "X-Consumer-Name" && containsFold([]string{i.User, i.Tenant, i.Groups, i.Tier, i.KeyID}, i.Consumer) {
 		d.problem(n, "consumer: X-Consumer", "header %q is given twice", i.Consumer)
 	}
 }
@@ -128,7 +132,8 @@ func (w *dumper) identityFields(i *Identity) {
 			return
 		}
 		w.block("headers:", func() {
-			for _, at := range []struct{ key, name string }{{"consumer", i.Consumer}, {"user", i.User}, {"tenant", i.Tenant}, {"groups", i.Groups}, {"tier", i.Tier}} {
+			for _, at := range []struct{ key, name string }{{"consumer", i.Consumer}, {"user", i.User}, {"tenant", i.Tenant}, {"groups", i.Groups}, {"tier", i.Tier},
+				{"key_id", i.KeyID}} {
 				if at.name != "" {
 					w.line("%s: %s", at.key, quote(at.name))
 				}

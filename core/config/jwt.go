@@ -33,7 +33,7 @@ type IssuerKeys struct {
 
 // Bearer is where requests carry a token, and what its claims must be and mean.
 type Bearer struct {
-	Carrier   Carrier // header Authorization, with the scheme Bearer, where nothing is written
+	Carrier   Carrier // header Authorization, where nothing is written; there, with the scheme Bearer
 	Issuers   []string
 	Audiences []string
 	Claims    []RequiredClaim
@@ -172,9 +172,7 @@ func (d *decoder) requiredClaims(key string, n ast.Node, to *[]RequiredClaim) {
 
 // settle is done when all keys are read.
 func (j *Bearer) settle() {
-	if j.Carrier == (Carrier{}) {
-		j.Carrier.Header = "Authorization"
-	}
+	j.Carrier.settle("Authorization")
 }
 
 func (d *decoder) room(key string, n ast.Node, has int) bool {
@@ -249,11 +247,9 @@ func (w *dumper) optionalList(key string, values []string) {
 }
 
 func (w *dumper) bearer(j *Bearer) {
-	for _, at := range []struct{ key, value string }{{"header", j.Carrier.Header}, {"cookie", j.Carrier.Cookie}, {"query", j.Carrier.Query}} {
-		if at.value != "" {
-			w.line("%s: %s", at.key, quote(at.value))
-		}
-	}
+	w.optionalList("header", j.Carrier.Headers)
+	w.optionalList("cookie", j.Carrier.Cookies)
+	w.optionalList("query", j.Carrier.Arguments)
 	w.optionalList("issuer", j.Issuers)
 	w.optionalList("audience", j.Audiences)
 	w.optionalList("scopes", j.Scopes)

@@ -1,26 +1,20 @@
 package config
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
-// Carrier is where requests carry a credential: the first of these that has one counts. "": not there.
-type Carrier struct {
-	Header string
-	Cookie string
-	Query  string
-}
-
 // KeyAuth lets requests pass that bear the API key of a consumer.
 type KeyAuth struct {
-	Carrier  Carrier // header X-API-Key where nothing is written
-	Hide     bool    // the upstream does not get the key; true
-	Optional bool    // a request without a key passes too, with a wrong one it does not; false
+	Carrier  Carrier  // header X-API-Key where nothing is written
+	Prefixes []string // what a key begins with, one of them; another is refused, whosever it is. At most 8; empty: anything
+	Hide     bool     // the upstream does not get the key; true
+	Optional bool     // a request without a key passes too, with a wrong one it does not; false
 }
+
+const maxKeyPrefixes = 8
 
 // keyAuth reads on, or a map.
 func (d *decoder) keyAuth(key string, n ast.Node) *KeyAuth {
@@ -31,8 +25,10 @@ func (d *decoder) keyAuth(key string, n ast.Node) *KeyAuth {
 	if _, word := n.(*ast.StringNode); word {
 		d.on(key, n)
 	} else {
-		d.mapping(key, n, "header cookie query hide optional", func(key string, _, v ast.Node) bool {
+		d.mapping(key, n, "header cookie query prefix hide optional", func(key string, _, v ast.Node) bool {
 			switch key {
+			case "prefix":
+				d.keyPrefixes(key, v, k)
 			case "hide":
 				d.boolean(key, v, &k.Hide)
 			case "optional":
@@ -43,44 +39,26 @@ func (d *decoder) keyAuth(key string, n ast.Node) *KeyAuth {
 			return true
 		})
 	}
-	if k.Carrier == (Carrier{}) {
-		k.Carrier.Header = "X-API-Key"
-	}
+	k.Carrier.settle("X-API-Key")
 	return k
 }
 
-// carrier reads one of the keys that say where a credential is.
-func (d *decoder) carrier(key string, n ast.Node, to *Carrier) bool {
-	var s string
-	switch key {
-	case "header":
-		if d.text(key, n, &s) && d.fieldName(key, n, s) {
-			to.Header = s
+// keyPrefixes reads what keys begin with.
+func (d *decoder) keyPrefixes(key string, n ast.Node, k *KeyAuth) {
+	d.list(key, n, func(v ast.Node) {
+		var s string
+		switch {
+		case !d.text(key, v, &s):
+		case !isName(s) || len(s) > maxKeyID:
+			d.problem(v, "", "%q must have from 1 to %d letters, digits, and behind the first of them '.', '_' and '-', not %q", key, maxKeyID, clip(s))
+		case slices.Contains(k.Prefixes, s):
+			d.problem(v, "", "%q has %q twice", key, s)
+		case len(k.Prefixes) == maxKeyPrefixes:
+			d.problem(v, "", "%q has more than %d entries", key, maxKeyPrefixes)
+		default:
+			k.Prefixes = append(k.Prefixes, s)
 		}
-	case "cookie":
-		if d.text(key, n, &s) && d.argumentName(key, n, s) {
-			if strings.ContainsAny(s, "=;, \t\"") {
-				d.problem(n, "", "no cookie has the name %q", clip(s))
-				return true
-			}
-			to.Cookie = s
-		}
-	case "query":
-		if d.text(key, n, &s) && d.argumentName(key, n, s) {
-			to.Query = s
-		}
-	default:
-		return false
-	}
-	return true
-}
-
-func (d *decoder) argumentName(key string, n ast.Node, s string) bool {
-	if s == "" || len(s) > maxNameRunes || hasControl(s) {
-		d.problem(n, "", "%q must have from 1 to %d bytes", key, maxNameRunes)
-		return false
-	}
-	return true
+	})
 }
 
 // authenticates says whether the policy finds out who the consumer is.
@@ -175,16 +153,9 @@ func (w *dumper) identity(p *Policy) {
 }
 
 func (w *dumper) keyAuth(k *KeyAuth) {
-	w.line("keyauth: { %shide: %t, optional: %t }", k.Carrier.text(), k.Hide, k.Optional)
-}
-
-// text writes what carrier reads, each with a comma.
-func (c *Carrier) text() string {
-	var b strings.Builder
-	for _, at := range []struct{ key, name string }{{"header", c.Header}, {"cookie", c.Cookie}, {"query", c.Query}} {
-		if at.name != "" {
-			fmt.Fprintf(&b, "%s: %s, ", at.key, quote(at.name))
-		}
+	prefix := ""
+	if len(k.Prefixes) > 0 {
+		prefix = "prefix: " + quoteList(k.Prefixes) + ", "
 	}
-	return b.String()
+	w.line("keyauth: { %s%shide: %t, optional: %t }", k.Carrier.text(), prefix, k.Hide, k.Optional)
 }

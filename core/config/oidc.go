@@ -13,7 +13,7 @@ import (
 // OIDC has people log in with a provider (OpenID Connect, authorization code with PKCE), and lets requests pass that have a session.
 type OIDC struct {
 	Service  // URL is the issuer; timeout 5s; OnError is of sessions whose tokens cannot be refreshed
-	Bearer   // Carrier.Cookie is the name of the session's cookie; Scopes and the rest of Carrier are not used
+	Bearer   // Scopes and Carrier are not used
 	Client   IntrospectClient
 	Ask      []string      // scopes that are asked for; openid and profile
 	Paths    OIDCPaths     // of the routes that use the policy
@@ -33,8 +33,9 @@ type OIDCPaths struct {
 	Backchannel string // where the provider tells of logouts; /oauth2/backchannel; "": it cannot
 }
 
-// OIDCCookie is the session's cookie. Bearer has its name, __Host-session where none is written.
+// OIDCCookie is the session's cookie.
 type OIDCCookie struct {
+	Name     string // __Host-session
 	Domain   string // "": the host alone
 	Path     string // /
 	SameSite string // lax, none or strict; lax
@@ -51,9 +52,9 @@ const (
 )
 
 func (d *decoder) oidc(key string, n ast.Node) *OIDC {
-	o := &OIDC{Service: newService(), Bearer: Bearer{Hide: true, Carrier: Carrier{Cookie: "__Host-session"}}, Client: IntrospectClient{Auth: "basic"},
+	o := &OIDC{Service: newService(), Bearer: Bearer{Hide: true}, Client: IntrospectClient{Auth: "basic"},
 		Paths:  OIDCPaths{"/oauth2/callback", "/oauth2/logout", "/", "/oauth2/backchannel"},
-		Cookie: OIDCCookie{Path: "/", SameSite: "lax", Secure: true}, Idle: 30 * time.Minute, Life: 12 * time.Hour, Refresh: true, Sessions: OIDCSessions{Most: 100_000, Store: "memory"}}
+		Cookie: OIDCCookie{Name: "__Host-session", Path: "/", SameSite: "lax", Secure: true}, Idle: 30 * time.Minute, Life: 12 * time.Hour, Refresh: true, Sessions: OIDCSessions{Most: 100_000, Store: "memory"}}
 	o.Timeout = oidcTimeout
 	before := d.errors
 	given := map[string]ast.Node{}
@@ -179,8 +180,8 @@ func (d *decoder) oidcCookie(key string, n ast.Node, o *OIDC) {
 	ok := d.mapping(key, n, "name domain path same_site secure", func(key string, _, v ast.Node) bool {
 		switch key {
 		case "name":
-			if d.text(key, v, &o.Carrier.Cookie) && !isToken(o.Carrier.Cookie) {
-				d.problem(v, "", "%q is no name of a cookie", clip(o.Carrier.Cookie))
+			if d.text(key, v, &c.Name) && !isToken(c.Name) {
+				d.problem(v, "", "%q is no name of a cookie", clip(c.Name))
 			}
 		case "domain":
 			if d.text(key, v, &c.Domain) && (c.Domain == "" || len(c.Domain) > 253 || strings.Trim(strings.ToLower(c.Domain), "abcdefghijklmnopqrstuvwxyz0123456789-.") != "" ||
@@ -201,10 +202,10 @@ func (d *decoder) oidcCookie(key string, n ast.Node, o *OIDC) {
 	if !ok || d.errors > before {
 		return
 	}
-	name := strings.ToLower(o.Carrier.Cookie)
+	name := strings.ToLower(c.Name)
 	switch {
 	case strings.HasPrefix(name, "__host-") && (!c.Secure || c.Path != "/" || c.Domain != ""):
-		d.problem(n, "write name: session", "browsers refuse a cookie named %q that is not secure, has another path than /, or a domain", o.Carrier.Cookie)
+		d.problem(n, "write name: session", "browsers refuse a cookie named %q that is not secure, has another path than /, or a domain", c.Name)
 	case strings.HasPrefix(name, "__secure-") && !c.Secure:
 		d.problem(n, "add secure: true", "browsers refuse a cookie of this name that is not secure")
 	case c.SameSite == "none" && !c.Secure:
@@ -294,7 +295,7 @@ func (w *dumper) oidc(o *OIDC) {
 			w.line("backchannel_logout: %s", quote(o.Paths.Backchannel))
 		}
 		w.block("cookie:", func() {
-			w.line("name: %s", quote(o.Carrier.Cookie))
+			w.line("name: %s", quote(o.Cookie.Name))
 			if o.Cookie.Domain != "" {
 				w.line("domain: %s", quote(o.Cookie.Domain))
 			}

@@ -74,6 +74,7 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 	}
 	if x.Consumer != nil {
 		dst = appendString(dst, `,"consumer":"`, x.Consumer.Name)
+		dst = appendString(dst, `,"key_id":"`, x.Consumer.KeyID)
 	}
 	if x.Sent.Pool != nil {
 		dst = appendString(dst, `,"upstream":"`, x.Sent.Pool.Name)

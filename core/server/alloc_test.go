@@ -120,7 +120,7 @@ routes: [{ match: "/*", to: a, timeouts: { header: 10s, idle: 20s } }]
 `
 
 // keyConfig asks for the key that a consumer has, wherever it is, and hides it.
-var keyConfig = strings.Replace(plainConfig, "to: a }", "use: [{ keyauth: { cookie: key, query: key } }], to: a }", 1) +
+var keyConfig = strings.Replace(plainConfig, "to: a }", "use: [{ keyauth: { cookie: [k, key], query: [k, key] } }], to: a }", 1) +
 	"consumers: { acme: { keys: \"" + keyHash(acmeKey) + "\" } }\n"
 
 const get = "GET / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n"
@@ -198,6 +198,10 @@ func allocCases(t testing.TB) []allocCase {
 			answer: kib, requestEnds: "\r\n\r\n"},
 		{name: "key in a cookie", config: keyConfig, request: []string{strings.Replace(get, "Accept", "Cookie: a=b; key="+acmeKey+"\r\nAccept", 1)},
 			answer: kib, requestEnds: "\r\n\r\n"},
+		{name: "key with an id", answer: kib, requestEnds: "\r\n\r\n", request: []string{strings.Replace(get, "Accept", "Api-Key: "+liveKey+"\r\nAccept", 1)},
+			config: strings.Replace(plainConfig, "to: a }", `use: [{ keyauth: { header: [X-API-Key, Api-Key], prefix: [x, acme_live_] } },
+				{ access: { when: 'consumer.key_id == "acme_live_3fk2"' } }], to: a }`, 1) +
+				"identity: { headers: on }\nconsumers: { acme: { keys: { id: acme_live_3fk2, key: \"" + keyHash(liveKey) + "\" } } }\n"},
 		{name: "token", config: tokens.config, answer: kib, requestEnds: "\r\n\r\n",
 			request: []string{strings.Replace(get, "Accept", "Authorization: Bearer "+tokens.token+"\r\nAccept", 1)}},
 		{name: "password", config: strings.Replace(plainConfig, "to: a }", "use: [{ basic: on }, { access: { consumers: ann } }], to: a }", 1) +

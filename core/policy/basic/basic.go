@@ -62,7 +62,7 @@ var (
 	errWrong     = &core.Error{Status: 401, Reason: "password_wrong"}
 	errBusy      = &core.Error{Status: 503, Reason: "password_busy", Side: core.SideInternal}
 
-	carrier = core.Carrier{Header: "Authorization", Scheme: "Basic"}
+	carrier = core.Carrier{Headers: []string{"Authorization"}, Scheme: "Basic"}
 )
 
 // OnRequest finds the consumer of the request's user name and password. A client is not told which of them is wrong.

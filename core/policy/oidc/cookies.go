@@ -24,7 +24,7 @@ const loginSuffix = "-login"
 // newCookies makes them. The login's is this host's alone and comes along when the provider sends the browser back, whatever holds for
 // the session's.
 func newCookies(s *Spec) cookies {
-	name, secure := s.Carrier.Cookie, ""
+	name, secure := s.Cookie, ""
 	if s.Secure {
 		secure = "; Secure"
 	}
@@ -35,7 +35,7 @@ func newCookies(s *Spec) cookies {
 	rest += secure + "; HttpOnly; SameSite=" + strings.ToUpper(s.SameSite[:1]) + s.SameSite[1:]
 	seconds := func(d time.Duration) string { return "; Max-Age=" + strconv.FormatInt(int64(d/time.Second), 10) }
 	return cookies{
-		login:      core.Carrier{Cookie: name + loginSuffix},
+		login:      core.Carrier{Cookies: []string{name + loginSuffix}},
 		start:      name + "=",
 		attributes: rest + seconds(s.Lifetime),
 		clear:      name + "=" + rest + seconds(0),

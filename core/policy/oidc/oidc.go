@@ -15,7 +15,7 @@ import (
 
 // Spec says how people log in, and what becomes of what the provider says of them.
 type Spec struct {
-	core.Bearer        // of which Carrier.Cookie is the session's
+	core.Bearer        // whose Carrier is the session's cookie
 	Name        string // of the policy
 	ClientID    string
 	Scopes      []string // that are asked for
@@ -23,6 +23,7 @@ type Spec struct {
 	Logout      string
 	Backchannel string // "": none
 	AfterLogout string // a path, or a URL
+	Cookie      string // name of the session's
 	Domain      string // of the session's cookie; "": the host alone
 	Path        string
 	SameSite    string // lax, none or strict

@@ -138,7 +138,7 @@ func TestLinks(t *testing.T) {
 // TestCookies shows the lines, with the names and attributes that browsers hold a site to.
 func TestCookies(t *testing.T) {
 	s := Spec{Path: "/", SameSite: "lax", Secure: true, Lifetime: time.Hour}
-	s.Carrier.Cookie = "__Host-session"
+	s.Cookie = "__Host-session"
 	c := newCookies(&s)
 	for got, want := range map[string]string{
 		c.start + "X" + c.attributes:    "__Host-session=X; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=3600",
@@ -149,7 +149,7 @@ func TestCookies(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
-	s.Carrier.Cookie, s.Domain, s.SameSite, s.Path = "sso", "example.com", "strict", "/app"
+	s.Cookie, s.Domain, s.SameSite, s.Path = "sso", "example.com", "strict", "/app"
 	if got, want := newCookies(&s).attributes, "; Path=/app; Domain=example.com; Secure; HttpOnly; SameSite=Strict; Max-Age=3600"; got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
