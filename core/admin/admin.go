@@ -127,8 +127,9 @@ type OlderStatus struct {
 	Version     string    `json:"version"`
 	Connections int       `json:"connections"`
 	Exchanges   int       `json:"exchanges"`
+	Tunnels     int       `json:"tunnels"`        // connections and streams that have become one, and those whose TLS is passed through
 	Since       time.Time `json:"since,omitzero"` // when it stopped to accept
-	Until       time.Time `json:"until,omitzero"` // when it ends at the latest
+	Until       time.Time `json:"until,omitzero"` // when it ends at the latest; with tunnels, when these do
 }
 
 // LoopStatus is one event loop.

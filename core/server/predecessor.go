@@ -160,7 +160,7 @@ func (p *predecessor) status() *admin.OlderStatus {
 	}
 	st := &admin.OlderStatus{PID: p.hello.PID, Version: p.hello.Version}
 	if r := p.report.Load(); r != nil {
-		st.Connections, st.Exchanges, st.Since, st.Until = r.Connections, r.Exchanges, r.Since, r.Until
+		st.Connections, st.Exchanges, st.Tunnels, st.Since, st.Until = r.Connections, r.Exchanges, r.Tunnels, r.Since, r.Until
 	}
 	return st
 }

@@ -168,9 +168,7 @@ func (s *Server) serve(signals <-chan os.Signal) {
 			case syscall.SIGUSR2:
 				s.beginUpgrade("", nil)
 			case syscall.SIGUSR1:
-				if err := s.observer.ReopenAccessLog(); err != nil {
-					s.log.Error("cannot reopen the access log", "error", err)
-				}
+				s.reopen()
 			default:
 				s.before.stop()
 				s.drain(signals, s.stopUpgrade())
@@ -293,6 +291,16 @@ func (s *Server) setAccessLog(c config.AccessLog) error {
 	}
 	s.accessLog = c
 	return s.observer.SetAccessLog(a)
+}
+
+// reopen opens the access log anew, also in the process before, whose exchanges are written to the same file.
+func (s *Server) reopen() {
+	if err := s.observer.ReopenAccessLog(); err != nil {
+		s.log.Error("cannot reopen the access log", "error", err)
+	}
+	if s.before.alive() {
+		_ = s.before.process.Signal(syscall.SIGUSR1)
+	}
 }
 
 // apply puts a compiled configuration in force. It cannot fail.
