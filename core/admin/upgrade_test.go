@@ -19,8 +19,11 @@ func upgrading(t *testing.T, b Bind) (address string, asked *string) {
 	asked = new(string)
 	g := &gateway{}
 	src := g.source()
-	src.Upgrade = func(binary string) error {
-		if *asked = binary; binary == "/bad" {
+	src.Upgrade = func(binary string, hurry bool) error {
+		if *asked = binary; hurry {
+			*asked += " in a hurry"
+		}
+		if binary == "/bad" {
 			return errors.New("it does not start")
 		}
 		return nil
@@ -49,14 +52,20 @@ func upgrading(t *testing.T, b Bind) (address string, asked *string) {
 func TestUpgradeRequest(t *testing.T) {
 	address, asked := upgrading(t, socket(t))
 	c := Client{address}
-	if err := c.Upgrade("/some where/sluice", true); err != nil || *asked != "/some where/sluice" {
+	if err := c.Upgrade("/some where/sluice", false, true); err != nil || *asked != "/some where/sluice" {
 		t.Errorf("%q, %v", *asked, err)
 	}
-	if err := c.Upgrade("", true); err != nil || *asked != "" {
+	if err := c.Upgrade("", false, true); err != nil || *asked != "" {
+		t.Errorf("%q, %v", *asked, err)
+	}
+	if err := c.Upgrade("/next", true, true); err != nil || *asked != "/next in a hurry" {
 		t.Errorf("%q, %v", *asked, err)
 	}
 	var refused *Refusal
-	if err := c.Upgrade("/bad", true); !errors.As(err, &refused) || refused.Status != 422 || refused.Text != "it does not start" {
+	if err := c.ask("POST", "/upgrade?hurry=maybe", nil, nil); !errors.As(err, &refused) || refused.Status != 400 {
+		t.Error(err)
+	}
+	if err := c.Upgrade("/bad", false, true); !errors.As(err, &refused) || refused.Status != 422 || refused.Text != "it does not start" {
 		t.Error(err)
 	}
 }
@@ -67,10 +76,10 @@ func TestUpgradeOverTCP(t *testing.T) {
 	c := Client{address}
 	*asked = "nothing"
 	var refused *Refusal
-	if err := c.Upgrade("/tmp/mine", true); !errors.As(err, &refused) || refused.Status != 403 || *asked != "nothing" {
+	if err := c.Upgrade("/tmp/mine", false, true); !errors.As(err, &refused) || refused.Status != 403 || *asked != "nothing" {
 		t.Errorf("%q, %v", *asked, err)
 	}
-	if err := c.Upgrade("", true); err != nil || *asked != "" {
+	if err := c.Upgrade("", false, true); err != nil || *asked != "" {
 		t.Errorf("the binary that is there: %q, %v", *asked, err)
 	}
 }

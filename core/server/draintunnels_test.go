@@ -139,7 +139,7 @@ func (d *draining) upstream(c net.Conn) {
 func (d *draining) handOver() {
 	d.t.Helper()
 	d.began = time.Now()
-	if err := d.admin.Upgrade("", true); err != nil {
+	if err := d.admin.Upgrade("", false, true); err != nil {
 		d.t.Fatalf("%v\n%s", err, d.log)
 	}
 }

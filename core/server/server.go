@@ -166,7 +166,7 @@ func (s *Server) serve(signals <-chan os.Signal) {
 				}
 				_ = s.reload()
 			case syscall.SIGUSR2:
-				s.beginUpgrade("", nil)
+				s.beginUpgrade(upgradeRequest{})
 			case syscall.SIGUSR1:
 				s.reopen()
 			default:
@@ -183,7 +183,7 @@ func (s *Server) serve(signals <-chan os.Signal) {
 		case l := <-s.secrets.changed:
 			s.takeSecrets(l)
 		case r := <-s.upgrades:
-			s.beginUpgrade(r.binary, r.done)
+			s.beginUpgrade(r)
 		case end := <-s.upgraded:
 			if s.endUpgrade(end) {
 				s.drain(signals, end.to)
