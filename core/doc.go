@@ -98,8 +98,9 @@
 // server.stateParts. It goes through the whole start, deaf where it opens anew, until every loop accepts from each of its shares
 // of the sockets, which may be more than one if there were more loops before. Only then the process before stops: its ports
 // leave the kernel's queues to the successor (Port.HandOver), idle connections learn from their next answer that it was the
-// last, HTTP/2 from GOAWAY, and tunnels live until the drain ends. Its last counters follow when it goes. Until the successor is
-// ready, whatever happens to it, the process before has changed nothing.
+// last, HTTP/2 from GOAWAY, and tunnels live until the drain ends, or longer where they have a time of their own: everything else
+// ends before (listen.KeepTunnels). Its last counters follow when it goes. Until the successor is ready, whatever happens to it,
+// the process before has changed nothing.
 //
 // Where systemd has started the gateway, it is told of all this: Server.tend says when every listener accepts, and that the
 // gateway lives as long as selfCheck finds so. Listening sockets that it passes or has stored are used in the place of new ones

@@ -16,6 +16,7 @@ type Worker struct {
 
 	free     []*Exchange
 	active   int
+	tunnels  int
 	ids      *mathrand.ChaCha8
 	date     [29]byte // the Date of dateAt
 	dateAt   int64
@@ -90,6 +91,15 @@ func (x *Exchange) abandon() {
 
 // Active is the number of exchanges under way.
 func (w *Worker) Active() int { return w.active }
+
+// BeginTunnel counts a tunnel, or passage, until EndTunnel.
+func (w *Worker) BeginTunnel() { w.tunnels++ }
+
+// EndTunnel ends what BeginTunnel began.
+func (w *Worker) EndTunnel() { w.tunnels-- }
+
+// Tunnels is the number of tunnels and passages that are open, whatever has become of their listeners and upstreams.
+func (w *Worker) Tunnels() int { return w.tunnels }
 
 // Drain makes every connection close after its present exchange.
 func (w *Worker) Drain() { w.draining = true }

@@ -41,6 +41,7 @@ func commands() []command {
 		{name: "upgrade", help: "have another binary take over from a running gateway without a lost connection", run: runUpgrade,
 			options: []option{
 				{name: "wait", help: "return when the new process serves, or say why it does not"},
+				{name: "hurry", help: "end the tunnels that the process before may still have, and wait for it, instead of refusing"},
 				{name: "c", value: "FILE", help: "configuration of the gateway, which says where its admin API is"},
 				{name: "admin", value: "ADDRESS", help: "unix:/path or host:port of its admin API; default " + admin.DefaultAddress},
 				{name: "binary", value: "PATH", help: "the new binary; default: the one that the gateway was started from"}}},

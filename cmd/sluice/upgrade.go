@@ -16,7 +16,7 @@ func runUpgrade(c *invocation) int {
 	}
 	client, path, err := upgradeOf(file, address, c.text("binary"))
 	if err == nil {
-		err = client.Upgrade(path, c.on("wait"))
+		err = client.Upgrade(path, c.on("hurry"), c.on("wait"))
 	}
 	if err != nil {
 		fmt.Fprintf(c.stderr, "sluice upgrade: %s\n", admin.Printable(err.Error(), "\n\t"))

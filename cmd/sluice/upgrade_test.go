@@ -49,6 +49,7 @@ func TestUpgrade(t *testing.T) {
 		{"health", testUpgradeKeepsHealth},
 		{"fails", testUpgradeFails},
 		{"drain", testUpgradeDuringDrain},
+		{"tunnels", testUpgradeKeepsTunnels},
 		{"pinned", testPinned},
 		{"hangs", testUpgradeHangs},
 		{"environment", testUpgradeEnvironment},

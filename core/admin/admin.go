@@ -27,7 +27,8 @@
 //	GET  /log-level  LogLevel
 //	PUT  /log-level  SetLogLevel; 200 with the LogLevel that results
 //	POST /reload     202 when begun; with ?wait=true 200 when applied, 422 with the reason when refused
-//	POST /upgrade    likewise, for a binary that takes this process's place; ?binary=PATH, over a unix socket only, names another
+//	POST /upgrade    likewise, for a binary that takes this process's place; ?binary=PATH, over a unix socket only, names another;
+//	                 ?hurry=true first ends the tunnels of the process before, if it still has some, and waits for its end
 //	GET  /debug/pprof/      what profiles there are
 //	GET  /debug/pprof/NAME  that profile, for go tool pprof; profile and trace take ?seconds=, others ?debug=
 //
@@ -71,8 +72,10 @@ type Source struct {
 	ChangeCanary func(ChangeCanary) error
 	// SetEndpoints returns when the change is in force.
 	SetEndpoints func(SetEndpoints) error
-	Reload       func() error              // returns when the new configuration is in force or refused
-	Upgrade      func(binary string) error // returns when another process serves, or why none does; "": the binary that runs
+	Reload       func() error // returns when the new configuration is in force or refused
+	// Upgrade returns when another process serves, or why none does. binary "" is what this process was started from. With hurry a
+	// process before that still drains is no reason to refuse: its tunnels end, and its end is waited for.
+	Upgrade func(binary string, hurry bool) error
 }
 
 // Status is the gateway as a whole.
@@ -128,8 +131,9 @@ type OlderStatus struct {
 	Version     string    `json:"version"`
 	Connections int       `json:"connections"`
 	Exchanges   int       `json:"exchanges"`
+	Tunnels     int       `json:"tunnels"`        // connections and streams that have become one, and those whose TLS is passed through
 	Since       time.Time `json:"since,omitzero"` // when it stopped to accept
-	Until       time.Time `json:"until,omitzero"` // when it ends at the latest
+	Until       time.Time `json:"until,omitzero"` // when it ends at the latest; with tunnels, when these do
 }
 
 // LoopStatus is one event loop.

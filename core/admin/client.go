@@ -90,9 +90,13 @@ func (c *Client) Reload(wait bool) error {
 }
 
 // Upgrade begins an upgrade, to the binary with that absolute path or, with "", to what stands where the running one was started
-// from; it waits until the new process serves if wait is set: a Refusal then says why it does not.
-func (c *Client) Upgrade(binary string, wait bool) error {
+// from; it waits until the new process serves if wait is set: a Refusal then says why it does not. With hurry a process before that still
+// drains ends its tunnels first.
+func (c *Client) Upgrade(binary string, hurry, wait bool) error {
 	query := url.Values{"wait": {strconv.FormatBool(wait)}}
+	if hurry {
+		query.Set("hurry", "true")
+	}
 	if binary != "" {
 		query.Set("binary", binary)
 	}

@@ -275,8 +275,8 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 		f("cluster\t%s since %s, %d commands, %d errors, last problem: %s", state, c.Since.Format(time.RFC3339), c.Commands, c.Errors, cell(c.Problem))
 	}
 	if o := s.Older; o != nil {
-		f("older process\tpid %d, version %s, drains since %v, ends within %v: %d connections, %d exchanges", o.PID, cell(o.Version),
-			now.Sub(o.Since).Round(time.Second), o.Until.Sub(now).Round(time.Second), o.Connections, o.Exchanges)
+		f("older process\tpid %d, version %s, drains since %v, ends within %v: %d connections, %d exchanges, %d tunnels", o.PID, cell(o.Version),
+			now.Sub(o.Since).Round(time.Second), o.Until.Sub(now).Round(time.Second), o.Connections, o.Exchanges, o.Tunnels)
 	}
 	printTuning(w, s.Tuning)
 	f("\nLOOP\tEXCHANGES")

@@ -302,7 +302,16 @@ func (s *Server) upgrade(c *fasthttp.RequestCtx) {
 		fail(c, fasthttp.StatusForbidden, "a binary may be named over a unix socket only")
 		return
 	}
-	s.begin(c, "upgraded", func() error { return s.source.Upgrade(binary) })
+	hurry := false
+	switch text := string(c.QueryArgs().Peek("hurry")); text {
+	case "", "false":
+	case "true":
+		hurry = true
+	default:
+		fail(c, fasthttp.StatusBadRequest, fmt.Sprintf("hurry is %q: true or false", text))
+		return
+	}
+	s.begin(c, "upgraded", func() error { return s.source.Upgrade(binary, hurry) })
 }
 
 // begin makes a change. Who waits is told how it ended, and comes after one that is under way; who does not is turned away

@@ -19,8 +19,11 @@ func upgrading(t *testing.T, b Bind) (address string, asked *string) {
 	asked = new(string)
 	g := &gateway{}
 	src := g.source()
-	src.Upgrade = func(binary string) error {
-		if *asked = binary; binary == "/bad" {
+	src.Upgrade = func(binary string, hurry bool) error {
+		if *asked = binary; hurry {
+			*asked += " in a hurry"
+		}
+		if binary == "/bad" {
 			return errors.New("it does not start")
 		}
 		return nil
@@ -49,14 +52,20 @@ func upgrading(t *testing.T, b Bind) (address string, asked *string) {
 func TestUpgradeRequest(t *testing.T) {
 	address, asked := upgrading(t, socket(t))
 	c := Client{address}
-	if err := c.Upgrade("/some where/sluice", true); err != nil || *asked != "/some where/sluice" {
+	if err := c.Upgrade("/some where/sluice", false, true); err != nil || *asked != "/some where/sluice" {
 		t.Errorf("%q, %v", *asked, err)
 	}
-	if err := c.Upgrade("", true); err != nil || *asked != "" {
+	if err := c.Upgrade("", false, true); err != nil || *asked != "" {
+		t.Errorf("%q, %v", *asked, err)
+	}
+	if err := c.Upgrade("/next", true, true); err != nil || *asked != "/next in a hurry" {
 		t.Errorf("%q, %v", *asked, err)
 	}
 	var refused *Refusal
-	if err := c.Upgrade("/bad", true); !errors.As(err, &refused) || refused.Status != 422 || refused.Text != "it does not start" {
+	if err := c.ask("POST", "/upgrade?hurry=maybe", nil, nil); !errors.As(err, &refused) || refused.Status != 400 {
+		t.Error(err)
+	}
+	if err := c.Upgrade("/bad", false, true); !errors.As(err, &refused) || refused.Status != 422 || refused.Text != "it does not start" {
 		t.Error(err)
 	}
 }
@@ -67,10 +76,10 @@ func TestUpgradeOverTCP(t *testing.T) {
 	c := Client{address}
 	*asked = "nothing"
 	var refused *Refusal
-	if err := c.Upgrade("/tmp/mine", true); !errors.As(err, &refused) || refused.Status != 403 || *asked != "nothing" {
+	if err := c.Upgrade("/tmp/mine", false, true); !errors.As(err, &refused) || refused.Status != 403 || *asked != "nothing" {
 		t.Errorf("%q, %v", *asked, err)
 	}
-	if err := c.Upgrade("", true); err != nil || *asked != "" {
+	if err := c.Upgrade("", false, true); err != nil || *asked != "" {
 		t.Errorf("the binary that is there: %q, %v", *asked, err)
 	}
 }
@@ -186,11 +195,11 @@ func TestLeave(t *testing.T) {
 func TestStatusOfUpgrades(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	s := Status{Upgrades: 2, ProcessStarted: now, Upgrade: &UpgradeStatus{At: now, Error: "no\x1b"},
-		Older: &OlderStatus{PID: 41, Version: "v0\x1b", Connections: 3, Exchanges: 1, Since: now.Add(-4 * time.Second), Until: now.Add(26 * time.Second)}}
+		Older: &OlderStatus{PID: 41, Version: "v0\x1b", Connections: 3, Exchanges: 1, Tunnels: 2, Since: now.Add(-4 * time.Second), Until: now.Add(26 * time.Second)}}
 	var out bytes.Buffer
 	printStatus(&out, &s, now)
 	for _, want := range []string{"upgrades\t2, this process runs since 2026-01-02T03:04:05Z", `failed 2026-01-02T03:04:05Z: no\x1b`,
-		`pid 41, version v0\x1b, drains since 4s, ends within 26s: 3 connections, 1 exchanges`} {
+		`pid 41, version v0\x1b, drains since 4s, ends within 26s: 3 connections, 1 exchanges, 2 tunnels`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}

@@ -333,13 +333,19 @@ func (r *Registry) Apply(c *Compiled) {
 	r.kept.keep(r.metrics, c)
 }
 
+// RestUpstreams ends checks, discovery and the judging of endpoints: nothing new is sent to any of them. What is open stays so. It may be
+// called again.
+func (r *Registry) RestUpstreams() {
+	for _, d := range r.upstreams {
+		d.end()
+	}
+}
+
 // Close ends what runs in the background.
 func (r *Registry) Close() {
 	r.canaries.stop()
 	r.kept.keep(nil, nil)
-	for _, d := range r.upstreams {
-		d.end()
-	}
+	r.RestUpstreams()
 	for _, e := range r.encrypted {
 		e.stop()
 	}

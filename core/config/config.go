@@ -18,8 +18,8 @@ type Pos struct {
 
 // Config is one valid configuration, defaults filled in.
 type Config struct {
-	Loops     int           // event loops; 0, written auto: one for each processor that the process runs on
-	Drain     time.Duration // how long SIGTERM waits for open exchanges; 30s
+	Loops     int   // event loops; 0, written auto: one for each processor that the process runs on
+	Drain     Drain // the end in good order; 30s
 	Log       Log
 	AccessLog AccessLog
 	Admin     Admin

@@ -87,7 +87,7 @@ func FuzzParse(f *testing.F) {
 
 // check holds what every Config that Parse returns promises.
 func check(c *Config) error {
-	if c.Loops < 0 || c.Loops > 1024 || c.Drain < 0 || c.Drain > maxDuration || c.AccessLog.Sample < 0 || c.AccessLog.Sample > 1 || c.AccessLog.Queue < 1 {
+	if c.Loops < 0 || c.Loops > 1024 || c.Drain.Time < 0 || c.Drain.Tunnels < c.Drain.Time || c.Drain.Tunnels > maxDuration || c.AccessLog.Sample < 0 || c.AccessLog.Sample > 1 || c.AccessLog.Queue < 1 {
 		return fmt.Errorf("bounds: %+v", c)
 	}
 	listeners, upstreams, names := map[string]*Listener{}, map[string]*Upstream{}, map[string]bool{}

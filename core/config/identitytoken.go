@@ -126,9 +126,9 @@ func (l *loader) checkIdentityToken() {
 	if containsFold(l.cfg.Identity.own(), t.Header) {
 		l.problemAt(t.Pos, "", "header %q tells of a consumer already", t.Header)
 	}
-	if t.Rotate < l.cfg.Drain && t.Secret.Reveal() == "" {
-		// A process that is replaced knows the key that signs next, and none after it.
-		l.problemAt(t.Pos, "", "%q is below %q, of a process that is replaced: %s and %s", "rotate", "drain", formatDuration(t.Rotate), formatDuration(l.cfg.Drain))
+	if t.Rotate < l.cfg.Drain.Time && t.Secret.Reveal() == "" {
+		// A process that is replaced knows the key that signs next, and none after it. Tunnels that outlive the rest need none.
+		l.problemAt(t.Pos, "", "%q is below %q, of a process that is replaced: %s and %s", "rotate", "drain", formatDuration(t.Rotate), formatDuration(l.cfg.Drain.Time))
 	}
 }
 

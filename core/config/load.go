@@ -105,7 +105,7 @@ func cause(err error) string {
 // defaults returns a configuration without listeners, upstreams and routes.
 func defaults() *Config {
 	return &Config{
-		Drain:     defaultDrain,
+		Drain:     Drain{Time: defaultDrain, Tunnels: defaultDrain},
 		Log:       Log{Level: "info", Format: "text"},
 		AccessLog: AccessLog{Sample: 1, Queue: 65536},
 		Admin:     Admin{Bind: Bind{Path: defaultAdminPath}},
@@ -246,7 +246,7 @@ func (d *decoder) documentKey(key string, v ast.Node) {
 			d.integer(key, v, 0, 1024, &cfg.Loops)
 		}
 	case "drain":
-		d.duration(key, v, 0, &cfg.Drain)
+		d.drain(key, v)
 	case "log":
 		d.log(key, v)
 	case "access_log":

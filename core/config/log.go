@@ -4,13 +4,11 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml/ast"
 )
 
 const (
-	defaultDrain     = 30 * time.Second
 	defaultAdminPath = "/run/sluice/admin.sock"
 	logLevels        = "debug info warn error"
 )

@@ -47,6 +47,33 @@ func (c *serverConn) Expired(*loop.Conn) {
 	c.announce(c.last)
 }
 
+// KeepTunnels resets every stream but those that are tunnels, and takes no more. false: there are none, and nothing was done.
+func (c *serverConn) KeepTunnels() bool {
+	if c.closed || c.dying || !c.tunnels() {
+		return false
+	}
+	if !c.final {
+		c.ending = true
+		c.drained()
+	}
+	for id, t := range c.streams {
+		if !t.tunnel {
+			c.cut(id, CodeInternal, c.blame.gone)
+		}
+	}
+	return true
+}
+
+// tunnels says whether a stream is one.
+func (c *serverConn) tunnels() bool {
+	for _, t := range c.streams {
+		if t.tunnel {
+			return true
+		}
+	}
+	return false
+}
+
 // setAge starts the time after which the connection takes no new streams. Connections that were made at the same time must not
 // all come back at the same time.
 func (c *serverConn) setAge(set *core.HTTP2) {

@@ -42,6 +42,8 @@ type stream struct {
 	starved     bool  // it waits for the peer's window for it
 	finished    bool  // END_STREAM has been sent
 	urgency     uint8
+
+	tunnel bool // bytes pass unread both ways, from OpenTunnel on
 }
 
 // open makes t a stream of c.

@@ -12,7 +12,7 @@ import (
 
 // OpenTunnel prepares for bytes both ways. A wait ends after idle.
 func (t *stream) OpenTunnel(idle time.Duration) {
-	t.receiveTimeout, t.sendTimeout, t.until = int64(idle), int64(idle), 0
+	t.tunnel, t.receiveTimeout, t.sendTimeout, t.until = true, int64(idle), int64(idle), 0
 	t.receivePace, t.sendPace = core.Pace{}, core.Pace{}
 }
 

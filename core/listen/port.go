@@ -183,6 +183,23 @@ func (p *Port) closeIdle() {
 	}
 }
 
+// KeepTunnels closes every connection that a port of l has accepted, of whichever listener, but those that are tunnels or carry
+// some. It is not called by a task that serves one.
+func KeepTunnels(l *loop.Loop) {
+	l.Abort(func(c *loop.Conn) bool {
+		if c.Group == nil || c.Tunnel {
+			return false
+		}
+		shared, ok := c.Handler().(interface{ KeepTunnels() bool })
+		return !ok || !shared.KeepTunnels()
+	})
+}
+
+// CloseAll is KeepTunnels that keeps nothing.
+func CloseAll(l *loop.Loop) {
+	l.Abort(func(c *loop.Conn) bool { return c.Group != nil })
+}
+
 // accepted takes a connection from the kernel.
 func (p *Port) accepted(fd int, peer netip.AddrPort) {
 	s := &p.settings

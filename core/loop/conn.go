@@ -39,6 +39,8 @@ type Conn struct {
 	HalfClose bool
 	// Busy says that tasks beside the handler work for the connection: to be idle is no reason to close it.
 	Busy bool
+	// Tunnel says that bytes pass unread between it and another, until it is closed. The loop takes no notice.
+	Tunnel bool
 
 	loop    *Loop
 	handler Handler

@@ -352,6 +352,21 @@ func (l *Loop) halt() {
 	}
 }
 
+// Abort closes every connection for which end says so, and ends all waits of the tasks that serve them with ErrHangup, now and from now
+// on. It is not called by such a task.
+func (l *Loop) Abort(end func(c *Conn) bool) {
+	for _, c := range l.conns {
+		if c != nil && end(c) {
+			c.Close()
+		}
+	}
+	for _, co := range l.all {
+		if co.conn != nil && co.conn.closed {
+			Task{co}.Hangup()
+		}
+	}
+}
+
 // over says whether the loop has been stopped and no task is left.
 func (l *Loop) over() bool {
 	if !l.stopping || len(l.all) > len(l.idle) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,6 +29,7 @@ type predecessor struct {
 	report  atomic.Pointer[handover.Report]
 	drains  chan struct{} // closed when it has said that it drains, or has ended
 	gone    chan struct{} // closed when it has ended
+	hurried bool          // it was told to stop, and the service does not
 }
 
 // takeOver asks the process before for what it has; nil: there is none.
@@ -148,9 +151,56 @@ func (p *predecessor) replaced() <-chan struct{} {
 
 // stop passes on that the service is to stop: whoever told us does not know the older process, which ends with us.
 func (p *predecessor) stop() {
-	if p.alive() {
+	switch {
+	case !p.alive():
+	case p.hurried: // it has heard it once; the next one ends it at once
+		p.hurried = false
+	default:
 		_ = p.process.Signal(syscall.SIGTERM)
 	}
+}
+
+// hurry has it end its tunnels, and everything else once the time for that is over, as when the service stops. It is told once: a second
+// time would end it at once, with what is under way.
+func (p *predecessor) hurry() {
+	if !p.hurried {
+		p.stop()
+		p.hurried = true
+	}
+}
+
+// ended waits for its end.
+func (p *predecessor) ended(ctx context.Context, limit time.Duration) error {
+	if p == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	select {
+	case <-p.gone:
+		return nil
+	case <-ctx.Done():
+	}
+	if ctx.Err() == context.Canceled {
+		return errors.New("the gateway stops")
+	}
+	return errors.New(p.draining())
+}
+
+// draining says that it is a reason not to replace this process, and what can be done.
+func (p *predecessor) draining() string {
+	o := p.status()
+	if o == nil { // it has ended this moment
+		return "the process before this one has only just ended: try again"
+	}
+	text := fmt.Sprintf("the process before this one, %d, still drains: %d connections, %d exchanges, %d tunnels", o.PID, o.Connections, o.Exchanges, o.Tunnels)
+	if !o.Until.IsZero() {
+		text += fmt.Sprintf("; it ends within %v", time.Until(o.Until).Round(time.Second))
+	}
+	if o.Tunnels > 0 {
+		text += "; sluice upgrade --hurry ends its tunnels first"
+	}
+	return text
 }
 
 // status describes it for people; nil: it has ended.
@@ -160,7 +210,7 @@ func (p *predecessor) status() *admin.OlderStatus {
 	}
 	st := &admin.OlderStatus{PID: p.hello.PID, Version: p.hello.Version}
 	if r := p.report.Load(); r != nil {
-		st.Connections, st.Exchanges, st.Since, st.Until = r.Connections, r.Exchanges, r.Since, r.Until
+		st.Connections, st.Exchanges, st.Tunnels, st.Since, st.Until = r.Connections, r.Exchanges, r.Tunnels, r.Since, r.Until
 	}
 	return st
 }

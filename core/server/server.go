@@ -166,11 +166,9 @@ func (s *Server) serve(signals <-chan os.Signal) {
 				}
 				_ = s.reload()
 			case syscall.SIGUSR2:
-				s.beginUpgrade("", nil)
+				s.beginUpgrade(upgradeRequest{})
 			case syscall.SIGUSR1:
-				if err := s.observer.ReopenAccessLog(); err != nil {
-					s.log.Error("cannot reopen the access log", "error", err)
-				}
+				s.reopen()
 			default:
 				s.before.stop()
 				s.drain(signals, s.stopUpgrade())
@@ -185,7 +183,7 @@ func (s *Server) serve(signals <-chan os.Signal) {
 		case l := <-s.secrets.changed:
 			s.takeSecrets(l)
 		case r := <-s.upgrades:
-			s.beginUpgrade(r.binary, r.done)
+			s.beginUpgrade(r)
 		case end := <-s.upgraded:
 			if s.endUpgrade(end) {
 				s.drain(signals, end.to)
@@ -293,6 +291,16 @@ func (s *Server) setAccessLog(c config.AccessLog) error {
 	}
 	s.accessLog = c
 	return s.observer.SetAccessLog(a)
+}
+
+// reopen opens the access log anew, also in the process before, whose exchanges are written to the same file.
+func (s *Server) reopen() {
+	if err := s.observer.ReopenAccessLog(); err != nil {
+		s.log.Error("cannot reopen the access log", "error", err)
+	}
+	if s.before.alive() {
+		_ = s.before.process.Signal(syscall.SIGUSR1)
+	}
 }
 
 // apply puts a compiled configuration in force. It cannot fail.

@@ -142,7 +142,7 @@ routes:
 // A gateway that cannot be replaced says so, and serves on.
 func TestUpgradeRefused(t *testing.T) {
 	g := run(t, stateConfig)
-	if err := g.admin.Upgrade("", true); err == nil || !strings.Contains(err.Error(), "cannot be replaced") {
+	if err := g.admin.Upgrade("", false, true); err == nil || !strings.Contains(err.Error(), "cannot be replaced") {
 		t.Error(err)
 	}
 	if g.status().State != "serving" {

@@ -22,6 +22,7 @@ var errUpgrading = errors.New("an upgrade is under way")
 // upgradeRequest is a wish of the admin API.
 type upgradeRequest struct {
 	binary string // "": what this process was started from
+	hurry  bool   // the process before, if it still drains, ends first
 	done   chan error
 }
 
@@ -48,40 +49,48 @@ type upgradeEnd struct {
 }
 
 // beginUpgrade starts an upgrade beside what serves. Its end comes over s.upgraded.
-func (s *Server) beginUpgrade(binary string, asked chan error) {
-	if err := s.mayUpgrade(); err != nil {
+func (s *Server) beginUpgrade(r upgradeRequest) {
+	if err := s.mayUpgrade(r.hurry); err != nil {
 		s.log.Error("cannot upgrade", "error", err)
-		if asked != nil {
-			asked <- err
+		if r.done != nil {
+			r.done <- err
 		}
 		return
 	}
+	binary := r.binary
 	if binary == "" {
 		binary = s.options.Upgrade.Binary
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.upgrading = &attempt{asked: asked, cancel: cancel}
+	s.upgrading = &attempt{asked: r.done, cancel: cancel}
 	s.lastUpgrade.Store(&admin.UpgradeStatus{At: time.Now(), UnderWay: true})
 	s.log.Info("upgrading", "binary", binary)
+	if s.before.alive() {
+		s.log.Info("the process before is told to end its tunnels, and waited for", "pid", s.before.hello.PID)
+		s.before.hurry()
+	}
+	limit := s.state.Load().compiled.Config.Drain.Time + hurryPatience
 	go func() {
-		to, err := s.replace(ctx, binary)
+		var to *successor
+		err := s.before.ended(ctx, limit)
+		if err == nil {
+			to, err = s.replace(ctx, binary)
+		}
 		s.upgraded <- upgradeEnd{to, err}
 	}()
 }
 
-func (s *Server) mayUpgrade() error {
+// hurryPatience is how much longer than a drain's time the end of a process before is waited for that has been told to hurry.
+const hurryPatience = 5 * time.Second
+
+func (s *Server) mayUpgrade(hurry bool) error {
 	switch {
 	case s.options.Upgrade == nil:
 		return errors.New("this process cannot be replaced: it was not started by sluice run")
 	case s.upgrading != nil:
 		return errUpgrading
-	case s.before.alive():
-		o := s.before.status()
-		text := fmt.Sprintf("the process before this one, %d, still drains: %d connections, %d exchanges", o.PID, o.Connections, o.Exchanges)
-		if !o.Until.IsZero() {
-			text += fmt.Sprintf("; it ends within %v", time.Until(o.Until).Round(time.Second))
-		}
-		return errors.New(text)
+	case s.before.alive() && !hurry:
+		return errors.New(s.before.draining())
 	}
 	return nil
 }
@@ -253,8 +262,8 @@ func copyOn(l *loop.Loop, f func(add func(handover.Socket)) error) (all []handov
 }
 
 // askUpgrade has the server's goroutine upgrade, and waits for the end.
-func (s *Server) askUpgrade(binary string) error {
-	r := upgradeRequest{binary, make(chan error, 1)}
+func (s *Server) askUpgrade(binary string, hurry bool) error {
+	r := upgradeRequest{binary, hurry, make(chan error, 1)}
 	select {
 	case s.upgrades <- r:
 		return <-r.done

@@ -250,6 +250,8 @@ func (p *passage) connect() bool {
 	}
 	p.end = l.NewTimer(p.expire)
 	p.upstream.share.tunnels++
+	p.worker.BeginTunnel()
+	c.Tunnel, raw.Tunnel = true, true
 	p.lookAt(l.Now() + p.idle)
 	raw.Idle(0)
 	return true
@@ -373,6 +375,7 @@ func (p *passage) close() {
 	if p.end != nil {
 		p.end.Stop()
 		p.upstream.share.tunnels--
+		p.worker.EndTunnel()
 	}
 	for _, g := range [...]*direction{&p.up, &p.down} {
 		if g.waits {

@@ -50,7 +50,11 @@ func (s *share) tunnel(x *core.Exchange, upstream end) {
 	l, set := s.worker.Loop, s.upstream.Settings()
 	l.Watch(nil)
 	s.tunnels++
-	defer func() { s.tunnels-- }()
+	s.worker.BeginTunnel()
+	defer func() {
+		s.tunnels--
+		s.worker.EndTunnel()
+	}()
 	t := &tunnel{loop: l, upstream: upstream, owner: l.Self(), open: true, idle: int64(set.Tunnel), moved: l.Now()}
 	if stream, ok := x.Downstream.(core.Stream); ok {
 		t.client = newStreamEnd(stream, t.idle)
@@ -141,7 +145,7 @@ type connEnd struct {
 }
 
 func newConnEnd(c *loop.Conn, early []byte, idle int64) *connEnd {
-	c.HalfClose, c.Deadline, c.ReadTimeout, c.WriteTimeout = true, 0, idle, idle
+	c.Tunnel, c.HalfClose, c.Deadline, c.ReadTimeout, c.WriteTimeout = true, true, 0, idle, idle
 	return &connEnd{conn: c, early: early}
 }
 

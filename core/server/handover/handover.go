@@ -72,8 +72,9 @@ type Hello struct {
 type Report struct {
 	Connections int       `json:"connections"`
 	Exchanges   int       `json:"exchanges"`
-	Since       time.Time `json:"since"` // when it stopped to accept
-	Until       time.Time `json:"until"` // when it ends at the latest
+	Tunnels     int       `json:"tunnels"` // open ones, passages among them
+	Since       time.Time `json:"since"`   // when it stopped to accept
+	Until       time.Time `json:"until"`   // when it ends at the latest; with tunnels, when these do
 }
 
 // Socket is a listening socket on its way to another process.
