@@ -135,7 +135,7 @@ type Finisher interface {
 
 // Piece is a run of body bytes inside a larger buffer. Who got the piece may write over Buf[:Start] and Buf[End:],
 // so that the framing of the next protocol stands directly before and after the data and one write takes all:
-// at least PieceRoom bytes are free before it, and PieceTail after.
+// at least PieceRoom bytes are free before it, and PieceTail after. The data is his, too: nobody needs it once it is sent.
 type Piece struct {
 	Buf        []byte
 	Start, End int

@@ -92,25 +92,26 @@ func (e *exchange) sendBody(f framing, connection string) *core.Error {
 	head := appendResponse(scratch[:0], m, f, connection)
 	e.x.Sent.ResponseHead += int64(len(head))
 	p, failure := e.next(f)
-	if failure != nil && failure.Status != 0 { // nothing has been sent: the client can still be told
+	if failure != nil {
 		l.Return(scratch)
-		e.failed = false
+		if failure.Status == 0 {
+			return failure
+		}
+		e.failed = false // nothing has been sent: the client can still be told
 		e.x.Sent.ResponseHead = 0
 		e.x.Fail(failure)
 		return e.Respond(e.x)
 	}
-	if failure == nil {
-		start, end := frame(f, p, m.Trailer)
-		if len(head) <= start {
-			start -= copy(p.Buf[start-len(head):], head)
-		} else {
-			failure = e.send(head)
-		}
-		if failure == nil {
-			failure = e.sendPiece(f, p, start, end)
-		}
+	start, end := frame(f, p, m.Trailer)
+	if len(head) <= start {
+		start -= copy(p.Buf[start-len(head):], head)
+	} else {
+		failure = e.send(head)
 	}
-	l.Return(scratch)
+	l.Return(scratch) // the client may keep us waiting
+	if failure == nil {
+		failure = e.sendPiece(f, p, start, end)
+	}
 	if failure != nil || p.Last {
 		return failure
 	}
@@ -171,12 +172,12 @@ func (e *exchange) sendPiece(f framing, p core.Piece, start, end int) *core.Erro
 	return nil
 }
 
-// send writes p. All that it waits, it waits for the client.
+// send writes p, which it may overwrite. All that it waits, it waits for the client.
 func (e *exchange) send(p []byte) *core.Error {
 	c := e.conn.conn
 	since := c.Loop().Now()
 	c.WriteTimeout = e.pace.Timeout(int64(e.x.Listener.WriteTimeout))
-	if _, err := c.Write(p); err != nil {
+	if _, err := c.WriteOver(p); err != nil {
 		e.failed = true
 		c.Reset()
 		return clientError(err)

@@ -50,7 +50,7 @@ func (c *conn) flush() {
 	for len(o.pending) > 0 && !c.closed {
 		buf, out := o.buf, o.pending
 		o.buf, o.pending = nil, nil
-		_, err := c.raw.Write(out)
+		_, err := c.raw.WriteOver(out)
 		l.Return(buf)
 		if err != nil {
 			c.raw.Close()

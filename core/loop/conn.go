@@ -303,16 +303,37 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	if c.secure != nil {
-		return c.secure.write(p)
+		return c.secure.write(p, false)
 	}
 	return c.writeRaw(p)
 }
 
-func (c *Conn) writeRaw(p []byte) (int, error) {
-	for n := 0; ; {
-		if err := c.WaitWrite(); err != nil {
+// WriteOver is Write that may overwrite p: while it waits, what is left of p stands in it encrypted, and no other buffer is held.
+func (c *Conn) WriteOver(p []byte) (int, error) {
+	if err := c.loop.spend(); err != nil {
+		return 0, err
+	}
+	if c.secure != nil {
+		return c.secure.write(p, true)
+	}
+	return c.writeRaw(p)
+}
+
+func (c *Conn) writeRaw(p []byte) (n int, err error) {
+	for {
+		if err = c.WaitWrite(); err != nil {
 			return n, err
 		}
+		k, err := c.sendRaw(p[n:])
+		if n += k; err != nil || n == len(p) {
+			return n, err
+		}
+	}
+}
+
+// sendRaw writes what the socket takes now.
+func (c *Conn) sendRaw(p []byte) (n int, err error) {
+	for c.writable {
 		k, e := send(int(c.fd), p[n:])
 		switch {
 		case e == 0:
@@ -326,6 +347,7 @@ func (c *Conn) writeRaw(p []byte) (int, error) {
 			return n, c.fail(e)
 		}
 	}
+	return n, nil
 }
 
 // fail is what a system call's error means for the exchange.

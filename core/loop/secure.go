@@ -102,8 +102,9 @@ func (s *secure) read(p []byte) (int, error) {
 	return 0, &secureError{"cannot decrypt", err}
 }
 
-// write encrypts and sends all of p.
-func (s *secure) write(p []byte) (n int, err error) {
+// write encrypts and sends all of p. over: what the socket does not take now may wait in p, which is not needed any more once it
+// is encrypted, and not in a buffer beside it.
+func (s *secure) write(p []byte, over bool) (n int, err error) {
 	c := s.conn
 	for n < len(p) {
 		if err = c.WaitWrite(); err != nil {
@@ -111,13 +112,32 @@ func (s *secure) write(p []byte) (n int, err error) {
 		}
 		buf := c.loop.Borrow()
 		s.out = append(buf[:0], s.out...)
-		k, err := s.tls.Write(p[n:min(n+sealPiece, len(p))])
+		piece := p[n:min(n+sealPiece, len(p))]
+		k, err := s.tls.Write(piece)
 		out := s.out
 		s.out = nil // while out is on its way, a read may have something to send
 		if err == nil {
+			var sent int
+			sent, err = c.sendRaw(out)
+			out = out[sent:]
+		}
+		var rest []byte
+		if over {
+			room := p[:n+len(piece)]
+			taken := copy(room, out)
+			rest = append(rest, out[taken:]...) // records are a little longer than what is in them
+			out = room[:taken]
+			c.loop.Return(buf)
+		}
+		if err == nil && len(out) > 0 {
 			_, err = c.writeRaw(out)
 		}
-		c.loop.Return(buf)
+		if err == nil && len(rest) > 0 {
+			_, err = c.writeRaw(rest)
+		}
+		if !over {
+			c.loop.Return(buf)
+		}
 		if err != nil {
 			return n, err
 		}
