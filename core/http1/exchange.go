@@ -25,7 +25,7 @@ func (e *exchange) begin(buf []byte, start, end int, err *core.Error) {
 	e.err, e.answered, e.failed, e.keep = err, false, false, false
 	r := &x.Listener.MinRate
 	e.pace = r.NewPace(r.Send)
-	x.Times.Start = l.Turned()
+	x.Times.Start = s.conn.Came()
 	s.origin.Identify(x)
 	m := &x.Request
 	if err != nil {

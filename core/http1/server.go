@@ -72,6 +72,9 @@ func (s *serverConn) Serve(c *loop.Conn) {
 		if !goOn {
 			return
 		}
+		if more := len(s.held) > 0 || c.Readable(); more && c.Queue() != nil { // who pipelines gets no more than others
+			return
+		}
 	}
 }
 

@@ -37,6 +37,7 @@ type conn struct {
 
 	blocked []*stream
 	sent    int64 // when bytes were last written
+	came    int64 // when what Serve takes had come
 	due     int64 // when what the peer has begun must be complete, or a failed connection is closed; 0: nothing is due
 	calm    calm
 	pulse
@@ -90,7 +91,7 @@ func (c *conn) open(side side, client bool, r *resources, raw *loop.Conn, b blam
 // Serve takes frames until nothing more is there.
 func (c *conn) Serve(raw *loop.Conn) {
 	l := raw.Loop()
-	c.serving = true
+	c.serving, c.came = true, raw.Came()
 	buf := l.Borrow()
 	n := copy(buf, c.held)
 	c.held = c.res.giveBack(c.held)
@@ -99,6 +100,7 @@ func (c *conn) Serve(raw *loop.Conn) {
 		if reads%maxReads == 0 || c.crowded {
 			c.crowded = false
 			l.Yield()
+			c.came = l.Turned()
 			if c.dying && l.Now() >= c.due {
 				err = loop.ErrTimeout
 				break

@@ -41,6 +41,9 @@ func (c *conn) listen() {
 		return
 	}
 	now := c.res.loop.Now()
+	if c.raw.Readable() {
+		c.heard = now // though it was not looked at yet
+	}
 	next := c.heard + int64(c.keepAlive.Interval)
 	switch {
 	case c.asked > 0 && c.heard < c.asked:

@@ -131,7 +131,7 @@ func (c *serverConn) request(b headerBlock) {
 		c.server.put(t)
 		return
 	}
-	x.Times.Start = c.res.loop.Turned()
+	x.Times.Start = c.came
 	c.origin.Identify(x)
 	m.HTTP2 = true
 	m.GRPC = m.Method == core.MethodPost && core.IsGRPC(m.Get(core.FieldContentType))

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// acceptBatch bounds the connections taken from one socket in a turn; the kernel reports what is left again.
-const acceptBatch = 64
+// acceptBatch bounds the connections taken from one socket in a turn; the kernel reports what is left again. It is less than a turn
+// begins: those that cannot be served yet wait in the kernel, where they count towards no limit, and other loops may take them.
+const acceptBatch = maxBegun / 2
 
 // acceptPause is how long a socket rests when the process has no descriptor or memory left for a connection.
 const acceptPause = 100 * time.Millisecond
@@ -50,10 +51,11 @@ func (l *Loop) Accept(fd int, shared bool, accepted func(fd int, peer netip.Addr
 	return a, nil
 }
 
-func (a *Acceptor) accept() {
+// accept takes a batch, and says whether there may be more.
+func (a *Acceptor) accept() (more bool) {
 	for range acceptBatch {
 		if a.closed {
-			return
+			return false
 		}
 		var sa unix.RawSockaddrAny
 		n := uint32(unsafe.Sizeof(sa))
@@ -66,12 +68,13 @@ func (a *Acceptor) accept() {
 			a.Failures++
 			a.complain(e)
 			a.pause()
-			return
+			return false
 		case syscall.EINTR, syscall.ECONNABORTED:
 		default: // EAGAIN, and the network's errors of a connection that is already over
-			return
+			return false
 		}
 	}
+	return true
 }
 
 // complain tells the log, once a minute, that clients wait.
@@ -120,8 +123,7 @@ func (a *Acceptor) Control(f func(fd int)) {
 
 // Drain takes what is in the queue before Close.
 func (a *Acceptor) Drain() {
-	if !a.closed {
-		a.accept()
+	for !a.closed && a.accept() {
 	}
 }
 

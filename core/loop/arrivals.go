@@ -11,42 +11,97 @@ func (l *Loop) Begin(f func()) Task {
 	return l.Go(f)
 }
 
-// want has an idle connection served in which there is something to read, once it is its turn. One that was dialled need not
-// wait behind the new work of others: it has brought an answer.
+// Queue waits until it is c's turn to begin something new, behind all that came before: the task that serves it has more at
+// hand.
+func (c *Conn) Queue() error {
+	l := c.loop
+	if l.stopping {
+		return ErrStopped
+	}
+	if l.arrivals.empty() {
+		return nil
+	}
+	c.turn, c.came = l.current, l.turned
+	if !c.wanted {
+		c.wanted = true
+		l.arrivals.add(c)
+	}
+	err := l.current.park(0)
+	c.turn = nil
+	return err
+}
+
+// Came is when what c is served for had come, as far as it is known, and as if it came now when asked again.
+func (c *Conn) Came() int64 {
+	t := c.came
+	if c.came = 0; t == 0 {
+		t = c.loop.turned
+	}
+	return t
+}
+
+// want has an idle connection served in which there is something to read, once it is its turn.
 func (l *Loop) want(c *Conn) {
-	switch {
-	case c.wanted:
+	if c.wanted {
 		return
+	}
+	c.wanted, c.came = true, l.turned
+	switch {
 	case c.dialled:
 		l.answers.add(c)
+	case c.Busy || c.Tunnel:
+		l.going.add(c)
 	default:
 		l.arrivals.add(c)
 	}
-	c.wanted = true
 }
 
-// runArrivals serves what waits, in the order in which it came: all answers, and as many arrivals as a turn may begin.
+// runArrivals serves what waits, each queue in the order in which it came: all answers, those whose work is under way until
+// they have begun as much as they may, and as many of the others.
 func (l *Loop) runArrivals() {
 	l.answers.begin()
 	for c, ok := l.answers.next(); ok; c, ok = l.answers.next() {
-		c.wanted = false
+		l.attend(c)
+	}
+	l.going.begin()
+	for l.begun = 0; l.begun < maxBegun; {
+		c, ok := l.going.next()
+		if !ok {
+			break
+		}
 		l.attend(c)
 	}
 	l.arrivals.begin()
-	for l.begun = 0; l.begun < maxBegun; l.begun++ {
+	for l.begun = 0; l.begun < maxBegun; {
 		c, ok := l.arrivals.next()
 		if !ok {
-			return
+			break
 		}
-		c.wanted = false
-		l.attend(c)
+		if l.attend(c) {
+			l.begun++
+		}
 	}
 }
 
-// attend serves an idle connection, unless somebody has taken or closed it meanwhile.
-func (l *Loop) attend(c *Conn) {
-	if c.idle && c.Readable() && !c.closed {
-		c.Use()
-		l.serve(c)
+// attend serves a connection that waits, unless somebody has taken or closed it meanwhile, or nobody is there any more.
+func (l *Loop) attend(c *Conn) bool {
+	c.wanted = false
+	switch {
+	case c.closed:
+		return false
+	case c.turn != nil:
+		if !c.turn.parked || c.turn.ready {
+			return false
+		}
+		l.resume(c.turn)
+		return true
+	case !c.idle || !c.Readable():
+		return false
+	case c.broken && !c.dialled && !c.Busy && !c.Tunnel: // nobody is left to be answered
+		c.Close()
+		return false
 	}
+	c.Use()
+	l.serve(c)
+	return true
 }

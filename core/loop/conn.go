@@ -47,7 +47,9 @@ type Conn struct {
 	reader  *coroutine
 	writer  *coroutine
 	watcher *coroutine
-	timer   timer // ends an idle connection
+	turn    *coroutine // waits in Queue
+	came    int64      // when what is wanted came; 0: it was not noted
+	timer   timer      // ends an idle connection
 	secure  *secure
 	fd      int32
 	serial  int32
@@ -61,7 +63,7 @@ type Conn struct {
 	closed   bool
 	idle     bool // nobody uses it: the next event has its handler started
 	dialled  bool // by this side: what comes is an answer
-	wanted   bool // waits in the loop's answers or arrivals
+	wanted   bool // waits in one of the loop's queues
 }
 
 // newConn registers fd. The edges that come with it say what is ready.
@@ -151,7 +153,7 @@ func (c *Conn) Use() {
 
 // expire ends a connection that is still idle, unless something has come in time.
 func (c *Conn) expire() {
-	if !c.idle || c.wanted {
+	if !c.idle || c.Readable() {
 		return
 	}
 	if h, ok := c.handler.(Expirer); ok {
@@ -187,7 +189,7 @@ func (c *Conn) event(events uint32) {
 	}
 	if r := c.reader; r != nil && r.parked && !r.ready {
 		l.resume(r)
-	} else if c.idle && c.dialled {
+	} else if c.idle && c.dialled && !c.wanted {
 		l.attend(c)
 	} else if c.idle {
 		l.want(c)

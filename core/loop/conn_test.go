@@ -368,7 +368,7 @@ func TestClosedConnTouchesNothing(t *testing.T) {
 		if n, err := c.Write(p); n != 0 || err != ErrClosed {
 			t.Errorf("Write: %d, %v", n, err)
 		}
-		if n, _, err := l.Splice(other, c, 10); n != 0 || err != ErrClosed {
+		if n, _, err := l.Splice(other, c, 10, new(int64)); n != 0 || err != ErrClosed {
 			t.Errorf("Splice from: %d, %v", n, err)
 		}
 		c.CloseWrite()

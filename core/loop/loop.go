@@ -65,8 +65,9 @@ type Loop struct {
 
 	current  *coroutine // runs now; nil: the loop itself
 	ready    batch[*coroutine]
-	answers  batch[*Conn] // dialled, idle, and with something to read
-	arrivals batch[*Conn] // the same of those that were not dialled
+	answers  batch[*Conn] // idle and with something to read: those that were dialled
+	going    batch[*Conn] // those whose work is under way
+	arrivals batch[*Conn] // the others
 	begun    int          // new work of this turn
 	idle     []*coroutine
 	all      []*coroutine
@@ -238,6 +239,7 @@ func (l *Loop) turn() {
 	for ; l.event < l.count; l.event++ {
 		l.dispatch(&l.events[l.event])
 	}
+	l.runTimers() // after the events: what has come in time is not late
 	l.runReady()
 	l.runArrivals()
 	if l.awaits > 0 {
@@ -259,8 +261,7 @@ func (l *Loop) dispatch(e *unix.EpollEvent) {
 		by = "posted function"
 		l.runPosted()
 	case int32(l.timerFD):
-		by = "timer"
-		l.runTimers()
+		l.fired()
 	default:
 		if a := l.accepts[e.Fd]; a != nil && a.serial == e.Pad {
 			a.accept()
@@ -294,8 +295,7 @@ func (l *Loop) runReady() {
 // poll takes the next events, waiting for them if nothing is ready.
 func (l *Loop) poll() {
 	l.event = 0
-	parks := !l.takeEvents() && l.ready.empty() && l.answers.empty() && l.arrivals.empty()
-	if parks {
+	if !l.takeEvents() && l.ready.empty() && l.answers.empty() && l.going.empty() && l.arrivals.empty() {
 		err := l.arm()
 		l.busySince.Store(0)
 		if err == nil {
@@ -312,8 +312,6 @@ func (l *Loop) poll() {
 	l.busySince.Store(l.now)
 	if l.wheel.timers == 0 {
 		l.wheel.tick = l.now >> tickBits
-	} else if !parks { // the kernel's timer is set only before parking
-		l.wheel.advance(l.now)
 	}
 }
 

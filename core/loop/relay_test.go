@@ -218,9 +218,9 @@ func (r *relay) copy(dst, src *Conn, n int64, q request) error {
 		var err error
 		switch {
 		case q.plan&mixed != 0 && turn%2 == 0:
-			k, _, err = r.loop.Splice(dst, src, min(n, int64(turn%100_000)+1))
+			k, _, err = r.loop.Splice(dst, src, min(n, int64(turn%100_000)+1), new(int64))
 		case q.plan&splicing != 0:
-			k, _, err = r.loop.Splice(dst, src, n)
+			k, _, err = r.loop.Splice(dst, src, n, new(int64))
 		default:
 			k, err = r.copyOnce(dst, src, n)
 		}

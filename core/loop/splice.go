@@ -42,8 +42,8 @@ func (p *pipe) close() {
 
 // Splice moves up to n bytes from src to dst inside the kernel, and returns how many arrived at dst. io.EOF says that src
 // has ended; moved is then counted up to there. On any other error what is between the two is lost, and both must be
-// closed. wrote says whether the error is dst's.
-func (l *Loop) Splice(dst, src *Conn, n int64) (moved int64, wrote bool, err error) {
+// closed. wrote says whether the error is dst's. last is set to the loop's clock whenever something has arrived.
+func (l *Loop) Splice(dst, src *Conn, n int64, last *int64) (moved int64, wrote bool, err error) {
 	p, err := l.takePipe()
 	if err != nil {
 		return 0, false, err
@@ -85,6 +85,7 @@ func (l *Loop) Splice(dst, src *Conn, n int64) (moved int64, wrote bool, err err
 			case 0:
 				held -= int64(k)
 				moved += int64(k)
+				*last = l.now
 			case syscall.EAGAIN:
 				dst.writable = false
 			case syscall.EINTR:

@@ -25,11 +25,11 @@ func TestSplice(t *testing.T) {
 		defer dst.Close()
 		defer src.Close()
 		src.readable = true // in vain
-		first, wrote, err := l.Splice(dst, src, 1_000_001)
+		first, wrote, err := l.Splice(dst, src, 1_000_001, new(int64))
 		if first != 1_000_001 || wrote || err != nil {
 			t.Errorf("moved %d bytes: %t, %v", first, wrote, err)
 		}
-		rest, wrote, err := l.Splice(dst, src, size)
+		rest, wrote, err := l.Splice(dst, src, size, new(int64))
 		if first+rest != size || wrote || err != io.EOF {
 			t.Errorf("then moved %d bytes: %t, %v", rest, wrote, err)
 		}
@@ -69,7 +69,7 @@ func TestSpliceToAFailingDestination(t *testing.T) {
 				want, dst.WriteTimeout = ErrTimeout, int64(30*time.Millisecond)
 			}
 			done := spawn(l, func() {
-				if _, wrote, err := l.Splice(dst, src, 1<<40); !wrote || err != want {
+				if _, wrote, err := l.Splice(dst, src, 1<<40, new(int64)); !wrote || err != want {
 					t.Errorf("%t, %v", wrote, err)
 				}
 				if len(l.pipes) != 0 {

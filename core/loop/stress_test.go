@@ -87,7 +87,8 @@ func TestStress(t *testing.T) {
 	if s.lost.Load() > s.closes.Load() {
 		t.Error("more requests were lost than connections closed")
 	}
-	if s.whole.Load() < stressClients || s.broken.Load() == 0 || reuses < stressClients || hangups == 0 {
+	const often = 1000 // breaks, of which some must have been seen as hang-ups; a slow machine makes fewer
+	if s.whole.Load() < stressClients || s.broken.Load() == 0 || reuses < stressClients || hangups == 0 && s.broken.Load() > often {
 		t.Error("too little got through, or nothing was broken off")
 	}
 }

@@ -2,12 +2,22 @@ package loop
 
 import "golang.org/x/sys/unix"
 
-// runTimers expires what is due when the kernel's timer has fired.
-func (l *Loop) runTimers() {
+// fired takes notice that the kernel's timer has woken the loop.
+func (l *Loop) fired() {
 	var b [8]byte
 	_, _ = read(l.timerFD, b[:])
 	l.wheel.armed = 0
-	l.wheel.advance(l.now)
+}
+
+// runTimers expires what was due when the turn began.
+func (l *Loop) runTimers() {
+	if l.wheel.timers == 0 {
+		return
+	}
+	l.wheel.advance(l.turned)
+	if held := l.tick(); held > LateAfter {
+		l.late(held, "timer")
+	}
 }
 
 // arm sets the kernel's timer to the wheel's next tick, if that is earlier than what it is set to. Called before parking.

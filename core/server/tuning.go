@@ -95,7 +95,7 @@ func (s *Server) watchMemory() {
 		tick := time.NewTicker(usageEvery)
 		defer tick.Stop()
 		var mark tuning.Watermark
-		var collector tuning.Collector
+		collector := tuning.Collector{Read: f.heap}
 		defer func() { collector.End(0) }()
 		var clock clockWatch
 		var collected time.Time
@@ -132,6 +132,15 @@ func (s *Server) watchMemory() {
 			}
 		}
 	})
+}
+
+// heap is the runtime's, on a host of which the memory is known also where the runtime keeps to no limit.
+func (f *fitted) heap() tuning.Heap {
+	h := tuning.ReadHeap()
+	if l := f.limits.Load(); l != nil && l.MemoryBytes > 0 {
+		h.Limit = min(h.Limit, l.MemoryBytes)
+	}
+	return h
 }
 
 // shedding begins to refuse connections, or ends it.

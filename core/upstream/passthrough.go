@@ -290,8 +290,8 @@ func (g *direction) relay() error {
 
 // bulk moves what comes inside the kernel, for as long as it comes without a pause.
 func (g *direction) bulk() error {
-	n, wrote, err := g.passage.worker.Loop.Splice(g.dst, g.src, bulkBytes)
-	g.count(n)
+	n, wrote, err := g.passage.worker.Loop.Splice(g.dst, g.src, bulkBytes, &g.passage.moved)
+	g.bytes += n
 	switch {
 	case wrote: // what was between the two is lost
 		return loop.ErrClosed

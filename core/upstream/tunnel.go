@@ -93,9 +93,6 @@ func (t *tunnel) way(dst, src end) (total int64) {
 	for {
 		n, err := t.step(dst, src)
 		total += n
-		if n > 0 {
-			t.moved = t.loop.Now()
-		}
 		switch {
 		case err == nil:
 		case err == io.EOF:
@@ -117,6 +114,7 @@ func (t *tunnel) step(dst, src end) (int64, error) {
 	}
 	n := int64(len(p))
 	err = dst.send(p)
+	t.moved = t.loop.Now()
 	src.release()
 	if err != nil { // part of it may be gone: not to be taken for an idle wait
 		return n, loop.ErrClosed
@@ -126,7 +124,7 @@ func (t *tunnel) step(dst, src end) (int64, error) {
 	if !direct || !both || !from.filled || to.conn.Encrypted() || from.conn.Encrypted() {
 		return n, nil
 	}
-	moved, wrote, err := t.loop.Splice(to.conn, from.conn, bulkBytes)
+	moved, wrote, err := t.loop.Splice(to.conn, from.conn, bulkBytes, &t.moved)
 	if wrote { // what was between the two is lost
 		err = loop.ErrClosed
 	}

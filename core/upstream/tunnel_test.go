@@ -189,3 +189,27 @@ func TestTunnelIsAliveWhileOneWayIs(t *testing.T) {
 	}
 	ended(t, done)
 }
+
+// A tunnel in which bytes drip after a burst is alive: the kernel moves them, and what has moved is known before the call ends.
+func TestTunnelThatIsSplicedIsAlive(t *testing.T) {
+	const idle, burst, drops = 300 * time.Millisecond, 3 << 19, 12
+	c, done := upgrading(t, idle, func(c *net.TCPConn, r io.Reader) error {
+		if _, err := c.Write(make([]byte, burst)); err != nil {
+			return err
+		}
+		tick := time.NewTicker(idle / 6)
+		defer tick.Stop()
+		for range drops {
+			<-tick.C
+			if _, err := c.Write([]byte{'.'}); err != nil {
+				return err
+			}
+		}
+		_, err := io.ReadAll(r)
+		return err
+	})
+	if n, err := io.ReadFull(c.reader, make([]byte, burst+drops)); err != nil {
+		t.Errorf("after %d bytes behind the burst: %v", n-burst, err)
+	}
+	ended(t, done)
+}
