@@ -48,6 +48,14 @@ type AccessLog struct {
 	To     string  // "" (off), "stdout", "stderr", a file's absolute path, "syslog:unix:/dev/log" or "syslog:udp:127.0.0.1:514"
 	Sample float64 // share of the exchanges with a status below 500 that is written, 0..1; 1
 	Queue  int     // lines that wait for the writer before lines are dropped and counted; 65536
+	// ByStatus are shares that stand above Sample and those of routes: in the order of statuses, and zero behind the last.
+	ByStatus [maxStatusShares]StatusShare
+}
+
+// StatusShare is the share of the exchanges with a status that is written.
+type StatusShare struct {
+	Status int // a status, 100..599, or the first digit of a class, 1..5
+	Share  float64
 }
 
 // Admin is the run-time API.

@@ -17,7 +17,7 @@ func (c *Config) Dump() []byte {
 	w.line("loops: %d", c.Loops)
 	w.line("drain: { time: %s, tunnels: %s }", formatDuration(c.Drain.Time), formatDuration(c.Drain.Tunnels))
 	w.line("log: { level: %s, format: %s }", c.Log.Level, c.Log.Format)
-	w.line("access_log: { to: %s, sample: %s, queue: %d }", quote(orOff(c.AccessLog.To)), formatShare(c.AccessLog.Sample), c.AccessLog.Queue)
+	w.accessLog(&c.AccessLog)
 	w.line("admin: %s", quote(orOff(c.Admin.Bind.String())))
 	if len(c.Resolvers) > 0 {
 		w.line("resolvers: %s", serverList(c.Resolvers))

@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -11,6 +13,7 @@ import (
 const (
 	defaultAdminPath = "/run/sluice/admin.sock"
 	logLevels        = "debug info warn error"
+	maxStatusShares  = 16
 )
 
 // log reads the error log: a level, or a map.
@@ -42,12 +45,14 @@ func (d *decoder) accessLog(key string, n ast.Node) {
 		d.destination(key, n, &to.To)
 		return
 	}
-	d.mapping(key, n, "to sample queue", func(key string, _, v ast.Node) bool {
+	d.mapping(key, n, "to sample by_status queue", func(key string, _, v ast.Node) bool {
 		switch key {
 		case "to":
 			d.destination(key, v, &to.To)
 		case "sample":
 			d.fraction(key, v, 0, 1, &to.Sample)
+		case "by_status":
+			d.byStatus(key, v, to)
 		case "queue":
 			d.integer(key, v, 1, 1<<24, &to.Queue)
 		default:
@@ -55,6 +60,59 @@ func (d *decoder) accessLog(key string, n ast.Node) {
 		}
 		return true
 	})
+}
+
+// byStatus reads a map of statuses, such as 404, and classes, such as 2xx, to shares.
+func (d *decoder) byStatus(key string, n ast.Node, to *AccessLog) {
+	var shares []StatusShare
+	d.entries(key, n, func(name string, at, v ast.Node) {
+		status, ok := parseStatusOrClass(name)
+		share := StatusShare{Status: status}
+		switch {
+		case !ok:
+			d.problem(at, "", "%q is neither a status, such as 404, nor a class, such as 2xx", clip(name))
+		case slices.ContainsFunc(shares, func(s StatusShare) bool { return s.Status == status }):
+			d.problem(at, "", "%q has %q twice", key, name)
+		case len(shares) == maxStatusShares:
+			d.problem(at, "", "%q has more than %d entries", key, maxStatusShares)
+		default:
+			d.fraction(name, v, 0, 1, &share.Share)
+			shares = append(shares, share)
+		}
+	})
+	slices.SortFunc(shares, func(a, b StatusShare) int { return a.Status - b.Status })
+	copy(to.ByStatus[:], shares)
+}
+
+func parseStatusOrClass(s string) (status int, ok bool) {
+	class, isClass := strings.CutSuffix(s, "xx")
+	status, err := strconv.Atoi(class)
+	if isClass {
+		return status, err == nil && len(class) == 1 && status >= 1 && status <= 5
+	}
+	return status, err == nil && len(s) == 3 && status >= 100 && status <= 599
+}
+
+// text writes what byStatus reads.
+func (s StatusShare) text() string {
+	name := strconv.Itoa(s.Status)
+	if s.Status < 10 {
+		name += "xx"
+	}
+	return name + ": " + formatShare(s.Share)
+}
+
+func (w *dumper) accessLog(a *AccessLog) {
+	more := ""
+	for _, s := range a.ByStatus {
+		if s.Status > 0 {
+			more += ", " + s.text()
+		}
+	}
+	if more != "" {
+		more = ", by_status: { " + more[len(", "):] + " }"
+	}
+	w.line("access_log: { to: %s, sample: %s%s, queue: %d }", quote(orOff(a.To)), formatShare(a.Sample), more, a.Queue)
 }
 
 func (d *decoder) destination(key string, n ast.Node, to *string) {

@@ -41,6 +41,27 @@ type LogSpec struct {
 	To     string  // "stdout", "stderr", a file's absolute path, "syslog:unix:PATH" or "syslog:udp:ADDRESS"
 	Sample float64 // share of the exchanges with a status below 500 that is written, 0..1
 	Queue  int     // lines that wait for the writer before lines are dropped and counted
+	// ByStatus says for statuses, or classes by their first digit, which share is written, whatever failed and whatever the route says.
+	ByStatus map[int]float64
+}
+
+// shares are those of ByStatus for each status; negative: it is not named.
+type shares [600]float64
+
+func (c *LogSpec) shares() *shares {
+	if len(c.ByStatus) == 0 {
+		return nil
+	}
+	s := &shares{}
+	for status := range s {
+		s[status] = -1
+		for _, key := range [...]int{status / 100, status} { // what names it stands above its class
+			if share, ok := c.ByStatus[key]; ok && key > 0 {
+				s[status] = share
+			}
+		}
+	}
+	return s
 }
 
 // AccessLog writes a line for each exchange. Each loop encodes into a batch of its own and hands it over with one atomic
@@ -87,8 +108,9 @@ func OpenAccessLog(c LogSpec, loops int, log *slog.Logger) (*AccessLog, error) {
 func newAccessLog(s sink, c LogSpec, loops int, log *slog.Logger) *AccessLog {
 	a := &AccessLog{sink: s, log: log, reopen: make(chan chan error), stop: make(chan struct{}), stopped: make(chan struct{})}
 	queue := max(c.Queue/loops, 1)
+	by := c.shares()
 	for i := range loops {
-		a.lanes = append(a.lanes, newLane(c.Sample, queue, uint64(i)))
+		a.lanes = append(a.lanes, newLane(c.Sample, by, queue, uint64(i)))
 	}
 	go a.run()
 	return a

@@ -133,9 +133,10 @@ func TestAccessLogComesInTime(t *testing.T) {
 
 func TestAccessLogSamples(t *testing.T) {
 	s := newSite(t, 1)
+	var by map[int]float64
 	f := func(name string, sample, route float64, status int, err *core.Error, low, high int) {
 		t.Helper()
-		path := s.openLog(t, func(c *LogSpec) { c.Sample = sample })
+		path := s.openLog(t, func(c *LogSpec) { c.Sample, c.ByStatus = sample, by })
 		s.on(t, 0, func(x *core.Exchange) {
 			x.Route = &core.Route{Name: "r", LogSample: route}
 			x.Response.Status, x.Err = status, err
@@ -157,6 +158,16 @@ func TestAccessLogSamples(t *testing.T) {
 	f("the route's instead", 0, 1, 200, nil, 1000, 1000)
 	f("errors always", 0, 0, 503, nil, 1000, 1000)
 	f("failures always", 0, 0, 200, core.ErrClientGone, 1000, 1000)
+	by = map[int]float64{2: 0, 204: 1, 4: 1, 429: 0.25, 5: 0.25, 1: 1}
+	f("none of a class", 1, 1, 200, nil, 0, 0)
+	f("a status of it", 0, 0, 204, nil, 1000, 1000)
+	f("all of a class", 0, 0, 404, nil, 1000, 1000)
+	f("some of a status", 0, 0, 429, core.ErrClientGone, 180, 320)
+	f("some errors", 1, 1, 503, nil, 180, 320)
+	f("one that is not named", 0, 0, 302, nil, 0, 0)
+	f("a failure that is not named", 0, 0, 302, core.ErrClientGone, 1000, 1000)
+	f("no status", 1, -1, 0, nil, 1000, 1000)
+	f("a status that there is not", 1, -1, 999, nil, 1000, 1000)
 }
 
 // stuckSink takes nothing until it is released.

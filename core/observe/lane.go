@@ -11,6 +11,7 @@ import (
 // lane is a loop's side of an access log. What is not atomic is the loop's.
 type lane struct {
 	sample   float64
+	byStatus *shares // nil: none is named
 	maxLines int64 // that wait for the writer
 	maxBatch int64
 
@@ -27,13 +28,13 @@ type lane struct {
 	lines, batches atomic.Int64 // handed over and not yet back
 }
 
-func newLane(sample float64, queue int, seed uint64) *lane {
-	return &lane{sample: sample, maxLines: int64(queue), maxBatch: int64(queue)/batchLines + 2, rand: rand.NewPCG(rand.Uint64(), seed)}
+func newLane(sample float64, by *shares, queue int, seed uint64) *lane {
+	return &lane{sample: sample, byStatus: by, maxLines: int64(queue), maxBatch: int64(queue)/batchLines + 2, rand: rand.NewPCG(rand.Uint64(), seed)}
 }
 
-// observe writes x's line, if it is one of those that are written: every failure, a sample of the rest.
+// observe writes x's line, if it is one of those that are written.
 func (n *lane) observe(x *core.Exchange, t *times) {
-	if t.status < 500 && x.Err == nil && !n.sampled(x.Route) {
+	if share := n.share(x, t.status); share < 1 && (share <= 0 || float64(n.rand.Uint64()>>11)*0x1p-53 >= share) {
 		return
 	}
 	b := n.batch
@@ -50,12 +51,18 @@ func (n *lane) observe(x *core.Exchange, t *times) {
 	}
 }
 
-func (n *lane) sampled(r *core.Route) bool {
-	share := n.sample
-	if r != nil && r.LogSample >= 0 {
-		share = r.LogSample
+// share is how many of those like x are written: what is named for the status, else every failure, else a sample.
+func (n *lane) share(x *core.Exchange, status int) float64 {
+	if n.byStatus != nil && uint(status) < uint(len(n.byStatus)) && n.byStatus[status] >= 0 {
+		return n.byStatus[status]
 	}
-	return share >= 1 || share > 0 && float64(n.rand.Uint64()>>11)*0x1p-53 < share
+	switch {
+	case status >= 500 || x.Err != nil:
+		return 1
+	case x.Route != nil && x.Route.LogSample >= 0:
+		return x.Route.LogSample
+	}
+	return n.sample
 }
 
 // begin gives a batch to fill, nil when as much waits as may wait.

@@ -285,12 +285,22 @@ func (s *Server) setAccessLog(c config.AccessLog) error {
 	var a *observe.AccessLog
 	if c.To != "" {
 		var err error
-		if a, err = observe.OpenAccessLog(observe.LogSpec(c), len(s.loops), s.log); err != nil {
+		if a, err = observe.OpenAccessLog(logSpec(c), len(s.loops), s.log); err != nil {
 			return err
 		}
 	}
 	s.accessLog = c
 	return s.observer.SetAccessLog(a)
+}
+
+func logSpec(c config.AccessLog) observe.LogSpec {
+	spec := observe.LogSpec{To: c.To, Sample: c.Sample, Queue: c.Queue, ByStatus: map[int]float64{}}
+	for _, s := range c.ByStatus {
+		if s.Status > 0 {
+			spec.ByStatus[s.Status] = s.Share
+		}
+	}
+	return spec
 }
 
 // reopen opens the access log anew, also in the process before, whose exchanges are written to the same file.
