@@ -12,7 +12,7 @@ import (
 type lane struct {
 	sample   float64
 	byStatus *shares // nil: none is named
-	maxLines int64 // that wait for the writer
+	maxLines int64   // that wait for the writer
 	maxBatch int64
 
 	batch *batch // that is being filled; nil: none
