@@ -27,7 +27,7 @@ type Socket struct {
 	NotSentLowat    int           // bytes that may wait unsent before the socket takes no more
 	QuickAck        Choice        // Off: an acknowledgement waits for the answer that it can go with
 	IncomingCPU     bool          // of shard i: connections whose packets come on the process's i-th processor are preferred. Listening sockets
-	Steer           bool          // connections go to the shard numbered as the processor of their packets, modulo shards. Listening sockets
+	Steer           bool          // connections go to the shard that the processor of their packets has been dealt: see SteerShards. Listening sockets
 	BusyPoll        time.Duration // that a read polls the device for; whole microseconds
 	ReceiveBuffer   int           // bytes
 	SendBuffer      int           // bytes

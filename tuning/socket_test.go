@@ -170,12 +170,17 @@ func TestSteer(t *testing.T) {
 		<-done
 		return by
 	}
-	if err := SteerShards(fds[shards-1], shards); err != nil {
-		t.Fatal(err)
-	}
-	for _, cpu := range cpus[:min(len(cpus), 4)] {
-		if by := on(cpu); by[cpu%shards] != times {
-			t.Errorf("processor %d: %v", cpu, by)
+	// In order each processor of a host that has all has its number for a shard; in another order it has the place in it.
+	backward := slices.Clone(cpus)
+	slices.Reverse(backward)
+	for _, dealt := range [][]int{cpus, append([]int{maxCPUs}, backward...)} {
+		if err := SteerShards(fds[shards-1], shards, dealt); err != nil {
+			t.Fatal(err)
+		}
+		for _, cpu := range cpus[:min(len(cpus), 4)] {
+			if by := on(cpu); by[slices.Index(dealt, cpu)%shards] != times {
+				t.Errorf("processor %d of %v: %v", cpu, dealt, by)
+			}
 		}
 	}
 	for range 2 { // the second time there is nothing to take back
@@ -183,10 +188,10 @@ func TestSteer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if by := on(cpus[0]); by[cpus[0]%shards] == times {
+	if by := on(cpus[0]); slices.Max(by[:]) == times {
 		t.Errorf("still steered: %v", by)
 	}
-	if err := SteerShards(newSocket(t), shards); err == nil {
+	if err := SteerShards(newSocket(t), shards, nil); err == nil {
 		t.Error("a socket of no group is steered")
 	}
 }

@@ -102,13 +102,23 @@ func TestOptionsRefused(t *testing.T) {
 		t.Errorf("required: %v", err)
 	}
 	b.Options = tuning.Socket{Steer: true, Required: true}
+	beyond := len(tuning.ReceivingCPUs()) + 1
+	if _, err := Open(b, beyond); !errors.Is(err, errTooManyLoops) {
+		t.Errorf("more loops than processors: %v", err)
+	}
+	if refused := Probe(b.Options, beyond); len(refused) != 1 || !errors.Is(refused[0], errTooManyLoops) {
+		t.Errorf("probed: %v", refused)
+	}
+	if refused := Probe(b.Options, beyond-1); len(refused) > 0 {
+		t.Errorf("probed: %v", refused)
+	}
 	if _, err := Adopt(b, []int{alone(t)}, 2); !errors.Is(err, errNotShared) {
 		t.Errorf("steered without shards: %v", err)
 	}
 }
 
-// TestSteered has a listener steer, which a reload takes back and begins again: then all connections come to the loop of the processor
-// that they were made on, and without it they do not.
+// TestSteered has a listener steer, which a reload takes back and begins again: then all connections that were made on a processor come to
+// one loop, and without it they do not. That loops beyond the processors get none is told.
 func TestSteered(t *testing.T) {
 	const loops, times = 8, 24
 	b := bindTo("127.0.0.1:0")
@@ -119,8 +129,10 @@ func TestSteered(t *testing.T) {
 		t.Helper()
 		for i := range h.ports {
 			h.do(i, func(p *Port) {
-				if refused := p.Retune(s, tuning.Socket{Steer: steer}); len(refused) > 0 {
-					t.Error(refused)
+				refused := p.Retune(s, tuning.Socket{Steer: steer})
+				idle := steer && loops > len(tuning.ReceivingCPUs())
+				if idle != (len(refused) == 1 && errors.Is(refused[0], errTooManyLoops)) || !idle && len(refused) > 0 {
+					t.Errorf("steered %v: refused %v", steer, refused)
 				}
 			})
 		}

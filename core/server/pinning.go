@@ -119,11 +119,11 @@ func (s *Server) spareProcessor(loops int) {
 	}
 }
 
-// preferAgain has the sockets of the i-th loop prefer packets of the i-th of other processors.
+// preferAgain has the sockets of the i-th loop prefer packets of the i-th of other processors, or get them where connections are steered.
 func (s *Server) preferAgain() {
 	for _, l := range s.listeners {
 		for _, b := range l.binds {
-			if o := b.bind.Options; o.IncomingCPU {
+			if o := b.bind.Options; o.IncomingCPU || o.Steer {
 				onEach(s.loops, func(i int) { _ = l.ports[i].Retune(b.sockets, o) })
 			}
 		}
