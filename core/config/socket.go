@@ -13,7 +13,7 @@ import (
 type Socket struct {
 	UserTimeout   time.Duration // that what was sent may wait for its acknowledgement; whole milliseconds
 	NotSentLowat  int           // bytes that may wait unsent, up to 1GiB
-	QuickAck      string        // on or off: an acknowledgement waits for an answer to go with
+	QuickAck      string        // on: what is read is acknowledged at once, for a system call each time; off: a connection begins with delayed acknowledgements
 	BusyPoll      time.Duration // that a read polls the device, up to 1s; whole microseconds
 	ReceiveBuffer int           // bytes, 4KiB..1GiB
 	SendBuffer    int           // likewise

@@ -16,7 +16,7 @@ import (
 // tuned is an address of loopback with options that each socket can be asked for.
 func tuned() Bind {
 	b := bindTo("127.0.0.1:0")
-	b.Options = tuning.Socket{UserTimeout: 7 * time.Second, ReceiveBuffer: 50000, Backlog: 77, KeepAlive: tuning.On}
+	b.Options = tuning.Socket{UserTimeout: 7 * time.Second, ReceiveBuffer: 50000, Backlog: 77, KeepAlive: tuning.On, QuickAck: tuning.Off}
 	return b
 }
 
@@ -31,6 +31,7 @@ func checkTuned(t *testing.T, what string, fd int) {
 		"user_timeout":   {option(t, fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT), 7000},
 		"receive_buffer": {option(t, fd, unix.SOL_SOCKET, unix.SO_RCVBUF), 100000},
 		"keepalive":      {option(t, fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE), 1},
+		"quickack":       {option(t, fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK), 0},
 		"backlog":        {int(info.Sacked), 77}, // of a listening socket it is that
 	} {
 		if got[0] != got[1] {
@@ -60,6 +61,9 @@ func TestOptions(t *testing.T) {
 	if got := option(t, accepted, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); got != 7000 {
 		t.Errorf("a connection has %d", got)
 	}
+	if got := option(t, accepted, unix.IPPROTO_TCP, unix.TCP_QUICKACK); got != 0 {
+		t.Errorf("a connection has quickack %d", got)
+	}
 	_ = unix.Close(accepted)
 
 	for what, f := range map[string]func(b Bind, fds []int) (*Sockets, error){
@@ -77,6 +81,17 @@ func TestOptions(t *testing.T) {
 			checkTuned(t, what, fd)
 		}
 		got.Close()
+	}
+	b.Deferred = true
+	if s, err = Open(b, 2); err == nil {
+		err = s.Listen()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, fd := range s.fds {
+		checkTuned(t, "deferred", fd)
 	}
 }
 

@@ -107,6 +107,9 @@ func (s *Sockets) listen() error {
 		if err := unix.Listen(s.fds[shard], s.backlog()); err != nil {
 			return err
 		}
+		if s.bind.Path == "" {
+			s.refuse(s.bind.Options.Renew(s.fds[shard])...)
+		}
 	}
 	s.deaf = nil
 	return nil
