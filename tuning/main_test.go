@@ -222,6 +222,13 @@ func TestMemoryAndQuota(t *testing.T) {
 			t.Errorf("%s: quota %v, want %v", name, q, quota)
 		}
 	}
+	for text, want := range map[string]int{"max 100000": 0, "200000 100000": 2, "210000 100000": 3, "50000 100000": 2, "99999999999999 1": maxCPUs, "0 100000": 0} {
+		files := recorded(t, "good")
+		files["sys/fs/cgroup/cpu.max"] = &fstest.MapFile{Data: []byte(text), Mode: 0o644}
+		if n := (&Host{Files: files}).QuotaCPUs(); n != want {
+			t.Errorf("%s: %d processors, want %d", text, n, want)
+		}
+	}
 	f("good", 8<<30, "cgroup", 0)
 	f("bad", 512<<20, "cgroup", 1.5)
 	f("container", 256<<20, "cgroup", 0.5)
