@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write the reports of the recorded hosts anew")
 
-// recorded gives the files of a recorded host.
+// recorded gives the files of a host in testdata.
 func recorded(t *testing.T, name string) fstest.MapFS {
 	t.Helper()
 	a, err := txtar.ParseFile(filepath.Join("testdata", name+".txtar"))
@@ -72,9 +72,10 @@ func hostOf(t *testing.T, name string) *Host {
 	return h
 }
 
-// TestReport holds the reports of recorded hosts against what they were when somebody last read them.
+// TestReport holds the reports of hosts against what they were when somebody last read them. One, virtual, is recorded: its files are as a kernel
+// wrote them. The others are made up, so that every item is seen good, bad and missing.
 func TestReport(t *testing.T) {
-	for _, name := range []string{"good", "bad", "container"} {
+	for _, name := range []string{"good", "bad", "container", "virtual"} {
 		r := hostOf(t, name).Examine()
 		got := report(t, r)
 		golden := filepath.Join("testdata", name+".report")
@@ -232,6 +233,7 @@ func TestMemoryAndQuota(t *testing.T) {
 	f("good", 8<<30, "cgroup", 0)
 	f("bad", 512<<20, "cgroup", 1.5)
 	f("container", 256<<20, "cgroup", 0.5)
+	f("virtual", 24_684_092<<10, "host", 0) // cgroup v1, whose "no limit" is a number of its own
 	if used, limit, ok := hostOf(t, "bad").GroupMemory(); !ok || used != 500_000_000 || limit != 512<<20 {
 		t.Errorf("cgroup: %d of %d, %v", used, limit, ok)
 	}
