@@ -31,7 +31,7 @@ func TestApplyAndRevert(t *testing.T) {
 	if err != nil || len(changes) != len(sysctls) || len(diff) != 2*len(sysctls)+1 {
 		t.Fatalf("%d changes, %d lines: %v", len(changes), len(diff), err)
 	}
-	for _, line := range []string{"+# before: net.core.somaxconn = 128", "+net.core.somaxconn = 16384", "+net.ipv4.tcp_rmem = 4096 87380 6291456", "+net.ipv4.tcp_fastopen = 7"} {
+	for _, line := range []string{"+# before: net.core.somaxconn = 128", "+net.core.somaxconn = 16384", "+net.ipv4.tcp_rmem = 4096 87380 6291456", "+net.ipv4.tcp_fastopen = 6"} {
 		if !slices.Contains(diff, line) {
 			t.Errorf("the diff lacks %q", line)
 		}

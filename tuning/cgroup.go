@@ -2,6 +2,7 @@ package tuning
 
 import (
 	"io/fs"
+	"math"
 	"path"
 	"strings"
 )
@@ -107,6 +108,15 @@ func (h *Host) CPUQuota() (quota float64) {
 		}
 	}
 	return quota
+}
+
+// QuotaCPUs is CPUQuota in whole processors, as the runtime rounds it for GOMAXPROCS: up, and to two at least. 0: there is no quota.
+func (h *Host) QuotaCPUs() int {
+	quota := h.CPUQuota()
+	if quota <= 0 {
+		return 0
+	}
+	return max(2, int(math.Ceil(min(quota, maxCPUs))))
 }
 
 // GroupMemory is what is used of the cgroup that is nearest to its limit of memory, without what the kernel would drop at once. ok is false

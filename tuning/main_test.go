@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write the reports of the recorded hosts anew")
 
-// recorded gives the files of a recorded host.
+// recorded gives the files of a host in testdata.
 func recorded(t *testing.T, name string) fstest.MapFS {
 	t.Helper()
 	a, err := txtar.ParseFile(filepath.Join("testdata", name+".txtar"))
@@ -72,9 +72,10 @@ func hostOf(t *testing.T, name string) *Host {
 	return h
 }
 
-// TestReport holds the reports of recorded hosts against what they were when somebody last read them.
+// TestReport holds the reports of hosts against what they were when somebody last read them. One, virtual, is recorded: its files are as a kernel
+// wrote them. The others are made up, so that every item is seen good, bad and missing.
 func TestReport(t *testing.T) {
-	for _, name := range []string{"good", "bad", "container"} {
+	for _, name := range []string{"good", "bad", "container", "virtual"} {
 		r := hostOf(t, name).Examine()
 		got := report(t, r)
 		golden := filepath.Join("testdata", name+".report")
@@ -222,9 +223,17 @@ func TestMemoryAndQuota(t *testing.T) {
 			t.Errorf("%s: quota %v, want %v", name, q, quota)
 		}
 	}
+	for text, want := range map[string]int{"max 100000": 0, "200000 100000": 2, "210000 100000": 3, "50000 100000": 2, "99999999999999 1": maxCPUs, "0 100000": 0} {
+		files := recorded(t, "good")
+		files["sys/fs/cgroup/cpu.max"] = &fstest.MapFile{Data: []byte(text), Mode: 0o644}
+		if n := (&Host{Files: files}).QuotaCPUs(); n != want {
+			t.Errorf("%s: %d processors, want %d", text, n, want)
+		}
+	}
 	f("good", 8<<30, "cgroup", 0)
 	f("bad", 512<<20, "cgroup", 1.5)
 	f("container", 256<<20, "cgroup", 0.5)
+	f("virtual", 24_684_092<<10, "host", 0) // cgroup v1, whose "no limit" is a number of its own
 	if used, limit, ok := hostOf(t, "bad").GroupMemory(); !ok || used != 500_000_000 || limit != 512<<20 {
 		t.Errorf("cgroup: %d of %d, %v", used, limit, ok)
 	}

@@ -25,9 +25,9 @@ type Socket struct {
 	FastOpen        int           // requests in SYNs that may wait. Listening sockets
 	UserTimeout     time.Duration // that what was sent may wait for its acknowledgement; whole milliseconds
 	NotSentLowat    int           // bytes that may wait unsent before the socket takes no more
-	QuickAck        Choice        // Off: an acknowledgement waits for the answer that it can go with
+	QuickAck        Choice        // On: what comes is acknowledged at once. Off: that waits for the answer it can go with. See Renew
 	IncomingCPU     bool          // of shard i: connections whose packets come on the process's i-th processor are preferred. Listening sockets
-	Steer           bool          // connections go to the shard numbered as the processor of their packets, modulo shards. Listening sockets
+	Steer           bool          // connections go to the shard that the processor of their packets has been dealt: see SteerShards. Listening sockets
 	BusyPoll        time.Duration // that a read polls the device for; whole microseconds
 	ReceiveBuffer   int           // bytes
 	SendBuffer      int           // bytes
@@ -69,7 +69,8 @@ type option struct {
 }
 
 // Listen sets the options of a listening socket, or one that will listen, of TCP. shard is its number, cpus are the processors
-// that the process may use. Steer is not among them, for it is of all shards: see SteerShards. Nor is the backlog.
+// that the process may use. Steer is not among them, for it is of all shards: see SteerShards. Nor is the backlog. Once a socket listens that
+// did not, Renew sets what that has reset.
 func (s *Socket) Listen(fd, shard int, cpus []int) (refused []Refusal) {
 	cpu := 0
 	if len(cpus) > 0 {
@@ -83,9 +84,32 @@ func (s *Socket) Listen(fd, shard int, cpus []int) (refused []Refusal) {
 	})
 }
 
-// Connect sets the options of a socket of TCP that is about to connect.
+// Connect sets the options of a socket of TCP that is about to connect. Once it has, Renew sets what that has reset.
 func (s *Socket) Connect(fd int) (refused []Refusal) {
 	return s.set(fd, nil)
+}
+
+// Renew sets again what listen(2) and connect(2) have reset: QuickAck. It is called once fd listens or is connected, and needs no call for
+// a connection that is accepted: that begins as the listening socket is.
+//
+// QuickAck is how a connection begins (man 7 tcp). With the first answer that is sent soon the kernel turns to delayed acknowledgements
+// by itself, and back when one has waited for about 40 ms in vain, or segments come out of order. So what must stay On is set again
+// after each read. Off of a connecting socket also lets the last acknowledgement of its handshake go with the first bytes that are sent.
+func (s *Socket) Renew(fd int) (refused []Refusal) {
+	if o := s.quickAck(); o.on {
+		if err := o.set(fd); err != nil {
+			refused = append(refused, Refusal{o.name, err})
+		}
+	}
+	return refused
+}
+
+func (s *Socket) quickAck() option {
+	quick := 0
+	if s.QuickAck == On {
+		quick = 1
+	}
+	return option{"quickack", s.QuickAck != Default, unix.IPPROTO_TCP, unix.TCP_QUICKACK, quick, 0, ""}
 }
 
 // Dropped names the options that s sets and next leaves alone: a socket that has them keeps them. Steer, which can be taken back, is not
@@ -120,10 +144,7 @@ func (s *Socket) Dropped(next *Socket) (names []string) {
 
 // set sets options, and those that both kinds of sockets have.
 func (s *Socket) set(fd int, options []option) (refused []Refusal) {
-	quick, alive := 0, 0
-	if s.QuickAck == On {
-		quick = 1
-	}
+	alive := 0
 	if s.KeepAlive == On {
 		alive = 1
 	}
@@ -132,7 +153,7 @@ func (s *Socket) set(fd int, options []option) (refused []Refusal) {
 	options = append(options,
 		option{"user_timeout", millis > 0, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, millis, millis, ""},
 		option{"notsent_lowat", s.NotSentLowat > 0, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, s.NotSentLowat, s.NotSentLowat, ""},
-		option{"quickack", s.QuickAck != Default, unix.IPPROTO_TCP, unix.TCP_QUICKACK, quick, 0, ""},
+		s.quickAck(),
 		option{"busy_poll", micros > 0, unix.SOL_SOCKET, unix.SO_BUSY_POLL, micros, micros,
 			"above net.core.busy_read it takes CAP_NET_ADMIN: AmbientCapabilities= of the unit"},
 		option{"keepalive", s.KeepAlive != Default, unix.SOL_SOCKET, unix.SO_KEEPALIVE, alive, 0, ""},

@@ -74,6 +74,55 @@ func TestSocketOptions(t *testing.T) {
 	}
 }
 
+// TestQuickAck has the kernel say what it makes of an option that it resets: which is set on a listening socket and on one that connects,
+// before and again after, and on one that is accepted without a call.
+func TestQuickAck(t *testing.T) {
+	f := func(what string, fd, want int) {
+		t.Helper()
+		if got, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK); err != nil || got != want {
+			t.Errorf("%s: quickack is %d, want %d: %v", what, got, want, err)
+		}
+	}
+	s := Socket{QuickAck: Off}
+	listens, connects := newSocket(t), newSocket(t)
+	refused := append(s.Listen(listens, 0, nil), s.Connect(connects)...)
+	if err := errors.Join(unix.Bind(listens, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(listens, 8)); err != nil {
+		t.Fatal(err)
+	}
+	f("listen(2)", listens, 1)
+	refused = append(refused, s.Renew(listens)...)
+	f("then renewed", listens, 0)
+	sa, err := unix.Getsockname(listens)
+	if err == nil {
+		err = unix.Connect(connects, sa)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	f("connect(2)", connects, 1)
+	refused = append(refused, s.Renew(connects)...)
+	f("then renewed", connects, 0)
+	if _, err := unix.Write(connects, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	accepted, _, err := unix.Accept(listens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(accepted) }()
+	f("accepted", accepted, 0)
+	refused = append(refused, (&Socket{QuickAck: On}).Renew(accepted)...)
+	f("on", accepted, 1)
+	refused = append(refused, new(Socket).Renew(listens)...)
+	f("left alone", listens, 0)
+	if len(refused) > 0 {
+		t.Error(refused)
+	}
+	if refused := s.Renew(-1); len(refused) != 1 || refused[0].Option != "quickack" {
+		t.Errorf("refused: %v", refused)
+	}
+}
+
 // TestSocketRefusals has the kernel refuse options: each is named, with what to do, and the others are set.
 func TestSocketRefusals(t *testing.T) {
 	name, _ := CongestionName("nosuch")
@@ -170,12 +219,17 @@ func TestSteer(t *testing.T) {
 		<-done
 		return by
 	}
-	if err := SteerShards(fds[shards-1], shards); err != nil {
-		t.Fatal(err)
-	}
-	for _, cpu := range cpus[:min(len(cpus), 4)] {
-		if by := on(cpu); by[cpu%shards] != times {
-			t.Errorf("processor %d: %v", cpu, by)
+	// In order each processor of a host that has all has its number for a shard; in another order it has the place in it.
+	backward := slices.Clone(cpus)
+	slices.Reverse(backward)
+	for _, dealt := range [][]int{cpus, append([]int{maxCPUs}, backward...)} {
+		if err := SteerShards(fds[shards-1], shards, dealt); err != nil {
+			t.Fatal(err)
+		}
+		for _, cpu := range cpus[:min(len(cpus), 4)] {
+			if by := on(cpu); by[slices.Index(dealt, cpu)%shards] != times {
+				t.Errorf("processor %d of %v: %v", cpu, dealt, by)
+			}
 		}
 	}
 	for range 2 { // the second time there is nothing to take back
@@ -183,10 +237,10 @@ func TestSteer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if by := on(cpus[0]); by[cpus[0]%shards] == times {
+	if by := on(cpus[0]); slices.Max(by[:]) == times {
 		t.Errorf("still steered: %v", by)
 	}
-	if err := SteerShards(newSocket(t), shards); err == nil {
+	if err := SteerShards(newSocket(t), shards, nil); err == nil {
 		t.Error("a socket of no group is steered")
 	}
 }

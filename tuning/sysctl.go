@@ -40,7 +40,7 @@ func oneOf(values ...string) judge {
 // bits wants all bits of a mask set, and leaves the others as they are.
 func bits(mask uint64) judge {
 	return func(h *Host, id string) verdict {
-		return judgeText(h, id, strconv.FormatUint(mask, 10), func(text string) (bool, string, error) {
+		return judgeText(h, id, strconv.FormatUint(mask, 10)+" among its bits", func(text string) (bool, string, error) {
 			have, err := parseNumber(text)
 			return have&mask == mask, strconv.FormatUint(have|mask, 10), err
 		})

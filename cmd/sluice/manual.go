@@ -61,8 +61,17 @@ var (
 		{name: "tuning: { cpus: LIST }", help: `pins all threads of the gateway to these processors, such as "2-5,8", or "0-15:1/2" for the first of every two. ` +
 			"GOMAXPROCS follows, and at the next start or upgrade the number of loops. They must be online, and among those that CPUAffinity=, " +
 			"taskset or a cpuset leave. A loop is not pinned to one of them: it has no thread of its own. Under the unit it takes the drop-in affinity.conf"},
+		{name: "loops: auto | NUMBER", help: "event loops. auto is one for each processor that the runtime has chosen, by affinity and the cgroup's quota of time (CPUQuota=), " +
+			"or by GOMAXPROCS of the environment; one processor more is for work beside the loops. Under a quota that is below what affinity allows that one is " +
+			"within the quota, and there is one loop fewer. The number of loops follows one that changes with the next start"},
 		{name: "tuning: { memory_limit: SIZE, shed_above: SHARE }", help: "memory that the runtime keeps to, and from which share of it on new connections are refused"},
 		{name: "socket: { ... }", help: "options of the sockets of a listener or an upstream"},
+		{name: "socket: { quickack: on }", help: "what is read is acknowledged at once, for a system call each time, which helps peers that write in pieces " +
+			"without TCP_NODELAY. With off connections begin with delayed acknowledgements, to which the kernel turns by itself with the first answer; it " +
+			"acknowledges what has no answer after 40 ms"},
+		{name: "socket: { steer: true }", help: "of a listener: all connections whose packets one processor takes in come to the same loop. Processors are dealt " +
+			"out to loops evenly, those that the gateway may use first, in the order of their numbers. Which processor runs a loop is not promised, and a loop " +
+			"beyond the number of processors gets nothing"},
 	}
 	files = [...]word{
 		{name: defaultConfig, help: "the configuration"},

@@ -7,6 +7,7 @@ import (
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/route"
+	"github.com/sluice-gateway/sluice/tuning"
 )
 
 func (r *Registry) listener(c *Compiled, spec *config.Listener) (listen.Settings, error) {
@@ -31,7 +32,7 @@ func (r *Registry) listener(c *Compiled, spec *config.Listener) (listen.Settings
 		Forward:          core.Forward(spec.Forward),
 		HTTP2:            core.HTTP2(spec.HTTP2),
 	}
-	s := listen.Settings{Listener: l, H1: spec.Protocols.H1, H2C: spec.Protocols.H2C,
+	s := listen.Settings{Listener: l, H1: spec.Protocols.H1, H2C: spec.Protocols.H2C, QuickAck: choice(spec.Socket.QuickAck) == tuning.On,
 		Rate: listen.Rate{Most: spec.Limits.ConnectionRatePerIP.Limit, Period: spec.Limits.ConnectionRatePerIP.Period}}
 	if spec.TLS != nil {
 		l.Scheme = "https"

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/loop"
 	"github.com/sluice-gateway/sluice/tuning"
 )
 
@@ -42,12 +43,16 @@ func choice(word string) tuning.Choice {
 	return tuning.Default
 }
 
-// prepare sets the options on a socket that is about to connect; nil: there are none. What the kernel refuses was told when the
+// prepare is how sockets that connect are given the options; nil: there are none. What the kernel refuses was told when the
 // configuration was put in force, and is left out.
-func prepare(s *config.Socket) func(fd int) {
+func prepare(s *config.Socket) *loop.Preparation {
 	if *s == (config.Socket{}) {
 		return nil
 	}
 	options := Socket(s)
-	return func(fd int) { _ = options.Connect(fd) }
+	p := &loop.Preparation{Connect: func(fd int) { _ = options.Connect(fd) }, QuickAck: options.QuickAck == tuning.On}
+	if options.QuickAck != tuning.Default {
+		p.Renew = func(fd int) { _ = options.Renew(fd) }
+	}
+	return p
 }

@@ -18,7 +18,7 @@ type Pos struct {
 
 // Config is one valid configuration, defaults filled in.
 type Config struct {
-	Loops     int   // event loops; 0, written auto: one for each processor that the process runs on
+	Loops     int   // event loops; 0, written auto: one for each processor that the process runs on, under a cgroup's quota of time one fewer than it makes
 	Drain     Drain // the end in good order; 30s
 	Log       Log
 	AccessLog AccessLog

@@ -13,7 +13,7 @@ import (
 type Socket struct {
 	UserTimeout   time.Duration // that what was sent may wait for its acknowledgement; whole milliseconds
 	NotSentLowat  int           // bytes that may wait unsent, up to 1GiB
-	QuickAck      string        // on or off: an acknowledgement waits for an answer to go with
+	QuickAck      string        // on: what is read is acknowledged at once, for a system call each time; off: a connection begins with delayed acknowledgements
 	BusyPoll      time.Duration // that a read polls the device, up to 1s; whole microseconds
 	ReceiveBuffer int           // bytes, 4KiB..1GiB
 	SendBuffer    int           // likewise
@@ -24,8 +24,8 @@ type Socket struct {
 	// Of listeners alone:
 	DeferAccept time.Duration // connections are accepted with their first byte, or after this time, up to 10m; whole seconds
 	FastOpen    int           // requests in SYNs that may wait, 1..65535
-	IncomingCPU bool          // the loop of a number is preferred by packets of the processor of that number
-	Steer       bool          // connections go to the loop numbered as the processor of their packets, modulo loops
+	IncomingCPU bool          // connections whose packets the process's i-th processor takes in are preferred by the i-th loop
+	Steer       bool          // all connections whose packets one processor takes in go to one loop; processors are dealt out evenly
 	Backlog     int           // connections that may wait to be accepted, 1..1048576; 0: as many as the kernel allows
 }
 

@@ -36,6 +36,7 @@ type Settings struct {
 	TLS      *TLS      // nil: not encrypted
 	H1, H2C  bool      // without TLS: HTTP/1.1, HTTP/2 by prior knowledge, or either
 	Rate     Rate      // of connections of one client
+	QuickAck bool      // what is read of a TCP connection is acknowledged at once, for its life: see loop.Conn
 }
 
 // TLS is how connections of a listener are encrypted.

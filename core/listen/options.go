@@ -2,14 +2,19 @@ package listen
 
 import (
 	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sluice-gateway/sluice/tuning"
 )
 
-// errNotShared says that an option needs the sockets of an address to be separate.
-var errNotShared = errors.New("the loops share one socket, which was opened without SO_REUSEPORT: ReusePort=yes of the socket unit")
+var (
+	// errNotShared says that an option needs the sockets of an address to be separate.
+	errNotShared = errors.New("the loops share one socket, which was opened without SO_REUSEPORT: ReusePort=yes of the socket unit")
+	// errTooManyLoops says that steering leaves loops without connections.
+	errTooManyLoops = errors.New("a loop beyond the number of processors gets no connection: set loops to fewer, or drop steer")
+)
 
 // Refused are the options that the kernel has refused, each once.
 func (s *Sockets) Refused() []tuning.Refusal { return s.refused }
@@ -60,18 +65,26 @@ func (s *Sockets) settle() error {
 }
 
 func steer(on bool, fd, loops int, shared bool) []tuning.Refusal {
-	err := errNotShared
 	switch {
 	case !on: // the process before may have steered
 		_ = tuning.Unsteer(fd)
 		return nil
-	case !shared:
-		err = tuning.SteerShards(fd, loops)
+	case shared:
+		return []tuning.Refusal{{Option: "steer", Err: errNotShared}}
 	}
-	if err != nil {
+	cpus := tuning.ReceivingCPUs()
+	if err := tuning.SteerShards(fd, loops, cpus); err != nil {
 		return []tuning.Refusal{{Option: "steer", Err: err}}
 	}
-	return nil
+	return idleLoops(loops, cpus)
+}
+
+// idleLoops says whether steering deals no processor to some loops. cpus may not be known.
+func idleLoops(loops int, cpus []int) []tuning.Refusal {
+	if len(cpus) == 0 || loops <= len(cpus) {
+		return nil
+	}
+	return []tuning.Refusal{{Option: "steer", Err: fmt.Errorf("%d loops, and %d processors: %w", loops, len(cpus), errTooManyLoops)}}
 }
 
 // Retune sets other options on the sockets of s that the port accepts from. What the old options set and the new do not stays set.

@@ -16,7 +16,7 @@ import (
 // tuned is an address of loopback with options that each socket can be asked for.
 func tuned() Bind {
 	b := bindTo("127.0.0.1:0")
-	b.Options = tuning.Socket{UserTimeout: 7 * time.Second, ReceiveBuffer: 50000, Backlog: 77, KeepAlive: tuning.On}
+	b.Options = tuning.Socket{UserTimeout: 7 * time.Second, ReceiveBuffer: 50000, Backlog: 77, KeepAlive: tuning.On, QuickAck: tuning.Off}
 	return b
 }
 
@@ -31,6 +31,7 @@ func checkTuned(t *testing.T, what string, fd int) {
 		"user_timeout":   {option(t, fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT), 7000},
 		"receive_buffer": {option(t, fd, unix.SOL_SOCKET, unix.SO_RCVBUF), 100000},
 		"keepalive":      {option(t, fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE), 1},
+		"quickack":       {option(t, fd, unix.IPPROTO_TCP, unix.TCP_QUICKACK), 0},
 		"backlog":        {int(info.Sacked), 77}, // of a listening socket it is that
 	} {
 		if got[0] != got[1] {
@@ -60,6 +61,9 @@ func TestOptions(t *testing.T) {
 	if got := option(t, accepted, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); got != 7000 {
 		t.Errorf("a connection has %d", got)
 	}
+	if got := option(t, accepted, unix.IPPROTO_TCP, unix.TCP_QUICKACK); got != 0 {
+		t.Errorf("a connection has quickack %d", got)
+	}
 	_ = unix.Close(accepted)
 
 	for what, f := range map[string]func(b Bind, fds []int) (*Sockets, error){
@@ -77,6 +81,17 @@ func TestOptions(t *testing.T) {
 			checkTuned(t, what, fd)
 		}
 		got.Close()
+	}
+	b.Deferred = true
+	if s, err = Open(b, 2); err == nil {
+		err = s.Listen()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, fd := range s.fds {
+		checkTuned(t, "deferred", fd)
 	}
 }
 
@@ -102,13 +117,23 @@ func TestOptionsRefused(t *testing.T) {
 		t.Errorf("required: %v", err)
 	}
 	b.Options = tuning.Socket{Steer: true, Required: true}
+	beyond := len(tuning.ReceivingCPUs()) + 1
+	if _, err := Open(b, beyond); !errors.Is(err, errTooManyLoops) {
+		t.Errorf("more loops than processors: %v", err)
+	}
+	if refused := Probe(b.Options, beyond); len(refused) != 1 || !errors.Is(refused[0], errTooManyLoops) {
+		t.Errorf("probed: %v", refused)
+	}
+	if refused := Probe(b.Options, beyond-1); len(refused) > 0 {
+		t.Errorf("probed: %v", refused)
+	}
 	if _, err := Adopt(b, []int{alone(t)}, 2); !errors.Is(err, errNotShared) {
 		t.Errorf("steered without shards: %v", err)
 	}
 }
 
-// TestSteered has a listener steer, which a reload takes back and begins again: then all connections come to the loop of the processor
-// that they were made on, and without it they do not.
+// TestSteered has a listener steer, which a reload takes back and begins again: then all connections that were made on a processor come to
+// one loop, and without it they do not. That loops beyond the processors get none is told.
 func TestSteered(t *testing.T) {
 	const loops, times = 8, 24
 	b := bindTo("127.0.0.1:0")
@@ -119,8 +144,10 @@ func TestSteered(t *testing.T) {
 		t.Helper()
 		for i := range h.ports {
 			h.do(i, func(p *Port) {
-				if refused := p.Retune(s, tuning.Socket{Steer: steer}); len(refused) > 0 {
-					t.Error(refused)
+				refused := p.Retune(s, tuning.Socket{Steer: steer})
+				idle := steer && loops > len(tuning.ReceivingCPUs())
+				if idle != (len(refused) == 1 && errors.Is(refused[0], errTooManyLoops)) || !idle && len(refused) > 0 {
+					t.Errorf("steered %v: refused %v", steer, refused)
 				}
 			})
 		}

@@ -237,6 +237,7 @@ func (p *Port) accepted(fd int, peer netip.AddrPort) {
 		return
 	}
 	c.Group = &p.group
+	c.QuickAck = s.QuickAck && peer.IsValid()
 	p.counters.Accepted++
 	p.counters.Open++
 	if s.Proxies != nil {

@@ -107,6 +107,9 @@ func (s *Sockets) listen() error {
 		if err := unix.Listen(s.fds[shard], s.backlog()); err != nil {
 			return err
 		}
+		if s.bind.Path == "" {
+			s.refuse(s.bind.Options.Renew(s.fds[shard])...)
+		}
 	}
 	s.deaf = nil
 	return nil
@@ -294,8 +297,14 @@ func cutBacklog(n int) []tuning.Refusal {
 	return nil
 }
 
-// Probe says which options the kernel would refuse to a listening socket.
-func Probe(o tuning.Socket) []tuning.Refusal { return append(o.Probe(false), cutBacklog(o.Backlog)...) }
+// Probe says which options the kernel would refuse to the listening sockets of so many loops, or not take as they are meant.
+func Probe(o tuning.Socket, loops int) []tuning.Refusal {
+	refused := append(o.Probe(false), cutBacklog(o.Backlog)...)
+	if o.Steer {
+		refused = append(refused, idleLoops(loops, tuning.ReceivingCPUs())...)
+	}
+	return refused
+}
 
 // mostBacklog is the kernel's bound; 0: it is not known.
 func mostBacklog() int {

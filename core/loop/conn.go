@@ -41,6 +41,9 @@ type Conn struct {
 	Busy bool
 	// Tunnel says that bytes pass unread between it and another, until it is closed. The loop takes no notice.
 	Tunnel bool
+	// QuickAck has the kernel acknowledge what is read at once, for a peer that waits for it before it sends the rest (RFC 896). Only of TCP.
+	// It costs a system call for each read: the kernel forgets it with each answer that is sent (man 7 tcp, TCP_QUICKACK).
+	QuickAck bool
 
 	loop    *Loop
 	handler Handler
@@ -270,6 +273,9 @@ func (c *Conn) readRaw(p []byte) (int, error) {
 		case n > 0:
 			// A short read leaves nothing behind, unless an end was merged with the data.
 			c.readable = n == len(p) || c.ended
+			if c.QuickAck {
+				acknowledge(int(c.fd))
+			}
 			return n, nil
 		case n == 0 && e == 0:
 			c.ended, c.spent = true, true

@@ -36,8 +36,18 @@ func (l *Loop) Dial(a Address, h Handler, deadline int64) (*Conn, error) {
 	return l.DialPrepared(a, nil, h, deadline)
 }
 
-// DialPrepared is Dial on a socket of which, if it is of TCP, prepare sets options before it connects; nil: none.
-func (l *Loop) DialPrepared(a Address, prepare func(fd int), h Handler, deadline int64) (*Conn, error) {
+// Preparation is how a socket of TCP differs that DialPrepared makes. It is immutable.
+type Preparation struct {
+	Connect  func(fd int) // sets options before it connects
+	Renew    func(fd int) // sets those again that connecting has reset; nil: there are none
+	QuickAck bool         // of its Conn
+}
+
+// DialPrepared is Dial on a socket that is prepared if it is of TCP; nil: it is not.
+func (l *Loop) DialPrepared(a Address, p *Preparation, h Handler, deadline int64) (*Conn, error) {
+	if a.Path != "" {
+		p = nil
+	}
 	family, sa := a.sockaddr()
 	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -45,8 +55,8 @@ func (l *Loop) DialPrepared(a Address, prepare func(fd int), h Handler, deadline
 	}
 	if a.Path == "" {
 		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-		if prepare != nil {
-			prepare(fd)
+		if p != nil {
+			p.Connect(fd)
 		}
 	}
 	if err := unix.Connect(fd, sa); err != nil && err != unix.EINPROGRESS {
@@ -65,6 +75,11 @@ func (l *Loop) DialPrepared(a Address, prepare func(fd int), h Handler, deadline
 	if err != nil {
 		c.Close()
 		return nil, fmt.Errorf("cannot connect to %s: %w", a, err)
+	}
+	if p != nil {
+		if c.QuickAck = p.QuickAck; p.Renew != nil {
+			p.Renew(fd)
+		}
 	}
 	c.Deadline = 0
 	return c, nil

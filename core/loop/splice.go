@@ -76,6 +76,9 @@ func (l *Loop) Splice(dst, src *Conn, n int64, last *int64) (moved int64, wrote 
 			src.ended, src.spent = true, true
 			return moved, false, io.EOF
 		}
+		if src.QuickAck {
+			acknowledge(int(src.fd))
+		}
 		for held = int64(k); held > 0; {
 			if err := dst.WaitWrite(); err != nil {
 				return moved, true, err

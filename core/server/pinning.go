@@ -103,8 +103,8 @@ func (s *Server) pinAgain(c *config.Config) (changed bool, err error) {
 	if changed, err = s.pinning.pin(c.Tuning); !changed {
 		return false, err
 	}
-	wanted := runtime.GOMAXPROCS(0)
-	s.spareProcessor(len(s.loops))
+	wanted, _ := s.pinning.divide(0, runtime.GOMAXPROCS(0))
+	s.runOn(s.pinning.divide(len(s.loops), runtime.GOMAXPROCS(0)))
 	s.log.Info("pinned", "processors", s.pinning.host.Allowed().String())
 	if c.Loops == 0 && wanted != len(s.loops) {
 		s.log.Warn("the number of loops follows the processors with the next start or upgrade", "now", len(s.loops), "then", wanted)
@@ -112,18 +112,48 @@ func (s *Server) pinAgain(c *config.Config) (changed bool, err error) {
 	return true, nil
 }
 
-// spareProcessor leaves awaited work a processor beside the loops.
-func (s *Server) spareProcessor(loops int) {
-	if runtime.GOMAXPROCS(0) < loops+1 {
-		runtime.GOMAXPROCS(loops + 1)
+// divide says how many loops there are where the configuration wants so many, 0: as many as may be, and how many processors run Go code,
+// where the runtime has chosen chosen, from affinity and the cgroup's quota unless GOMAXPROCS is in the environment.
+//
+// Awaited work has a processor beside the loops: it may compute for long, which would hold a loop up. Where affinity is the bound, that is one
+// more than can run at once, and the kernel has them share. Where the quota is, it would use time that the quota does not have, and the kernel
+// would stop the whole process for it: there the runtime's choice has to do, loops are one fewer unless written, and awaited work
+// waits for a loop's turn to end if they are written to take it all.
+func (p *pinning) divide(wanted, chosen int) (loops, processors int) {
+	quota := p.host.QuotaCPUs()
+	if quota > 0 {
+		if allowed := len(p.host.Allowed()); allowed > 0 && allowed <= quota {
+			quota = 0 // it cannot be exceeded
+		}
+	}
+	if loops = wanted; loops == 0 {
+		if loops = chosen; quota > 0 {
+			loops = max(1, chosen-1)
+		}
+	}
+	processors = loops + 1
+	if quota > 0 {
+		processors = min(processors, quota)
+	}
+	return loops, max(processors, chosen)
+}
+
+// runOn has Go code run on as many processors as divide says.
+func (s *Server) runOn(loops, processors int) {
+	if runtime.GOMAXPROCS(0) != processors { // setting it ends the runtime's own watch over the quota
+		runtime.GOMAXPROCS(processors)
+	}
+	if processors <= loops {
+		s.log.Warn("the loops take all processors of the cgroup's quota: awaited work, such as signatures, holds them up; write fewer loops, or none",
+			"loops", loops, "processors", processors)
 	}
 }
 
-// preferAgain has the sockets of the i-th loop prefer packets of the i-th of other processors.
+// preferAgain has the sockets of the i-th loop prefer packets of the i-th of other processors, or get them where connections are steered.
 func (s *Server) preferAgain() {
 	for _, l := range s.listeners {
 		for _, b := range l.binds {
-			if o := b.bind.Options; o.IncomingCPU {
+			if o := b.bind.Options; o.IncomingCPU || o.Steer {
 				onEach(s.loops, func(i int) { _ = l.ports[i].Retune(b.sockets, o) })
 			}
 		}

@@ -250,13 +250,10 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	return nil
 }
 
-// makeLoops makes the loops and what each has of the gateway. Awaited work gets a processor of its own.
+// makeLoops makes the loops and what each has of the gateway. Awaited work has a processor beside them: see divide.
 func (s *Server) makeLoops(cfg *config.Config) error {
-	n := cfg.Loops
-	if n == 0 {
-		n = runtime.GOMAXPROCS(0)
-	}
-	s.spareProcessor(n)
+	n, processors := s.pinning.divide(cfg.Loops, runtime.GOMAXPROCS(0))
+	s.runOn(n, processors)
 	s.observer = observe.New(observe.Options{Loops: n, Version: s.options.Version, Commit: s.options.Commit, Log: s.errorLog})
 	for i := range n {
 		l, err := loop.New(loop.Options{Index: i, Log: s.log, Late: s.observer.Late(i), Panicked: s.observer.Panicked(i)})

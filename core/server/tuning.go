@@ -221,7 +221,7 @@ func (s *Server) checkSockets(c *config.Config) (err error) {
 		l := &c.Listeners[i]
 		o := compile.Socket(&l.Socket)
 		if have := s.listener(l.Name); have != nil && have.retuned(o) {
-			try("listener", l.Name, l.Pos, o.Required, listen.Probe(o))
+			try("listener", l.Name, l.Pos, o.Required, listen.Probe(o, len(s.loops)))
 		}
 	}
 	return err

@@ -48,7 +48,7 @@ type Settings struct {
 	Budget                *health.Budget    // of retries; nil: they are not bounded so
 	Authorizer            *Authorizer       // nil: requests keep the client's Authorization
 	Identity              *IdentityToken    // nil: no token tells of the consumer
-	Prepare               func(fd int)      // sets options of a TCP socket before it connects; nil: none
+	Prepare               *loop.Preparation // of TCP sockets; nil: they are the kernel's
 }
 
 // Transport is an upstream connection's protocol. Only the loop that owns the connection uses it.
