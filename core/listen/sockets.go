@@ -54,6 +54,7 @@ type Sockets struct {
 	deaf       []int // shards that do not listen yet
 	copiesFrom int   // shards from here on are copies of those before; 0: none is
 	file       fileID
+	replaced   bool // a file on which nobody listened any more
 	refused    []tuning.Refusal
 }
 

@@ -97,7 +97,9 @@ func (s *Server) openBind(key bindKey, b listen.Bind, first bool) (next bound, e
 	next.bind = b
 	passed := s.service.passed[key]
 	if len(passed) == 0 {
-		next.sockets, err = listen.Open(b, len(s.loops))
+		if next.sockets, err = listen.Open(b, len(s.loops)); err == nil && next.sockets.Replaced() {
+			s.tellStale(staleListener, b.Path)
+		}
 		return next, err
 	}
 	delete(s.service.passed, key)
