@@ -109,6 +109,27 @@ func identify(path string) (fileID, error) {
 	return fileID{st.Dev, st.Ino, st.Mtim}, nil
 }
 
+// String tells the file from all others that bear its path while its socket is open, which holds the inode; "": it is no file.
+func (f fileID) String() string {
+	if f.inode == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%x.%x", f.device, f.inode)
+}
+
+// File names the file of a unix socket among all that have borne its path since the socket was bound, or will while somebody has it
+// open; "": Close does not remove it.
+func (s *Sockets) File() string { return s.file.String() }
+
+// FileAt is what File was if the file at path is that of the socket; "": there is no file.
+func FileAt(path string) string {
+	f, err := identify(path)
+	if err != nil {
+		return ""
+	}
+	return f.String()
+}
+
 // remove unlinks path if it is the file.
 func (f *fileID) remove(path string) {
 	if f.inode == 0 {

@@ -246,6 +246,7 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	s.apply(compiled, next)
 	s.watchMemory()
 	if s.before == nil {
+		s.ownFiles()
 		s.tend()
 	}
 	return nil
