@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -303,4 +304,28 @@ func testUpgradeEnvironment(t *testing.T, binaries [2]string) {
 	if fresh(&upgradeClient{addr: path}) == nil {
 		t.Error("the socket is served")
 	}
+}
+
+// testPrivilegedPort has a gateway without the capability for ports below 1024 refuse a reload that wants one, and say what gives it.
+func testPrivilegedPort(t *testing.T, binaries [2]string) {
+	first, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	setpriv, missing := exec.LookPath("setpriv")
+	if start := strings.TrimSpace(string(first)); err != nil || start != "1024" || missing != nil || os.Getuid() != 0 {
+		t.Skipf("ports from %s on are everybody's, or rights cannot be given up: %v, %v", start, err, missing)
+	}
+	s := layOut(t, binaries, "5s")
+	s.start(exec.Command(setpriv, "--bounding-set", "-net_bind_service", s.link, "run", "-c", s.config))
+	good, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.put("sluice.yaml", strings.Replace(string(good), `"127.0.0.1:0",`, `"127.0.0.1:0", "127.0.0.1:1",`, 1), 0o600)
+	err = s.admin.Reload(true)
+	if err == nil || !strings.Contains(err.Error(), "CAP_NET_BIND_SERVICE, which the unit's drop-in 10-privileged-ports.conf gives") {
+		t.Errorf("refused with %v", err)
+	}
+	if r := s.status().Reload; r == nil || r.Reason != "bind_permission" {
+		t.Errorf("%+v", r)
+	}
+	s.hasCounted(`sluice_reload_failures_total{reason="bind_permission"}`, 1)
 }

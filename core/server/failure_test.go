@@ -65,6 +65,7 @@ func TestReloadFailuresHaveReasons(t *testing.T) {
 		{"certificate", secured("sluice.yaml"), "sluice.yaml"},
 		{"certificate", hosted("", `upstreams: { u: { endpoints: ["127.0.0.1:1"], tls: { ca: none.pem } } }`), "a relative path begins at the folder"},
 		{"bind_in_use", hosted(`other: { bind: "`+taken.Addr().String()+`" }`, ""), "see ss -ltnp sport = :"},
+		{"bind_permission", hosted(`other: { bind: "unix:/sys/sluice.sock" }`, ""), "the folder must be one that the gateway may write to"},
 		{"bind_address", hosted(`other: { bind: "192.0.2.1:1" }`, ""), "no device of this host has the address yet"},
 		{"bind", hosted(`other: { bind: "unix:FOLDER/none/s.sock" }`, ""), "no such file or directory"},
 		{"bind", hosted(`other: { bind: "unix:FOLDER/sluice.yaml" }`, ""), "a file that is no socket is in the way: move it"},
