@@ -124,8 +124,8 @@ func (s *Service) send(message string, fds []int) error {
 // maxStoredAtOnce is how many descriptors the kernel takes in a message: SCM_MAX_FD.
 const maxStoredAtOnce = 253
 
-// maxNameBytes bounds the name of a stored descriptor, as systemd does.
-const maxNameBytes = 255
+// MaxNameBytes bounds the name of a stored descriptor, as systemd does.
+const MaxNameBytes = 255
 
 // Store leaves copies of descriptors with systemd, which passes them to the next start of the service, after a crash too,
 // among its Sockets under this name. One that is there already is not stored twice. It takes FileDescriptorStoreMax= in the
@@ -135,7 +135,7 @@ func (s *Service) Store(name string, fds []int) error {
 		return nil
 	}
 	if !validName(name) {
-		return fmt.Errorf("cannot store sockets with systemd: a name has 1 to %d characters of ASCII but no colon, not %q", maxNameBytes, name)
+		return fmt.Errorf("cannot store sockets with systemd: a name has 1 to %d characters of ASCII but no colon, not %q", MaxNameBytes, name)
 	}
 	for len(fds) > 0 {
 		n := min(len(fds), maxStoredAtOnce)
@@ -175,7 +175,7 @@ func validName(name string) bool {
 			return false
 		}
 	}
-	return name != "" && len(name) <= maxNameBytes
+	return name != "" && len(name) <= MaxNameBytes
 }
 
 // nameByte is systemd's fdname_is_valid for a byte; names are separated by colons.

@@ -65,7 +65,7 @@ func (r *reading) fresh(name string) bool { return r.settled && r.names(name) }
 func readFile(name string, limit int64) (*reading, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read %q: %w", name, bare(err))
+		return nil, Unreadable(name, err)
 	}
 	defer f.Close()
 	i, err := f.Stat()
@@ -86,6 +86,19 @@ func readFile(name string, limit int64) (*reading, error) {
 		return nil, fmt.Errorf("cannot read %q: it has more than %d KiB", name, limit>>10)
 	}
 	return r, nil
+}
+
+// Unreadable is an error of reading a file with its name and what to look at. That the file is there for who looks need not mean that it is for
+// the process.
+func Unreadable(name string, err error) error {
+	err = bare(err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = fmt.Errorf("%w: a relative path begins at the folder of the configuration file; a unit with PrivateTmp= has a /tmp of its own, one with ProtectHome= sees no /home, /root and /run/user", err)
+	case errors.Is(err, fs.ErrPermission):
+		err = fmt.Errorf("%w: the user of the service must be able to read it and to pass all folders above: see namei -l %s; a unit with ProtectHome= sees no /home, /root and /run/user", err, name)
+	}
+	return fmt.Errorf("cannot read %q: %w", name, err)
 }
 
 // bare takes the file's name out of an error, where it would stand twice.

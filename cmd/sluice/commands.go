@@ -16,7 +16,7 @@ var signals = [...]word{
 	{name: "USR1", help: "reopens the access log"},
 	{name: "USR2", help: "has the binary that stands where this one was started from take over"},
 	{name: "TERM", help: "drains and exits"},
-	{name: "QUIT", help: "dumps what runs and exits"},
+	{name: "QUIT", help: "shows what every goroutine does on standard error, and ends at once with status 2, undrained"},
 }
 
 // configOption is the configuration's file, for the commands that read it.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -51,14 +52,15 @@ func testUpgradeFails(t *testing.T, binaries [2]string) {
 	}
 	// The configuration is found by the command in the file as it is, so that it is named where the file is broken.
 	at := []string{"--wait", "--admin", s.admin.Address}
-	for _, f := range []struct{ name, binary, config, want string }{
-		{"no binary", filepath.Join(s.folder, "nowhere"), "", "no such file"},
-		{"no program", s.put("text", "no program", 0o755), "", "its command \"version\" failed"},
-		{"another program", s.put("other", "#!/bin/sh\necho hello", 0o755), "", "asked for its version it says"},
-		{"a broken configuration", "", strings.Replace(string(good), "routes:", "rutes:", 1), "its command \"check\" failed"},
-		{"a crash", s.put("crash", crasher+"echo boom >&2; exit 7", 0o755), "", "exit status 7"},
-		{"an end without a word", s.put("silent", crasher+"exit 0", 0o755), "", "exited"},
-		{"an address that is taken", "", strings.Replace(string(good), `"127.0.0.1:0",`, `"127.0.0.1:0", "`+occupied.Addr().String()+`",`, 1), "address already in use"},
+	failed := map[string]int{}
+	for _, f := range []struct{ name, binary, config, want, reason string }{
+		{"no binary", filepath.Join(s.folder, "nowhere"), "", "no such file", "binary"},
+		{"no program", s.put("text", "no program", 0o755), "", "its command \"version\" failed", "binary"},
+		{"another program", s.put("other", "#!/bin/sh\necho hello", 0o755), "", "asked for its version it says", "binary"},
+		{"a broken configuration", "", strings.Replace(string(good), "routes:", "rutes:", 1), "its command \"check\" failed", "config"},
+		{"a crash", s.put("crash", crasher+"echo boom >&2; exit 7", 0o755), "", "exit status 7", "new_process"},
+		{"an end without a word", s.put("silent", crasher+"exit 0", 0o755), "", "exited", "new_process"},
+		{"an address that is taken", "", strings.Replace(string(good), `"127.0.0.1:0",`, `"127.0.0.1:0", "`+occupied.Addr().String()+`",`, 1), "address already in use", "bind_in_use"},
 	} {
 		config, args := string(good), at
 		if f.config != "" {
@@ -73,12 +75,14 @@ func testUpgradeFails(t *testing.T, binaries [2]string) {
 			t.Errorf("%s: %q, want %q; %v", f.name, told, f.want, err)
 		}
 		now := s.status()
-		if now.PID != before.PID || now.State != "serving" || now.Upgrade == nil || !strings.Contains(now.Upgrade.Error, f.want) {
-			t.Fatalf("%s: %+v\n%s", f.name, now, s.log())
+		if now.PID != before.PID || now.State != "serving" || now.Upgrade == nil || !strings.Contains(now.Upgrade.Error, f.want) || now.Upgrade.Reason != f.reason {
+			t.Fatalf("%s: %+v, %+v\n%s", f.name, now, now.Upgrade, s.log())
 		}
-		if !strings.Contains(s.log(), "upgrade failed") {
+		if !strings.Contains(s.log(), "upgrade failed: this process goes on\" reason="+f.reason+" ") {
 			t.Errorf("%s: not in the log", f.name)
 		}
+		failed[f.reason]++
+		s.hasCounted(`sluice_upgrade_failures_total{reason="`+f.reason+`"}`, failed[f.reason])
 	}
 	s.put("sluice.yaml", string(good), 0o600)
 	if !strings.Contains(s.log(), "boom") {
@@ -97,6 +101,22 @@ func testUpgradeFails(t *testing.T, binaries [2]string) {
 	if now := s.upgraded("command"); now.Version != "two" {
 		t.Errorf("version %s", now.Version)
 	}
+	// What the process before has counted goes on here.
+	failed["new_process"]++
+	for reason, n := range failed {
+		s.hasCounted(`sluice_upgrade_failures_total{reason="`+reason+`"}`, n)
+	}
+	s.hasCounted(`sluice_upgrades_total{result="failed"}`, 8)
+	s.hasCounted(`sluice_upgrades_total{result="done"}`, 1)
+}
+
+// hasCounted waits until a series of the gateway that serves has this value.
+func (s *site) hasCounted(series string, want int) {
+	s.t.Helper()
+	s.eventually(fmt.Sprintf("%s is %d", series, want), func() bool {
+		text, err := s.admin.Metrics()
+		return err == nil && strings.Contains(string(text), fmt.Sprintf("\n%s %d\n", series, want))
+	})
 }
 
 // testUpgradeDuringDrain finds that a process is replaced once at a time, that its older one is shown, and that both end when
@@ -128,6 +148,7 @@ func testUpgradeDuringDrain(t *testing.T, binaries [2]string) {
 	if told, err := s.upgrade("--wait"); err == nil || !strings.Contains(told, want) {
 		t.Errorf("%q, want %q", told, want)
 	}
+	s.hasCounted(`sluice_upgrade_failures_total{reason="busy"}`, 1)
 	// Neither an idle connection, nor one whose answer had begun without a word of the end, is closed before it is told.
 	rest()
 	for _, c := range []*upgradeClient{idle, streaming} {
@@ -283,4 +304,28 @@ func testUpgradeEnvironment(t *testing.T, binaries [2]string) {
 	if fresh(&upgradeClient{addr: path}) == nil {
 		t.Error("the socket is served")
 	}
+}
+
+// testPrivilegedPort has a gateway without the capability for ports below 1024 refuse a reload that wants one, and say what gives it.
+func testPrivilegedPort(t *testing.T, binaries [2]string) {
+	first, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+	setpriv, missing := exec.LookPath("setpriv")
+	if start := strings.TrimSpace(string(first)); err != nil || start != "1024" || missing != nil || os.Getuid() != 0 {
+		t.Skipf("ports from %s on are everybody's, or rights cannot be given up: %v, %v", start, err, missing)
+	}
+	s := layOut(t, binaries, "5s")
+	s.start(exec.Command(setpriv, "--bounding-set", "-net_bind_service", s.link, "run", "-c", s.config))
+	good, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.put("sluice.yaml", strings.Replace(string(good), `"127.0.0.1:0",`, `"127.0.0.1:0", "127.0.0.1:1",`, 1), 0o600)
+	err = s.admin.Reload(true)
+	if err == nil || !strings.Contains(err.Error(), "CAP_NET_BIND_SERVICE, which the unit's drop-in 10-privileged-ports.conf gives") {
+		t.Errorf("refused with %v", err)
+	}
+	if r := s.status().Reload; r == nil || r.Reason != "bind_permission" {
+		t.Errorf("%+v", r)
+	}
+	s.hasCounted(`sluice_reload_failures_total{reason="bind_permission"}`, 1)
 }

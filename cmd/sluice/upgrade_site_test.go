@@ -29,6 +29,7 @@ import (
 
 // site is a gateway of real processes, started from a symbolic link to one of two binaries.
 type site struct {
+	kept     string // the file of a socket that systemd keeps; "": there is none
 	t        *testing.T
 	folder   string
 	binaries [2]string // of version one and two
@@ -285,6 +286,11 @@ func (s *site) end() {
 	}
 	if err := <-s.over; err != nil {
 		s.t.Errorf("the first process ended with %v", err)
+	}
+	if s.kept != "" {
+		if err := os.Remove(filepath.Join(s.folder, s.kept)); err != nil {
+			s.t.Error(err)
+		}
 	}
 	if files, _ := filepath.Glob(filepath.Join(s.folder, "*.sock")); len(files) > 0 {
 		s.t.Errorf("files are left: %q", files)

@@ -115,7 +115,8 @@ func testUpgradeUnderSystemd(t *testing.T, binaries [2]string) {
 		now := s.upgraded("command")
 		s.eventually("the new process's watchdog is fed", func() bool { return n.index(now.PID, "WATCHDOG=1") >= 0 })
 		told := n.index(old, fmt.Sprintf("MAINPID=%d", now.PID))
-		for _, own := range []string{"READY=1", "FDSTORE=1\nFDNAME=" + strings.Replace(stays, ":", "%3A", 1)} {
+		for _, own := range []string{"READY=1", "FDSTORE=1\nFDNAME=" + strings.Replace(stays, ":", "%3A", 1),
+			"FDSTORE=1\nFDNAME=unix%3A" + filepath.Join(s.folder, "http.sock") + "@"} {
 			if at := n.index(now.PID, own); told < 0 || at < told {
 				t.Errorf("%d loops: MAINPID is message %d, %q message %d", loops, told, own, at)
 			}
@@ -142,6 +143,7 @@ func testUpgradeUnderSystemd(t *testing.T, binaries [2]string) {
 	if n.index(s.first.Process.Pid, "STOPPING=1") >= 0 {
 		t.Error("the service is said to stop")
 	}
+	s.kept = "http.sock"
 	if t.Failed() {
 		t.Log(s.log())
 	}

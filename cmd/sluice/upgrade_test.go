@@ -48,6 +48,7 @@ func TestUpgrade(t *testing.T) {
 		{"sessions", testUpgradeKeepsSessions},
 		{"health", testUpgradeKeepsHealth},
 		{"fails", testUpgradeFails},
+		{"port", testPrivilegedPort},
 		{"drain", testUpgradeDuringDrain},
 		{"tunnels", testUpgradeKeepsTunnels},
 		{"pinned", testPinned},

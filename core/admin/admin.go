@@ -115,14 +115,16 @@ type TuningStatus struct {
 type ReloadStatus struct {
 	At      time.Time `json:"at"`
 	Applied bool      `json:"applied"`
-	Error   string    `json:"error,omitempty"` // why it was refused
+	Error   string    `json:"error,omitempty"`  // why it was refused
+	Reason  string    `json:"reason,omitempty"` // one word for that, as in sluice_reload_failures_total
 }
 
 // UpgradeStatus is an upgrade that is under way or has failed.
 type UpgradeStatus struct {
 	At       time.Time `json:"at"`
 	UnderWay bool      `json:"under_way"`
-	Error    string    `json:"error,omitempty"` // why this process still serves
+	Error    string    `json:"error,omitempty"`  // why this process still serves
+	Reason   string    `json:"reason,omitempty"` // one word for that, as in sluice_upgrade_failures_total
 }
 
 // OlderStatus is the process before this one, which ends what it has begun.

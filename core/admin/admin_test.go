@@ -59,7 +59,7 @@ func (g *gateway) source() Source {
 	return Source{
 		Status: func() Status {
 			return Status{State: "serving", Version: "v1", Go: "go1.26", PID: 42, Started: started, ConfigFile: "/etc/sluice.yaml", Generation: 3,
-				Reload:    &ReloadStatus{At: started, Error: "sluice.yaml:1:2: no"},
+				Reload:    &ReloadStatus{At: started, Error: "sluice.yaml:1:2: no", Reason: "config"},
 				Loops:     []LoopStatus{{Index: 0, Exchanges: 7}, {Index: 1, Stalled: true}},
 				Listeners: []ListenerStatus{{Name: "http", Binds: []string{":80", "unix:/x"}, Connections: 5, Accepted: 9}}}
 		},
@@ -281,7 +281,7 @@ func TestAPanicEndsOneAnswer(t *testing.T) {
 	src.Status = func() Status { panic("boom") }
 	src.Reload = func() error { panic("boom") }
 	bind := socket(t)
-	l, err := Listen(bind)
+	l, _, err := Listen(bind)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -310,7 +310,7 @@ func TestAPanicEndsOneAnswer(t *testing.T) {
 
 func TestShutdownWithOpenConnections(t *testing.T) {
 	g := &gateway{}
-	l, err := Listen(loopback())
+	l, _, err := Listen(loopback())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,23 +340,23 @@ func TestShutdownWithOpenConnections(t *testing.T) {
 
 func TestListenUnix(t *testing.T) {
 	bind := socket(t)
-	old, err := Listen(bind)
-	if err != nil {
-		t.Fatal(err)
+	old, replaced, err := Listen(bind)
+	if err != nil || replaced {
+		t.Fatalf("replaced %v: %v", replaced, err)
 	}
 	f, err := os.Stat(bind.Path)
 	if err != nil || f.Mode().Perm() != 0o600 {
 		t.Fatalf("mode %v: %v", f.Mode(), err)
 	}
-	if _, err := Listen(bind); err == nil || !strings.Contains(err.Error(), "another process") {
+	if _, _, err := Listen(bind); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("listens twice: %v", err)
 	}
 	if err := old.(*unixListener).Listener.Close(); err != nil { // as if the process had died: the file stays
 		t.Fatal(err)
 	}
-	l, err := Listen(bind)
-	if err != nil {
-		t.Fatalf("what a dead process left is in the way: %v", err)
+	l, replaced, err := Listen(bind)
+	if err != nil || !replaced {
+		t.Fatalf("what a dead process left is in the way, or replaced without a word: %v, %v", replaced, err)
 	}
 	if err := old.Close(); err == nil {
 		t.Error("closed twice")
@@ -373,7 +373,7 @@ func TestListenUnix(t *testing.T) {
 	if err := os.WriteFile(bind.Path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(bind); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, _, err := Listen(bind); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("listens in the place of a file: %v", err)
 	}
 	if b, err := os.ReadFile(bind.Path); err != nil || string(b) != "precious" {
@@ -383,7 +383,7 @@ func TestListenUnix(t *testing.T) {
 
 func TestListenOnLoopbackOnly(t *testing.T) {
 	for _, a := range []string{"0.0.0.0:0", "[::]:0", "192.0.2.1:80"} {
-		if l, err := Listen(Bind{Addr: netip.MustParseAddrPort(a)}); err == nil {
+		if l, _, err := Listen(Bind{Addr: netip.MustParseAddrPort(a)}); err == nil {
 			t.Errorf("listens on %s", a)
 			l.Close() //nolint:errcheck // it should not be
 		} else if !strings.Contains(err.Error(), "authentication") {
@@ -420,7 +420,7 @@ func TestCtl(t *testing.T) {
 	}
 	f("health", exitOK, "ok\n")
 	f("ready", exitOK, "ready\n")
-	f("status", exitOK, "state          serving\n", "refused 2026-01-02T03:04:05Z: sluice.yaml:1:2: no", "1     stalled\n", "http      5     9         :80, unix:/x\n")
+	f("status", exitOK, "state          serving\n", "refused 2026-01-02T03:04:05Z (config): sluice.yaml:1:2: no", "1     stalled\n", "http      5     9         :80, unix:/x\n")
 	f("status --json", exitOK, `"generation": 3`)
 	f("routes", exitOK, "ROUTE")
 	f("upstreams", exitOK, `evil\x1b[2J`, "empty     none")

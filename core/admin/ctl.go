@@ -245,6 +245,14 @@ func (k *ctl) show(v any, err error, table func(w io.Writer)) error {
 	return w.Flush()
 }
 
+// inBrackets is a reason behind a time; "" where a gateway of an older version gives none.
+func inBrackets(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return " (" + cell(reason) + ")"
+}
+
 func printStatus(w io.Writer, s *Status, now time.Time) {
 	f := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
 	f("state\t%s", cell(s.State))
@@ -255,7 +263,7 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 	if r := s.Reload; r != nil && r.Applied {
 		f("last reload\tapplied %s", r.At.Format(time.RFC3339))
 	} else if r != nil {
-		f("last reload\trefused %s: %s", r.At.Format(time.RFC3339), cell(r.Error))
+		f("last reload\trefused %s%s: %s", r.At.Format(time.RFC3339), inBrackets(r.Reason), cell(r.Error))
 	}
 	if s.Upgrades > 0 {
 		f("upgrades\t%d, this process runs since %s", s.Upgrades, s.ProcessStarted.Format(time.RFC3339))
@@ -263,7 +271,7 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 	if u := s.Upgrade; u != nil && u.UnderWay {
 		f("upgrade\tunder way since %s", u.At.Format(time.RFC3339))
 	} else if u != nil {
-		f("last upgrade\tfailed %s: %s", u.At.Format(time.RFC3339), cell(u.Error))
+		f("last upgrade\tfailed %s%s: %s", u.At.Format(time.RFC3339), inBrackets(u.Reason), cell(u.Error))
 	}
 	if c := s.Cluster; c != nil {
 		state := "there"

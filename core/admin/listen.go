@@ -25,23 +25,23 @@ type Bind struct {
 }
 
 // Listen opens the API's address. Loopback alone is allowed over TCP, since nothing asks for a password. The file of a unix
-// socket on which nobody listens any more is replaced, no other; it is removed when the listener is closed.
-func Listen(b Bind) (net.Listener, error) {
+// socket on which nobody listens any more is replaced, no other, and replaced says so, of a failure afterwards, too; it is removed
+// when the listener is closed.
+func Listen(b Bind) (l net.Listener, replaced bool, err error) {
 	if b.Path != "" {
-		l, err := listenUnix(b.Path)
+		l, replaced, err := listenUnix(b.Path)
 		if err != nil {
-			return nil, fmt.Errorf("cannot listen for the admin API on %q: %w", "unix:"+b.Path, advised(err))
+			return nil, replaced, fmt.Errorf("cannot listen for the admin API on %q: %w", "unix:"+b.Path, advised(err))
 		}
-		return l, nil
+		return l, replaced, nil
 	}
 	if !b.Addr.Addr().IsLoopback() {
-		return nil, fmt.Errorf("cannot listen for the admin API on %q: it has no authentication, so that only a unix socket or a loopback address is allowed", b.Addr)
+		return nil, false, fmt.Errorf("cannot listen for the admin API on %q: it has no authentication, so that only a unix socket or a loopback address is allowed", b.Addr)
 	}
-	l, err := net.Listen("tcp", b.Addr.String())
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen for the admin API on %q: %w", b.Addr, err)
+	if l, err = net.Listen("tcp", b.Addr.String()); err != nil {
+		return nil, false, fmt.Errorf("cannot listen for the admin API on %q: %w", b.Addr, advised(err))
 	}
-	return l, nil
+	return l, false, nil
 }
 
 // advised is an error with what to do about it.
@@ -49,13 +49,15 @@ func advised(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EROFS):
 		return fmt.Errorf("%w: the folder must be there and one that the gateway may write to, such as that of RuntimeDirectory=; the key admin names another", err)
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%w: another process listens there: see ss -ltnxp, or give this one its own by the key admin", err)
 	}
 	return err
 }
 
-func listenUnix(path string) (net.Listener, error) {
-	if err := removeStale(path); err != nil {
-		return nil, err
+func listenUnix(path string) (listener net.Listener, replaced bool, err error) {
+	if replaced, err = removeStale(path); err != nil {
+		return nil, false, err
 	}
 	c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		// Linux gives the file that bind makes the mode of the socket: it never has a wider one.
@@ -66,7 +68,7 @@ func listenUnix(path string) (net.Listener, error) {
 	}}
 	l, err := c.Listen(context.Background(), "unix", path)
 	if err != nil {
-		return nil, err
+		return nil, replaced, err
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	u := &unixListener{Listener: l, path: path}
@@ -76,32 +78,33 @@ func listenUnix(path string) (net.Listener, error) {
 	}
 	if err != nil {
 		_ = l.Close()
-		return nil, err
+		return nil, replaced, err
 	}
-	return u, nil
+	return u, replaced, nil
 }
 
-// removeStale removes what a process that died has left.
-func removeStale(path string) error {
+// removeStale removes what a process that died has left, and says whether there was any.
+func removeStale(path string) (removed bool, err error) {
 	f, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if f.Mode().Type() != fs.ModeSocket {
-		return errors.New("a file that is no socket is in the way")
+		return false, errors.New("a file that is no socket is in the way: move it, or name another path by the key admin")
 	}
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		_ = c.Close()
-		return errors.New("another process listens there: see ss -lxp, or give this one its own by the key admin")
+		return false, unix.EADDRINUSE
 	}
 	if !errors.Is(err, unix.ECONNREFUSED) {
-		return err
+		return false, err
 	}
-	return os.Remove(path)
+	err = os.Remove(path)
+	return err == nil, err
 }
 
 // Inherit is Listen on the socket of the process before, of which it makes a copy. The file of a unix socket is that process's

@@ -39,7 +39,7 @@ func TestProfiles(t *testing.T) {
 }
 
 func TestShutdownEndsProfiles(t *testing.T) {
-	l, err := Listen(loopback())
+	l, _, err := Listen(loopback())
 	if err != nil {
 		t.Fatal(err)
 	}

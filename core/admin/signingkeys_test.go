@@ -52,7 +52,7 @@ func TestSigningKeys(t *testing.T) {
 // serveSource serves one on b until the test ends.
 func serveSource(t *testing.T, source Source, b Bind) net.Listener {
 	t.Helper()
-	l, err := Listen(b)
+	l, _, err := Listen(b)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func upgrading(t *testing.T, b Bind) (address string, asked *string) {
 		}
 		return nil
 	}
-	l, err := Listen(b)
+	l, _, err := Listen(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func inherited(t *testing.T, l net.Listener) *os.File {
 // The file of a unix socket stays while processes take it from one another, and goes with the last.
 func TestInherit(t *testing.T) {
 	b := socket(t)
-	old, err := Listen(b)
+	old, _, err := Listen(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestInherit(t *testing.T) {
 
 func TestInheritRefuses(t *testing.T) {
 	b := socket(t)
-	l, err := Listen(b)
+	l, _, err := Listen(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestInheritRefuses(t *testing.T) {
 // Who is connected when another process takes the socket over is still answered.
 func TestLeave(t *testing.T) {
 	b := socket(t)
-	l, err := Listen(b)
+	l, _, err := Listen(b)
 	if err != nil {
 		t.Fatal(err)
 	}

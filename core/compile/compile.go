@@ -249,7 +249,7 @@ func (r *Registry) listeners(c *Compiled) error {
 		default:
 			e, err := r.encrypt(spec, c.issuers[c.issuerOf[spec.Name]])
 			if err != nil {
-				return err
+				return &certificateError{err}
 			}
 			c.Encrypted[e.Listener], s.TLS, s.Listener.Names = e, e.settings, e.settings.Names
 		}

@@ -22,6 +22,15 @@ import (
 // watchEvery is how often the files of certificates and revocation lists are looked at.
 const watchEvery = 5 * time.Second
 
+// ErrCertificate is what errors are that come of certificates, keys, authorities and revocation lists which cannot be read or used.
+var ErrCertificate = errors.New("a certificate cannot be used")
+
+// certificateError is an error that is ErrCertificate.
+type certificateError struct{ error }
+
+func (e *certificateError) Unwrap() error        { return e.error }
+func (e *certificateError) Is(target error) bool { return target == ErrCertificate }
+
 // Encryption is the TLS of one listener: its certificates, which follow their files in the background, and the keys of its
 // session tickets, which outlive configurations.
 type Encryption struct {

@@ -94,7 +94,7 @@ func (d *discovered) note(w *watchedName) {
 	case err != nil:
 		s.Failures++
 		if s.Problem = err.Error(); before == "" {
-			d.registry.log.Warn("cannot resolve endpoint: its last addresses stay", "upstream", d.upstream.Name, "host", s.Name, "error", err)
+			d.registry.log.Warn("cannot resolve endpoint: its last addresses stay; see resolvectl query and /etc/resolv.conf, or the servers of resolve", "upstream", d.upstream.Name, "host", s.Name, "error", err)
 		}
 	case before != "":
 		d.registry.log.Info("endpoint resolves again", "upstream", d.upstream.Name, "host", s.Name)

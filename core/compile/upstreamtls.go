@@ -40,14 +40,14 @@ func secure(u *config.Upstream, before *upstreamTLS, log *slog.Logger) (*upstrea
 		return nil, nil
 	}
 	refuse := func(err error) (*upstreamTLS, error) {
-		return nil, fmt.Errorf("%s: upstream %q: %w", t.Pos, u.Name, err)
+		return nil, &certificateError{fmt.Errorf("%s: upstream %q: %w", t.Pos, u.Name, err)}
 	}
 	o := tls.ClientOptions{ServerName: t.ServerName, PinnedSPKI: t.Pins, MinVersion: t.MinVersion, ALPN: []string{alpnOf(u.Protocol)},
 		InsecureSkipVerify: t.Insecure, Sessions: sessionsKept}
 	if t.CA != "" {
 		text, err := os.ReadFile(t.CA)
 		if err != nil {
-			return refuse(err)
+			return refuse(tls.Unreadable(t.CA, err))
 		}
 		if len(text) > maxCABytes {
 			return refuse(fmt.Errorf("cannot use %q: it is larger than %d bytes", t.CA, maxCABytes))
@@ -64,7 +64,7 @@ func secure(u *config.Upstream, before *upstreamTLS, log *slog.Logger) (*upstrea
 	if t.Certificate != nil {
 		var err error
 		if s.store, _, err = tls.NewStore(tls.Options{Pairs: []tls.Pair{pairOf(t.Certificate)}, Client: true}); err != nil {
-			return nil, fmt.Errorf("%s: upstream %q: %w", t.Certificate.Pos, u.Name, err)
+			return nil, &certificateError{fmt.Errorf("%s: upstream %q: %w", t.Certificate.Pos, u.Name, err)}
 		}
 		o.Store = s.store
 	}

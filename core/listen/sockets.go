@@ -54,6 +54,7 @@ type Sockets struct {
 	deaf       []int // shards that do not listen yet
 	copiesFrom int   // shards from here on are copies of those before; 0: none is
 	file       fileID
+	replaced   bool // a file on which nobody listened any more
 	refused    []tuning.Refusal
 }
 
@@ -322,7 +323,7 @@ func advised(b Bind, err error) error {
 		return fmt.Errorf("%w: another process listens there: see ss -lxp src %s", err, b.Path)
 	case errors.Is(err, unix.EACCES) && b.Path == "":
 		return fmt.Errorf("%w: ports below net.ipv4.ip_unprivileged_port_start take CAP_NET_BIND_SERVICE, which the unit's drop-in 10-privileged-ports.conf gives", err)
-	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EROFS):
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EROFS), errors.Is(err, unix.EPERM) && b.Path != "":
 		return fmt.Errorf("%w: the folder must be one that the gateway may write to, such as that of RuntimeDirectory=", err)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return fmt.Errorf("%w: no device of this host has the address yet: see ip address, or set net.ipv4.ip_nonlocal_bind", err)

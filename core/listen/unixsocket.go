@@ -18,7 +18,8 @@ func (s *Sockets) openUnix(shards int) error {
 	if len(path) > maxPathBytes {
 		return fmt.Errorf("the path has %d bytes, want at most %d", len(path), maxPathBytes)
 	}
-	if err := clearStale(path); err != nil {
+	var err error
+	if s.replaced, err = clearStale(path); err != nil {
 		return err
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -61,30 +62,34 @@ func (s *Sockets) addCopies(shards int) error {
 	return nil
 }
 
-// clearStale removes a socket's file on which nobody listens any more, and nothing else.
-func clearStale(path string) error {
+// Replaced says whether Open has removed the file of a unix socket on which nobody listened any more.
+func (s *Sockets) Replaced() bool { return s.replaced }
+
+// clearStale removes a socket's file on which nobody listens any more, and nothing else. It says whether there was one.
+func clearStale(path string) (removed bool, err error) {
 	f, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	if f.Mode().Type() != fs.ModeSocket {
-		return errors.New("a file that is no socket is in the way")
+		return false, errors.New("a file that is no socket is in the way: move it, or bind the listener to another path")
 	}
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = unix.Close(fd) }()
 	switch err := unix.Connect(fd, &unix.SockaddrUnix{Name: path}); err {
 	case unix.ECONNREFUSED:
-		return os.Remove(path)
+		err := os.Remove(path)
+		return err == nil, err
 	case nil, unix.EAGAIN: // EAGAIN: its queue is full
-		return unix.EADDRINUSE
+		return false, unix.EADDRINUSE
 	default:
-		return err
+		return false, err
 	}
 }
 
@@ -102,6 +107,27 @@ func identify(path string) (fileID, error) {
 	}
 	st := f.Sys().(*syscall.Stat_t)
 	return fileID{st.Dev, st.Ino, st.Mtim}, nil
+}
+
+// String tells the file from all others that bear its path while its socket is open, which holds the inode; "": it is no file.
+func (f fileID) String() string {
+	if f.inode == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%x.%x", f.device, f.inode)
+}
+
+// File names the file of a unix socket among all that have borne its path since the socket was bound, or will while somebody has it
+// open; "": Close does not remove it.
+func (s *Sockets) File() string { return s.file.String() }
+
+// FileAt is what File was if the file at path is that of the socket; "": there is no file.
+func FileAt(path string) string {
+	f, err := identify(path)
+	if err != nil {
+		return ""
+	}
+	return f.String()
 }
 
 // remove unlinks path if it is the file.

@@ -247,6 +247,6 @@ func (a *AccessLog) write(b *batch) {
 func (a *AccessLog) complain(err error) {
 	if now := time.Now(); now.Sub(a.complained) >= complainEvery {
 		a.complained = now
-		a.log.Error("cannot write access log: until there is room its lines are lost, and counted", "error", err, "failures", a.failures.Load())
+		a.log.Error("cannot write access log: until there is room its lines are lost, and counted; see df -h and df -i, or log less by sample", "error", err, "failures", a.failures.Load())
 	}
 }

@@ -41,7 +41,7 @@ func (s *Server) setAdmin(spec config.Bind, first bool) error {
 	if b != (admin.Bind{}) {
 		l, err := s.listenAdmin(b)
 		if err != nil {
-			return err
+			return becauseBind(err)
 		}
 		next = &adminServer{bind: b, server: admin.NewServer(s.source(), s.log), listener: l}
 		if !first {
@@ -62,7 +62,18 @@ func (s *Server) listenAdmin(b admin.Bind) (net.Listener, error) {
 		}
 		s.log.Warn("a socket of the process before is of no use", "error", err)
 	}
-	return admin.Listen(b)
+	l, stale, err := admin.Listen(b)
+	if stale {
+		s.tellStale(staleAdmin, b.Path)
+	}
+	return l, err
+}
+
+// tellStale tells of the file of a unix socket that was in the way.
+func (s *Server) tellStale(of int, path string) {
+	s.failures.stale[of].Add(1)
+	s.log.Warn("a unix socket was replaced that a process has left without ending in order: see in its log, journalctl -u sluice, why it was killed or crashed",
+		"path", path)
 }
 
 // start answers those who connect, until close.

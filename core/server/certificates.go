@@ -72,6 +72,14 @@ func (s *Server) collectCertificates(c *compile.Compiled, sink *observe.Sink) {
 			sink.Gauge("sluice_ocsp_staple_expiry_seconds", "When the OCSP response stapled to a certificate ends, in Unix time.",
 				float64(c.Staple.Until.Unix()), labels...)
 		}
+		if c.File != "" && c.Source != "acme" {
+			problem := 0.0
+			if c.Problem != "" {
+				problem = 1
+			}
+			sink.Gauge("sluice_certificate_problem", "1: the file of a certificate cannot be read or used as it is now; ctl certs and the log say why. What was read before is in use.",
+				problem, "listener", c.Listener, "file", c.File)
+		}
 		if c.Source == "acme" {
 			state, missing := "valid", c.NotAfter.IsZero()
 			switch {

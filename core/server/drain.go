@@ -186,6 +186,7 @@ func (s *Server) end() {
 		s.workers[i].Drain()
 		s.http2[i].Drain()
 	})
+	s.leaveFiles()
 	for _, l := range s.listeners {
 		l.drain(s.loops)
 		l.closeSockets()

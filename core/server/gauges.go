@@ -39,6 +39,7 @@ func (s *Server) collect() {
 	})
 	s.observer.Collect(func(sink *observe.Sink) {
 		s.secrets.collect(sink)
+		s.failures.collect(sink)
 		now := s.state.Load()
 		if now == nil {
 			return

@@ -50,7 +50,7 @@ func (s *Server) openListeners(c *compile.Compiled, first bool) (*opened, error)
 				var err error
 				if next, err = s.openBind(bindKey{spec.Name, j}, want, first); err != nil {
 					o.abandon()
-					return nil, err
+					return nil, becauseBind(err)
 				}
 				o.fresh = append(o.fresh, next.sockets)
 			}
@@ -65,7 +65,7 @@ func (s *Server) openListeners(c *compile.Compiled, first bool) (*opened, error)
 func (o *opened) listen() error {
 	for _, s := range o.fresh {
 		if err := s.Listen(); err != nil {
-			return err
+			return becauseBind(err)
 		}
 	}
 	return nil

@@ -1,6 +1,9 @@
 package server
 
 import (
+	"os"
+	"strings"
+
 	"github.com/sluice-gateway/sluice/core/config"
 	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/server/handover"
@@ -33,7 +36,9 @@ func assign(passed []systemd.Socket, listeners []config.Listener) (used map[bind
 	claim(func(_ *config.Listener, b config.Bind, s systemd.Socket) bool {
 		return s.Addr == b.Addr && s.Path == b.Path
 	})
-	claim(func(_ *config.Listener, b config.Bind, s systemd.Socket) bool { return s.Name == storeName(bindOf(b)) })
+	claim(func(_ *config.Listener, b config.Bind, s systemd.Socket) bool {
+		return s.Name == addressName(bindOf(b))
+	})
 	claim(func(l *config.Listener, _ config.Bind, s systemd.Socket) bool { return s.Name == l.Name })
 	return used, rest
 }
@@ -53,7 +58,8 @@ func sift(all []systemd.Socket, matches func(systemd.Socket) bool) (taken, rest 
 // assignPassed finds the binds for the sockets that systemd passed. The others are closed, by systemd too if it had stored
 // them, before anything is opened: their addresses may be wanted.
 func (s *Server) assignPassed(c *config.Config) {
-	used, unused := assign(s.service.Sockets(), c.Listeners)
+	sockets, stale := siftStale(s.service.Sockets())
+	used, unused := assign(sockets, c.Listeners)
 	s.service.passed = used
 	inUse := map[string]bool{"": true}
 	for _, sockets := range used {
@@ -61,15 +67,24 @@ func (s *Server) assignPassed(c *config.Config) {
 			inUse[socket.Name] = true
 		}
 	}
+	for _, socket := range stale {
+		s.log.Warn("a unix socket that systemd kept is of no use: its file was removed or replaced, and no client finds it; see RuntimeDirectoryPreserve= of the unit if its folder goes with the service",
+			"socket", socket)
+	}
 	for _, socket := range unused {
 		s.log.Warn("a socket that systemd passed is not used: no listener is bound to its address or bears its name", "socket", socket)
+		if _, stored := storedFile(socket); stored {
+			_ = os.Remove(socket.Path) // this gateway has made it
+		}
+	}
+	for _, socket := range append(stale, unused...) {
 		socket.Close()
 		if !inUse[socket.Name] {
 			inUse[socket.Name] = true
 			s.complain(s.service.Forget(socket.Name))
 		}
 	}
-	if len(unused) > 0 {
+	if len(stale)+len(unused) > 0 {
 		s.complain(s.service.Barrier(barrierPatience))
 	}
 }
@@ -97,7 +112,9 @@ func (s *Server) openBind(key bindKey, b listen.Bind, first bool) (next bound, e
 	next.bind = b
 	passed := s.service.passed[key]
 	if len(passed) == 0 {
-		next.sockets, err = listen.Open(b, len(s.loops))
+		if next.sockets, err = listen.Open(b, len(s.loops)); err == nil && next.sockets.Replaced() {
+			s.tellStale(staleListener, b.Path)
+		}
 		return next, err
 	}
 	delete(s.service.passed, key)
@@ -105,8 +122,13 @@ func (s *Server) openBind(key bindKey, b listen.Bind, first bool) (next bound, e
 	for _, socket := range passed {
 		fds = append(fds, socket.FD)
 	}
-	next.passed = true
-	if next.sockets, err = listen.Adopt(b, fds, len(s.loops)); err == nil {
+	if _, stored := storedFile(passed[0]); stored { // with its file, as from the process before
+		next.sockets, err = listen.Inherit(b, len(s.loops), fds)
+	} else {
+		next.passed = true
+		next.sockets, err = listen.Adopt(b, fds, len(s.loops))
+	}
+	if err == nil {
 		s.log.Info("listening on sockets that systemd passed", "listener", key.listener, "bind", b, "name", passed[0].Name,
 			"address", next.sockets, "sockets", len(fds))
 	}
@@ -131,15 +153,22 @@ func (s *Server) store(o *opened) {
 	}
 	for _, l := range s.listeners {
 		for _, b := range l.binds {
-			if storable(b.bind) && !stays[l.name+" "+b.bind.String()] {
-				s.complain(s.service.Forget(storeName(b.bind)))
+			if name := b.storeName(); name != "" && !stays[l.name+" "+b.bind.String()] {
+				s.complain(s.service.Forget(name))
 			}
 		}
 	}
 	for _, binds := range o.binds {
 		for _, b := range binds {
-			if b.sockets != nil && !b.passed && storable(b.bind) {
-				s.complain(s.service.Store(storeName(b.bind), b.sockets.Descriptors()))
+			if b.sockets == nil || b.passed {
+				continue
+			}
+			if name := b.storeName(); name != "" {
+				fds := b.sockets.Descriptors()
+				if b.bind.Path != "" {
+					fds = fds[:1] // of the others each is a copy
+				}
+				s.complain(s.service.Store(name, fds))
 			}
 		}
 	}
@@ -152,10 +181,10 @@ func (s *Server) storeAgain() {
 		return
 	}
 	copies, err := s.copySockets(s.listeners, func(_ string, b bound, _ int) string {
-		if b.passed || !storable(b.bind) {
+		if b.passed {
 			return ""
 		}
-		return storeName(b.bind)
+		return b.storeName()
 	})
 	if err != nil {
 		s.complain(err)
@@ -182,17 +211,83 @@ func (s *Server) resign(to *successor) {
 	}
 	for _, l := range s.listeners {
 		for _, b := range l.binds {
-			if storable(b.bind) && b.left(l.name, to.left) {
-				s.complain(s.service.Forget(storeName(b.bind)))
+			if name := b.storeName(); name != "" && b.left(l.name, to.left) {
+				s.complain(s.service.Forget(name))
 			}
 		}
 	}
 	s.complain(s.service.MainPID(to.pid))
 }
 
-// storable says whether the next start could use a bind's sockets: not those of a unix socket, whose file goes when this
-// gateway ends, nor those of an address that the kernel has chosen.
-func storable(b listen.Bind) bool { return b.Path == "" && b.Addr.Port() != 0 }
+// ownFiles takes over the files of the unix sockets that systemd kept, once the start has succeeded: one that fails leaves them to
+// the next.
+func (s *Server) ownFiles() {
+	for _, l := range s.listeners {
+		for _, b := range l.binds {
+			if b.passed {
+				continue // the file is of whoever passed it
+			}
+			if err := b.sockets.Own(); err != nil {
+				s.log.Warn("the socket's file will not be removed at the end", "listener", l.name, "error", err)
+			}
+		}
+	}
+}
 
-// storeName is the name of a bind's sockets in systemd's store.
-func storeName(b listen.Bind) string { return systemd.Name(b.String()) }
+// leaveFiles leaves the files of the unix sockets that systemd keeps where they are: clients find them, and wait for the next start.
+func (s *Server) leaveFiles() {
+	if !s.service.Notified() {
+		return
+	}
+	for _, l := range s.listeners {
+		for _, b := range l.binds {
+			if !b.passed && b.storeName() != "" {
+				b.sockets.Disown()
+			}
+		}
+	}
+}
+
+// storeName is the name of a bind's sockets in systemd's store; "": the next start could not use them: they have an address that the
+// kernel has chosen, or a file that is not this gateway's. The file of a unix socket is part of the name, so that the next start knows
+// whether clients still find the socket by it.
+func (b bound) storeName() (name string) {
+	switch {
+	case b.bind.Path == "" && b.bind.Addr.Port() == 0:
+		return ""
+	case b.bind.Path == "":
+		return addressName(b.bind)
+	case b.sockets == nil || b.sockets.File() == "":
+		return ""
+	}
+	if name = addressName(b.bind) + fileMark + b.sockets.File(); len(name) > systemd.MaxNameBytes {
+		return "" // of a path with many odd characters
+	}
+	return name
+}
+
+// fileMark stands between path and file in the name of a unix socket.
+const fileMark = "@"
+
+// storedFile says which file a unix socket had when this gateway has stored it; not ok: it was not stored so.
+func storedFile(s systemd.Socket) (file string, ok bool) {
+	if s.Path == "" {
+		return "", false
+	}
+	return strings.CutPrefix(s.Name, addressName(listen.Bind{Path: s.Path})+fileMark)
+}
+
+// siftStale parts the stored unix sockets whose file has gone, or is another socket's by now, from all others.
+func siftStale(all []systemd.Socket) (rest, stale []systemd.Socket) {
+	for _, s := range all {
+		if file, stored := storedFile(s); stored && file != listen.FileAt(s.Path) {
+			stale = append(stale, s)
+		} else {
+			rest = append(rest, s)
+		}
+	}
+	return rest, stale
+}
+
+// addressName is an address as part of a name in systemd's store.
+func addressName(b listen.Bind) string { return systemd.Name(b.String()) }

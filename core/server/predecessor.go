@@ -60,7 +60,7 @@ func takeOver(o *Options) (*predecessor, error) {
 // failed tells it why this process gives up.
 func (p *predecessor) failed(err error) {
 	if p != nil {
-		_ = p.taker.Failed(err.Error()) // if nobody hears it, it is in the log
+		_ = p.taker.Failed(err.Error(), reasonOf(err).String()) // if nobody hears it, it is in the log
 	}
 }
 

@@ -80,6 +80,7 @@ type Server struct {
 	upgrading   *attempt
 	upgraded    chan upgradeEnd
 	lastUpgrade atomic.Pointer[admin.UpgradeStatus]
+	failures    failures
 	handed      observe.Totals // when a process that is to take over was last given everything
 }
 
@@ -111,7 +112,7 @@ func serve(o Options, before *predecessor) error {
 		_, _ = problems.WriteTo(o.Stderr)
 	}
 	if cfg == nil {
-		before.failed(fmt.Errorf("%w: %s", ErrRefused, problems))
+		before.failed(because(failedConfig, fmt.Errorf("%w: %s", ErrRefused, problems)))
 		s.secrets.end()
 		return ErrRefused
 	}
@@ -196,11 +197,11 @@ func (s *Server) serve(signals <-chan os.Signal) {
 // start brings everything up; what fails leaves nothing behind but what close ends.
 func (s *Server) start(cfg *config.Config) (err error) {
 	if s.errorLog, err = observe.NewErrorLog(cfg.Log.Level, cfg.Log.Format, s.options.Stderr); err != nil {
-		return err
+		return because(failedLog, err)
 	}
 	s.log = s.errorLog.Logger()
 	if err := s.pinFirst(cfg.Tuning); err != nil {
-		return err
+		return because(failedProcessors, err)
 	}
 	s.tune(cfg.Tuning, true)
 	if err := s.makeLoops(cfg); err != nil {
@@ -214,7 +215,7 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	}
 	compiled, err := s.registry.Compile(cfg)
 	if err != nil {
-		return err
+		return because(failedConfig, err)
 	}
 	if err := s.setAccessLog(cfg.AccessLog); err != nil {
 		return err
@@ -245,6 +246,7 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	s.apply(compiled, next)
 	s.watchMemory()
 	if s.before == nil {
+		s.ownFiles()
 		s.tend()
 	}
 	return nil
@@ -283,7 +285,7 @@ func (s *Server) setAccessLog(c config.AccessLog) error {
 	if c.To != "" {
 		var err error
 		if a, err = observe.OpenAccessLog(logSpec(c), len(s.loops), s.log); err != nil {
-			return err
+			return because(failedLog, err)
 		}
 	}
 	s.accessLog = c
@@ -358,8 +360,10 @@ func (s *Server) change(try func() error) error {
 	status := &admin.ReloadStatus{At: time.Now(), Applied: err == nil}
 	s.observer.Reloaded(err == nil)
 	if err != nil {
-		status.Error = err.Error()
-		s.log.Error("configuration refused: the old one stays in force", "config", s.options.ConfigFile, "error", err)
+		reason := reasonOf(err)
+		s.failures.reloads[min(reason, failedBusy-1)].Add(1)
+		status.Error, status.Reason = err.Error(), reason.String()
+		s.log.Error("configuration refused: the old one stays in force", "config", s.options.ConfigFile, "reason", reason, "error", err)
 	} else {
 		c := s.state.Load().compiled
 		s.log.Info("configuration applied", "config", s.options.ConfigFile, "generation", c.Snapshot.Generation,
@@ -373,7 +377,7 @@ func (s *Server) change(try func() error) error {
 func (s *Server) tryReload() error {
 	l := s.secrets.vaults.load(context.Background(), s.options.ConfigFile)
 	if l.cfg == nil {
-		return fmt.Errorf("%d problems:\n%s", len(l.problems), l.problems)
+		return because(failedConfig, fmt.Errorf("%d problems:\n%s", len(l.problems), l.problems))
 	}
 	for _, p := range l.problems {
 		s.log.Warn("configuration", "problem", p.String())
@@ -388,14 +392,14 @@ func (s *Server) put(l *loaded) error {
 		s.log.Warn("the number of loops changes with the next start", "now", len(s.loops), "configured", n)
 	}
 	if err := s.pinning.may(cfg.Tuning); err != nil {
-		return err
+		return because(failedProcessors, err)
 	}
 	if err := s.checkSockets(cfg); err != nil {
 		return err
 	}
 	compiled, err := s.registry.Compile(cfg)
 	if err != nil {
-		return err
+		return because(failedConfig, err)
 	}
 	next, err := s.openListeners(compiled, false)
 	if err != nil {
@@ -411,12 +415,12 @@ func (s *Server) put(l *loaded) error {
 	}
 	if err := s.errorLog.SetLevel(cfg.Log.Level); err != nil {
 		next.abandon()
-		return err
+		return because(failedLog, err)
 	}
 	pinned, err := s.pinAgain(cfg)
 	if err != nil {
 		next.abandon()
-		return err
+		return because(failedProcessors, err)
 	}
 	s.apply(compiled, next)
 	if pinned {

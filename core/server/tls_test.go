@@ -272,6 +272,9 @@ func TestTLSRenewal(t *testing.T) {
 		all, err := g.admin.Certs()
 		return err == nil && all[0].Problem != ""
 	})
+	if got := g.metric(`sluice_certificate_problem{listener="http",file="` + filepath.Join(g.folder, "a.pem") + `"}`); got != "1" {
+		t.Errorf("the problem is counted as %q", got)
+	}
 	if serial() != before {
 		t.Error("a mismatched pair is in use")
 	}

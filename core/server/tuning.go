@@ -224,7 +224,7 @@ func (s *Server) checkSockets(c *config.Config) (err error) {
 			try("listener", l.Name, l.Pos, o.Required, listen.Probe(o, len(s.loops)))
 		}
 	}
-	return err
+	return because(failedSocketOption, err)
 }
 
 // retuned says whether a listener has sockets with other options.

@@ -51,7 +51,8 @@ type upgradeEnd struct {
 // beginUpgrade starts an upgrade beside what serves. Its end comes over s.upgraded.
 func (s *Server) beginUpgrade(r upgradeRequest) {
 	if err := s.mayUpgrade(r.hurry); err != nil {
-		s.log.Error("cannot upgrade", "error", err)
+		s.failures.upgrades[failedBusy].Add(1)
+		s.log.Error("cannot upgrade", "reason", failedBusy, "error", err)
 		if r.done != nil {
 			r.done <- err
 		}
@@ -72,9 +73,12 @@ func (s *Server) beginUpgrade(r upgradeRequest) {
 	limit := s.state.Load().compiled.Config.Drain.Time + hurryPatience
 	go func() {
 		var to *successor
-		err := s.before.ended(ctx, limit)
+		err := because(failedBusy, s.before.ended(ctx, limit))
 		if err == nil {
 			to, err = s.replace(ctx, binary)
+		}
+		if err != nil && ctx.Err() != nil {
+			err = &failure{err, failedStopped}
 		}
 		s.upgraded <- upgradeEnd{to, err}
 	}()
@@ -102,9 +106,12 @@ func (s *Server) endUpgrade(end upgradeEnd) bool {
 	s.upgrading = nil
 	status := &admin.UpgradeStatus{At: time.Now()}
 	if end.err != nil {
-		status.Error = end.err.Error()
-		s.log.Error("upgrade failed: this process goes on", "error", end.err)
+		reason := reasonOf(end.err)
+		s.failures.upgrades[reason].Add(1)
+		status.Error, status.Reason = end.err.Error(), reason.String()
+		s.log.Error("upgrade failed: this process goes on", "reason", reason, "error", end.err)
 	} else {
+		s.failures.upgraded.Add(1)
 		s.log.Info("upgraded: this process drains", "pid", end.to.pid, "version", end.to.version)
 	}
 	s.lastUpgrade.Store(status)
@@ -176,11 +183,11 @@ func (s *Server) replace(ctx context.Context, binary string) (*successor, error)
 		// It is ready, so that it has taken over; without its word nothing is left to us.
 		s.log.Error("the new process says nothing", "error", got.err)
 	case err != nil && got.Failed != "":
-		err = fmt.Errorf("the new process, version %s, gave up: %s", version, got.Failed)
+		err = because(failureReasonNamed(got.Reason), fmt.Errorf("the new process, version %s, gave up: %s", version, got.Failed))
 	case err != nil && got.err != nil:
-		err = fmt.Errorf("the new process, version %s, does not serve: %w: %w", version, err, got.err)
+		err = because(failedNewProcess, fmt.Errorf("the new process, version %s, does not serve: %w: %w", version, err, got.err))
 	case err != nil:
-		err = fmt.Errorf("the new process, version %s, does not serve: %w; what it says is in its standard error", version, err)
+		err = because(failedNewProcess, fmt.Errorf("the new process, version %s, does not serve: %w; what it says is in its standard error", version, err))
 	}
 	if err != nil {
 		runtime.GC() // tableflip leaves the pipes of a process that failed to the collector

@@ -21,18 +21,18 @@ const (
 // verify asks a binary for its version, and whether it accepts the configuration file, before it takes anything over.
 func verify(ctx context.Context, binary, config string) (version string, err error) {
 	if !filepath.IsAbs(binary) {
-		return "", fmt.Errorf("cannot upgrade to %q: the path must be absolute", binary)
+		return "", because(failedBinary, fmt.Errorf("cannot upgrade to %q: the path must be absolute", binary))
 	}
 	told, err := consult(ctx, versionTimeout, binary, "version")
 	if err != nil {
-		return "", fmt.Errorf("cannot upgrade to %q: %w", binary, err)
+		return "", because(failedBinary, fmt.Errorf("cannot upgrade to %q: %w", binary, err))
 	}
 	words := strings.Fields(told)
 	if len(words) < 2 || words[0] != "sluice" {
-		return "", fmt.Errorf("cannot upgrade to %q: asked for its version it says %.100q", binary, told)
+		return "", because(failedBinary, fmt.Errorf("cannot upgrade to %q: asked for its version it says %.100q", binary, told))
 	}
 	if _, err := consult(ctx, checkTimeout, binary, "check", "-c", config); err != nil {
-		return "", fmt.Errorf("cannot upgrade to %q, version %s: %w", binary, words[1], err)
+		return "", because(failedConfig, fmt.Errorf("cannot upgrade to %q, version %s: %w", binary, words[1], err))
 	}
 	return words[1], nil
 }

@@ -24,6 +24,7 @@ type Answer struct {
 	Taken  bool            // it accepts from what it has not left
 	Left   map[string]bool // names of sockets that it has no use for
 	Failed string          // why it gave up; "": it did not say
+	Reason string          // a word for that, of which this version need not know; "": none was said
 }
 
 // Offer serves the new process until it has said that it has taken over or failed, or Recall ends it. everything is asked
@@ -56,7 +57,7 @@ func (p *Pair) Offer(everything func() (Give, error)) (a Answer, err error) {
 		case kindTaken:
 			a.Taken = true
 		case kindFailed:
-			a.Failed = got.Error
+			a.Failed, a.Reason = got.Error, got.Reason
 			if a.Failed == "" {
 				a.Failed = "it does not say why"
 			}

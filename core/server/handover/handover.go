@@ -37,6 +37,8 @@ const (
 	maxNameBytes = 512
 	// maxErrorBytes bounds what is told of a failure.
 	maxErrorBytes = 16 << 10
+	// maxReasonBytes bounds the word for it.
+	maxReasonBytes = 64
 	// maxSockets bounds what is taken over.
 	maxSockets = 1 << 16
 )
@@ -59,6 +61,7 @@ type packet struct {
 	Hello  *Hello   `json:"hello,omitempty"`
 	Names  []string `json:"names,omitempty"`
 	Error  string   `json:"error,omitempty"`
+	Reason string   `json:"reason,omitempty"` // a word for Error; versions before it had one leave it out
 	Report *Report  `json:"report,omitempty"`
 }
 

@@ -173,8 +173,8 @@ func TestOfferOutcomes(t *testing.T) {
 		say  func(*Taker) error
 		want Answer
 	}{
-		{"failed", func(t *Taker) error { return t.Failed("no luck") }, Answer{Failed: "no luck"}},
-		{"failed without a word", func(t *Taker) error { return t.Failed("") }, Answer{Failed: "it does not say why"}},
+		{"failed", func(t *Taker) error { return t.Failed("no luck", "fate") }, Answer{Failed: "no luck", Reason: "fate"}},
+		{"failed without a word", func(t *Taker) error { return t.Failed("", "") }, Answer{Failed: "it does not say why"}},
 		{"an unknown kind first", func(t *Taker) error {
 			return errors.Join(send(t.conn, &packet{Kind: "later"}), t.Taken())
 		}, Answer{Taken: true}},
@@ -184,7 +184,7 @@ func TestOfferOutcomes(t *testing.T) {
 			t.Fatal(err)
 		}
 		a, err := p.Offer(everything)
-		if err != nil || a.Failed != c.want.Failed || a.Taken != c.want.Taken {
+		if err != nil || a.Failed != c.want.Failed || a.Reason != c.want.Reason || a.Taken != c.want.Taken {
 			t.Errorf("%s: %+v, %v", c.name, a, err)
 		}
 	}

@@ -95,10 +95,10 @@ func (t *Taker) Taken() error {
 	return nil
 }
 
-// Failed says why this process gives up.
-func (t *Taker) Failed(why string) error {
+// Failed says why this process gives up; reason is one word of at most 64 bytes for that, which need not be known there.
+func (t *Taker) Failed(why, reason string) error {
 	why = why[:min(len(why), maxErrorBytes)]
-	if err := send(t.conn, &packet{Kind: kindFailed, Error: why}); err != nil {
+	if err := send(t.conn, &packet{Kind: kindFailed, Error: why, Reason: reason[:min(len(reason), maxReasonBytes)]}); err != nil {
 		return fmt.Errorf("cannot tell the process before: %w", err)
 	}
 	return nil
