@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,7 +104,6 @@ func testUpgradeFails(t *testing.T, binaries [2]string) {
 // the service is stopped.
 func testUpgradeDuringDrain(t *testing.T, binaries [2]string) {
 	s := newSite(t, binaries, "20s")
-	before := s.status()
 	c := &upgradeClient{addr: s.addr("http")}
 	tunnel := openTunnel(t, c)
 	idle, streaming := &upgradeClient{addr: c.addr}, &upgradeClient{addr: c.addr}
@@ -112,6 +112,10 @@ func testUpgradeDuringDrain(t *testing.T, binaries [2]string) {
 	}
 	rest := s.beginSlow(streaming)
 	s.point(1)
+	if err := s.admin.Reload(true); err != nil {
+		t.Fatal(err)
+	}
+	before, upgrading := s.status(), time.Now()
 	if told, err := s.upgrade("--wait"); err != nil {
 		t.Fatalf("%s\n%s", told, s.log())
 	}
@@ -123,7 +127,19 @@ func testUpgradeDuringDrain(t *testing.T, binaries [2]string) {
 	if older.PID != before.PID || older.Version != "one" || older.Exchanges != 2 || time.Until(older.Until) > 20*time.Second || time.Until(older.Until) < 0 {
 		t.Errorf("%+v", older)
 	}
-	s.seen[s.status().PID] = true
+	if older.Process != 1 || older.Generation != before.Generation || !older.Started.Equal(before.ProcessStarted) ||
+		older.Since.Before(upgrading) || older.Since.After(time.Now()) || !older.Until.Equal(older.Since.Add(20*time.Second)) {
+		t.Errorf("the older process, %+v, was %+v", older, before)
+	}
+	now := s.status()
+	if before.Process != 1 || now.Process != 2 || now.Upgrades != 1 || now.Generation != before.Generation+1 || now.ProcessStarted.Before(upgrading) {
+		t.Errorf("%+v, and before %+v", now, before)
+	}
+	if line := regexp.MustCompile(fmt.Sprintf(`older process +pid %d, version one, process 1, generation %d, up \d+s, drains since \d+s, ends within \d+s: 3 connections`,
+		before.PID, before.Generation)); !line.MatchString(s.ctl("status")) {
+		t.Errorf("ctl status says\n%s", s.ctl("status"))
+	}
+	s.seen[now.PID] = true
 	want := fmt.Sprintf("%d, still drains: 3 connections", before.PID)
 	if told, err := s.upgrade("--wait"); err == nil || !strings.Contains(told, want) {
 		t.Errorf("%q, want %q", told, want)
