@@ -36,6 +36,22 @@ func (g *gate) logs(what string) {
 	eventually(g.t, "the log says "+what, func() bool { return strings.Contains(g.options.Stderr.(*journal).String(), what) })
 }
 
+// statusOf is that of a request with a token.
+func (g *gate) statusOf(client *http.Client, path, token string) int {
+	g.t.Helper()
+	req, err := http.NewRequest("GET", "http://"+g.addr+path, nil)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := client.Do(req)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	return res.StatusCode
+}
+
 // awayable publishes the keys of i, and where they are found, until it is away: then it breaks off every connection.
 func (i *tokenIssuer) awayable() (name string, away *atomic.Bool) {
 	away = &atomic.Bool{}
@@ -70,23 +86,9 @@ admin: off
 `, "ISSUER", name)
 	token := i.token(map[string]any{"iss": name})
 	client := newH1Client(t)
-	status := func(g *gate, path, token string) int {
-		t.Helper()
-		req, err := http.NewRequest("GET", "http://"+g.addr+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+token)
-		res, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = res.Body.Close()
-		return res.StatusCode
-	}
 	all := func(g *gate, token string) string {
 		t.Helper()
-		return fmt.Sprint(status(g, "/given", token), status(g, "/found", token), status(g, "/stale", token))
+		return fmt.Sprint(g.statusOf(client, "/given", token), g.statusOf(client, "/found", token), g.statusOf(client, "/stale", token))
 	}
 	old := inheritor(t, config, nil)
 	eventually(t, "the keys are there", func() bool { return all(old, token) == "200 200 200" })
