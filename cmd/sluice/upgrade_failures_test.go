@@ -300,3 +300,50 @@ func testUpgradeEnvironment(t *testing.T, binaries [2]string) {
 		t.Error("the socket is served")
 	}
 }
+
+// testUpgradeAddsListeners finds a listener, and an address of one that was there, in the process that takes over with them, and in the next,
+// which inherits them as all others. A client of what was there before notices nothing.
+func testUpgradeAddsListeners(t *testing.T, binaries [2]string) {
+	s := newSite(t, binaries, "5s")
+	plain, secure := s.addr("http"), s.addr("https")
+	path := filepath.Join(s.folder, "added.sock")
+	var stop atomic.Bool
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer stop.Store(true)
+	work.Go(func() {
+		if err := (&upgradeClient{name: "kept", addr: plain, once: kept}).run(&stop); err != nil {
+			t.Error(err)
+		}
+	})
+	config, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.put("sluice.yaml", strings.NewReplacer(
+		"listeners:\n", "listeners:\n  added: { bind: \"127.0.0.1:0\" }\n",
+		`"unix:`+filepath.Join(s.folder, "http.sock")+`"`, `"unix:`+filepath.Join(s.folder, "http.sock")+`", "unix:`+path+`"`).Replace(string(config)), 0o600)
+	var added string
+	for n, by := range []string{"command", "signal"} {
+		s.point(1 - n)
+		now := s.upgraded(by)
+		at := s.addr("added")
+		if n > 0 && at != added {
+			t.Errorf("the address is %s, was %s", at, added)
+		}
+		added = at
+		if now.Process != n+2 || len(now.Listeners) != 3 || s.addr("http") != plain || s.addr("https") != secure {
+			t.Errorf("process %d has %+v", now.Process, now.Listeners)
+		}
+		for _, addr := range []string{added, path, plain, filepath.Join(s.folder, "http.sock")} {
+			if err := fresh(&upgradeClient{addr: addr}); err != nil {
+				t.Errorf("after %d upgrades: %s: %v", n+1, addr, err)
+			}
+		}
+	}
+	for _, l := range s.status().Listeners {
+		if l.Accepted == 0 && l.Name != "https" {
+			t.Errorf("nothing is accepted by %+v", l)
+		}
+	}
+}

@@ -53,6 +53,7 @@ func TestUpgrade(t *testing.T) {
 		{"pinned", testPinned},
 		{"hangs", testUpgradeHangs},
 		{"environment", testUpgradeEnvironment},
+		{"added", testUpgradeAddsListeners},
 		{"systemd", testUpgradeUnderSystemd},
 		{"successor", testSuccessorDies},
 	} {
