@@ -18,10 +18,10 @@ import (
 const (
 	readyTime = 20 * time.Second
 	pollEvery = 10 * time.Millisecond
-	// settleTime is what new workers have before the next reload.
-	settleTime = 20 * time.Millisecond
+	// settleTime is what new workers have before the next reload: HAProxy's master may miss a signal until they serve.
+	settleTime = 60 * time.Millisecond
 	// tellAgain is how long a signal to reload may be without effect.
-	tellAgain = 2 * time.Second
+	tellAgain = 300 * time.Millisecond
 )
 
 // peer is a gateway that can be replaced. root is the process to signal; others descend from it, or it from them.
