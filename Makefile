@@ -52,7 +52,7 @@ bench: build ## compare with nginx and HAProxy; BENCHFLAGS="-rounds 5 -scenario 
 bench-options: build ## what each socket option costs or saves; BENCHFLAGS="-rounds 5 -scenario option-steer-new" chooses
 	$(GO) run ./bench -options $(BENCHFLAGS)
 
-bench-upgrade: build ## replace Sluice, nginx and HAProxy under load, and count failures; UPGRADEFLAGS="-n 50 -peers sluice" chooses
+bench-upgrade: build ## replace and reload Sluice, nginx and HAProxy under load, and count failures; UPGRADEFLAGS="-n 50 -reloads 0 -peers sluice" chooses
 	$(GO) run ./bench/upgrade $(UPGRADEFLAGS)
 
 bench-deps: ## install what the bench needs: nginx, haproxy, wrk, nghttp2-client

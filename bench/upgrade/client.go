@@ -21,9 +21,14 @@ const (
 	afterFailure = 20 * time.Millisecond
 )
 
+// kind is what clients do, several of them at once.
+type kind struct {
+	name string
+	all  []*client
+}
+
 // client makes exchanges of one kind, and counts those that failed. Read its counts after the clients have stopped.
 type client struct {
-	name    string
 	addr    string
 	tls     *cryptotls.Config // nil: clear text
 	once    func(c *client) error
@@ -34,40 +39,61 @@ type client struct {
 	example error
 }
 
-func allClients(p *peer, identity *identity) []*client {
-	return []*client{
-		{name: "kept", addr: p.plain, once: kept},
-		{name: "new", addr: p.plain, once: fresh},
-		{name: "kept TLS", addr: p.secure, tls: identity.client, once: kept},
-		{name: "new TLS", addr: p.secure, tls: identity.client, once: fresh},
-		{name: "WebSocket", addr: p.plain, once: tunnel},
+// allKinds are the kinds of clients, n of each.
+func allKinds(p *peer, identity *identity, n int) []kind {
+	of := func(name, addr string, tls *cryptotls.Config, once func(c *client) error) kind {
+		k := kind{name: name}
+		for range n {
+			k.all = append(k.all, &client{addr: addr, tls: tls, once: once})
+		}
+		return k
+	}
+	return []kind{
+		of("kept", p.plain, nil, kept), of("new", p.plain, nil, fresh), of("WebSocket", p.plain, nil, tunnel),
+		of("kept TLS", p.secure, identity.client, kept), of("new TLS", p.secure, identity.client, fresh), of("WebSocket TLS", p.secure, identity.client, tunnel),
 	}
 }
 
+// counts are the sums of the clients, and an example of a failure; nil: there is none.
+func (k *kind) counts() (made, failed int, example error) {
+	for _, c := range k.all {
+		made += c.made
+		failed += c.failed
+		if example == nil {
+			example = c.example
+		}
+	}
+	return made, failed, example
+}
+
 // startClients runs them until stop is called, which waits for them, and may be called again.
-func startClients(all []*client) (stop func()) {
+func startClients(kinds []kind, think time.Duration) (stop func()) {
 	var over atomic.Bool
 	var work sync.WaitGroup
-	for _, c := range all {
-		work.Go(func() {
-			defer c.hangUp()
-			for !over.Load() {
-				err := c.once(c)
-				if err == nil {
-					c.made++
-					continue
-				}
-				c.failed++
-				c.example = err
-				c.hangUp()
-				t := time.NewTimer(afterFailure)
-				<-t.C
-			}
-		})
+	for _, k := range kinds {
+		for _, c := range k.all {
+			work.Go(func() { c.run(&over, think) })
+		}
 	}
 	return func() {
 		over.Store(true)
 		work.Wait()
+	}
+}
+
+func (c *client) run(over *atomic.Bool, think time.Duration) {
+	defer c.hangUp()
+	for !over.Load() {
+		wait := think
+		if err := c.once(c); err == nil {
+			c.made++
+		} else {
+			c.failed++
+			c.example = err
+			c.hangUp()
+			wait = max(wait, afterFailure)
+		}
+		time.Sleep(wait)
 	}
 }
 

@@ -1,5 +1,7 @@
-// Package main replaces gateways under load, again and again, and counts what their clients notice: Sluice by its own upgrade,
-// nginx by the signals of its manual (USR2, WINCH, QUIT), HAProxy by a reload of its master (USR2), which starts its binary anew.
+// Package main replaces gateways under load, again and again, and has them read their configuration anew in between, and counts what their
+// clients notice: Sluice by its own upgrade and reload, nginx by the signals of its manual (USR2, WINCH, QUIT; HUP), HAProxy by a reload of
+// its master (USR2), which starts its binary anew and so is both. A reload is over when what is new serves, an upgrade when what was before
+// has ended.
 //
 // No client repeats a request or looks away: what breaks off, is refused, or comes as something else is a failure. A kept
 // connection that says that it ends is opened anew, which is none.
@@ -22,14 +24,23 @@ type options struct {
 	sluice   string
 	peers    string
 	upgrades int
+	reloads  int
+	clients  int
+	think    time.Duration
 	pause    time.Duration
 	drain    time.Duration
 }
+
+// reloadsAfter is how many of the reloads follow upgrade i, counted from 0.
+func (o *options) reloadsAfter(i int) int { return o.reloads*(i+1)/o.upgrades - o.reloads*i/o.upgrades }
 
 const (
 	exitFailed = 1
 	exitUsage  = 2
 	mostTimes  = 1000
+	// mostReloads and mostClients bound a run, and what clients of new connections leave behind in the kernel.
+	mostReloads = 10_000
+	mostClients = 256
 )
 
 func main() { os.Exit(realMain(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -41,13 +52,18 @@ func realMain(args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.sluice, "sluice", "bin/sluice", "the sluice binary")
 	flags.StringVar(&o.peers, "peers", "sluice,nginx,haproxy", "comma-separated peers")
 	flags.IntVar(&o.upgrades, "n", 20, "upgrades of each peer")
-	flags.DurationVar(&o.pause, "pause", 500*time.Millisecond, "between the end of one and the next")
+	flags.IntVar(&o.reloads, "reloads", 200, "reloads of each peer in all, spread between the upgrades")
+	flags.IntVar(&o.clients, "clients", 8, "clients of each kind")
+	flags.DurationVar(&o.think, "think", 5*time.Millisecond, "of a client between two exchanges, so that clients leave the machine to what is measured")
+	flags.DurationVar(&o.pause, "pause", 200*time.Millisecond, "between the last reload and the next upgrade")
 	flags.DurationVar(&o.drain, "drain", 5*time.Second, "how long an old process may finish what it has begun")
 	if err := flags.Parse(args); err != nil {
 		return exitUsage
 	}
-	if flags.NArg() > 0 || o.upgrades < 1 || o.upgrades > mostTimes || o.pause < 0 || o.drain < time.Second {
-		fmt.Fprintf(stderr, "upgrade: -n must be 1 to %d, -drain a second at least, and nothing else be said\n", mostTimes)
+	if flags.NArg() > 0 || o.upgrades < 1 || o.upgrades > mostTimes || o.reloads < 0 || o.reloads > mostReloads || o.clients < 1 || o.clients > mostClients ||
+		o.pause < 0 || o.think < 0 || o.drain < time.Second {
+		fmt.Fprintf(stderr, "upgrade: -n must be 1 to %d, -reloads 0 to %d, -clients 1 to %d, -drain a second at least, and nothing else be said\n",
+			mostTimes, mostReloads, mostClients)
 		return exitUsage
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -83,7 +99,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(stderr, "%s: %d upgrades\n", name, o.upgrades)
+		fmt.Fprintf(stderr, "%s: %d upgrades, %d reloads\n", name, o.upgrades, o.reloads)
 		r, err := measure(ctx, p, o, identity)
 		if err != nil {
 			return fmt.Errorf("cannot measure %s: %w", name, err)
@@ -93,17 +109,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	return report(stdout, all)
 }
 
-// result is what one peer came to.
-type result struct {
-	peer     string
-	upgrades int
-	took     time.Duration // of all upgrades, from the wish to the end of the old process
-	clients  []*client
-	rss      [2]int // KiB of the whole tree, after the first upgrade and after the last
-	fds      [2]int // likewise
-}
-
-// measure puts every kind of client on a peer and replaces it under them.
+// measure puts every kind of client on a peer, and replaces it under them.
 func measure(ctx context.Context, p *peer, o options, identity *identity) (r result, err error) {
 	if err := p.start(ctx); err != nil {
 		return r, err
@@ -113,58 +119,36 @@ func measure(ctx context.Context, p *peer, o options, identity *identity) (r res
 			err = stopped
 		}
 	}()
-	r = result{peer: p.name, upgrades: o.upgrades, clients: allClients(p, identity)}
-	stop := startClients(r.clients)
+	r = result{peer: p.name, upgrades: o.upgrades, reloads: o.reloads, kinds: allKinds(p, identity, o.clients)}
+	stop := startClients(r.kinds, o.think)
 	defer stop()
-	if err := pause(ctx, o.pause); err != nil {
+	look := func() error {
+		if err := pause(ctx, o.pause); err != nil {
+			return err
+		}
+		return r.look(ctx, p)
+	}
+	if err := look(); err != nil {
 		return r, err
 	}
 	for i := range o.upgrades {
 		began := time.Now()
-		if err := p.upgrade(ctx); err != nil {
+		if err := p.swap(ctx, p); err != nil {
 			return r, fmt.Errorf("upgrade %d: %w", i+1, err)
 		}
-		r.took += time.Since(began)
-		if err := pause(ctx, o.pause); err != nil {
+		r.upgrading += time.Since(began)
+		for n := range o.reloadsAfter(i) {
+			began = time.Now()
+			if err := p.reload(ctx, p); err != nil {
+				return r, fmt.Errorf("reload %d after upgrade %d: %w", n+1, i+1, err)
+			}
+			r.reloading += time.Since(began)
+		}
+		if err := look(); err != nil {
 			return r, err
 		}
-		if i == 0 || i == o.upgrades-1 {
-			at := min(i, 1)
-			if r.rss[at], r.fds[at], err = p.resources(); err != nil {
-				return r, err
-			}
-		}
-	}
-	if o.upgrades == 1 {
-		r.rss[1], r.fds[1] = r.rss[0], r.fds[0]
 	}
 	return r, nil
-}
-
-// report writes a table, and one example of each kind of failure.
-func report(w io.Writer, all []result) error {
-	var b strings.Builder
-	b.WriteString("| peer | upgrades | each, ms |")
-	for _, c := range all[0].clients {
-		fmt.Fprintf(&b, " %s: failed of |", c.name)
-	}
-	b.WriteString(" RSS, MiB | descriptors |\n|---|---|---|" + strings.Repeat("---|", len(all[0].clients)+2) + "\n")
-	for _, r := range all {
-		fmt.Fprintf(&b, "| %s | %d | %d |", r.peer, r.upgrades, (r.took / time.Duration(r.upgrades)).Milliseconds())
-		for _, c := range r.clients {
-			fmt.Fprintf(&b, " %d of %d |", c.failed, c.made+c.failed)
-		}
-		fmt.Fprintf(&b, " %.1f → %.1f | %d → %d |\n", float64(r.rss[0])/1024, float64(r.rss[1])/1024, r.fds[0], r.fds[1])
-	}
-	for _, r := range all {
-		for _, c := range r.clients {
-			if c.failed > 0 {
-				fmt.Fprintf(&b, "\n%s, %s, for example: %v\n", r.peer, c.name, c.example)
-			}
-		}
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
 func pause(ctx context.Context, d time.Duration) error {

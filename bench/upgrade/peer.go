@@ -17,7 +17,11 @@ import (
 
 const (
 	readyTime = 20 * time.Second
-	pollEvery = 5 * time.Millisecond
+	pollEvery = 10 * time.Millisecond
+	// settleTime is what new workers have before the next reload: HAProxy's master may miss a signal until they serve.
+	settleTime = 60 * time.Millisecond
+	// tellAgain is how long a signal to reload may be without effect.
+	tellAgain = 300 * time.Millisecond
 )
 
 // peer is a gateway that can be replaced. root is the process to signal; others descend from it, or it from them.
@@ -30,7 +34,8 @@ type peer struct {
 	config        string
 	output        *os.File
 	root          int
-	swap          func(ctx context.Context, p *peer) error
+	workers       int                                      // processes beside root's that serve
+	swap, reload  func(ctx context.Context, p *peer) error // swap returns when the old process has ended, reload when what is new serves
 }
 
 func newPeer(name string, o options, folder, upstream string, identity *identity) (*peer, error) {
@@ -47,12 +52,15 @@ func newPeer(name string, o options, folder, upstream string, identity *identity
 	switch name {
 	case "sluice":
 		binary, text, p.swap = o.sluice, sluiceConfig, swapSluice
+		p.reload = reloadSluice
 		p.command = []string{"run", "-c", p.config}
 	case "nginx":
 		text, p.swap = nginxConfig, swapNginx
+		p.workers, p.reload = nginxWorkers, signalled(syscall.SIGHUP)
 		p.command = []string{"-c", p.config, "-p", folder}
 	case "haproxy":
 		text, p.swap = haproxyConfig, swapHAProxy
+		p.workers, p.reload = 1, signalled(syscall.SIGUSR2)
 		p.command = []string{"-W", "-f", p.config}
 	default:
 		return nil, fmt.Errorf("unknown peer %q: sluice, nginx or haproxy", name)
@@ -72,6 +80,8 @@ func newPeer(name string, o options, folder, upstream string, identity *identity
 	}
 	return p, nil
 }
+
+const nginxWorkers = 2 // as its configuration says
 
 // The peers keep connections to the upstream and let an old process live for the same time.
 const (
@@ -176,9 +186,6 @@ func (p *peer) fromPIDFile(ctx context.Context, other int) error {
 	})
 }
 
-// upgrade returns when the old process has ended.
-func (p *peer) upgrade(ctx context.Context) error { return p.swap(ctx, p) }
-
 func swapSluice(ctx context.Context, p *peer) error {
 	out, err := exec.CommandContext(ctx, p.command[0], "upgrade", "--wait", "-c", p.config).CombinedOutput()
 	if err != nil {
@@ -196,6 +203,38 @@ func swapSluice(ctx context.Context, p *peer) error {
 		return len(children) == 1
 	})
 }
+
+// reloadSluice is the command, which waits until the configuration is in force.
+func reloadSluice(ctx context.Context, p *peer) error {
+	out, err := exec.CommandContext(ctx, p.command[0], "ctl", "--admin", "unix:"+filepath.Join(p.folder, "admin.sock"), "reload", "--wait").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+// signalled reloads by a signal, upon which new workers take the place of those that are there.
+func signalled(sig syscall.Signal) func(ctx context.Context, p *peer) error {
+	return func(ctx context.Context, p *peer) error {
+		before := descendants(p.root)
+		var told time.Time
+		err := until(ctx, readyTime, func() bool {
+			if time.Since(told) > tellAgain { // a master that is not done with the reload before may not hear of it
+				told = time.Now()
+				_ = syscall.Kill(p.root, sig)
+			}
+			now := slices.DeleteFunc(descendants(p.root), func(pid int) bool { return slices.Contains(before, pid) })
+			return len(now) >= p.workers
+		})
+		if err != nil {
+			return fmt.Errorf("no new workers: %w", err)
+		}
+		return pause(ctx, settleTime) // they exist, and have yet to tell the master that they serve
+	}
+}
+
+// settled says whether only what is to serve is left.
+func (p *peer) settled() bool { return len(descendants(p.root)) == p.workers }
 
 // swapNginx is the manual's "Upgrading Executable on the Fly".
 func swapNginx(ctx context.Context, p *peer) error {
@@ -258,6 +297,9 @@ func (p *peer) stop() error {
 func (p *peer) resources() (rss, fds int, err error) {
 	for _, pid := range append(descendants(p.root), p.root) {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if !alive(pid) {
+			continue // it has ended since
+		}
 		if err != nil {
 			return 0, 0, fmt.Errorf("cannot look at process %d: %w", pid, err)
 		}
@@ -268,6 +310,9 @@ func (p *peer) resources() (rss, fds int, err error) {
 			}
 		}
 		open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		if !alive(pid) {
+			continue
+		}
 		if err != nil {
 			return 0, 0, fmt.Errorf("cannot look at process %d: %w", pid, err)
 		}

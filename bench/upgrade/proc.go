@@ -59,13 +59,20 @@ func processes(wanted func(pid int, line []string) bool) (all []int) {
 	return all
 }
 
-// descendants are the living children of a process, and theirs.
+// descendants are the living children of a process, and theirs. They are asked for often: /proc is read once.
 func descendants(of int) (all []int) {
-	for _, pid := range processes(func(pid int, _ []string) bool {
-		_, parent, ok := stat(pid)
-		return ok && parent == of
-	}) {
-		all = append(append(all, pid), descendants(pid)...)
+	entries, _ := os.ReadDir("/proc")
+	children := map[int][]int{}
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			if state, parent, ok := stat(pid); ok && state != "Z" {
+				children[parent] = append(children[parent], pid)
+			}
+		}
+	}
+	for next := []int{of}; len(next) > 0; next = next[1:] {
+		all = append(all, children[next[0]]...)
+		next = append(next, children[next[0]]...)
 	}
 	return all
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,7 +124,6 @@ func (s *site) hasCounted(series string, want int) {
 // the service is stopped.
 func testUpgradeDuringDrain(t *testing.T, binaries [2]string) {
 	s := newSite(t, binaries, "20s")
-	before := s.status()
 	c := &upgradeClient{addr: s.addr("http")}
 	tunnel := openTunnel(t, c)
 	idle, streaming := &upgradeClient{addr: c.addr}, &upgradeClient{addr: c.addr}
@@ -132,6 +132,10 @@ func testUpgradeDuringDrain(t *testing.T, binaries [2]string) {
 	}
 	rest := s.beginSlow(streaming)
 	s.point(1)
+	if err := s.admin.Reload(true); err != nil {
+		t.Fatal(err)
+	}
+	before, upgrading := s.status(), time.Now()
 	if told, err := s.upgrade("--wait"); err != nil {
 		t.Fatalf("%s\n%s", told, s.log())
 	}
@@ -143,7 +147,19 @@ func testUpgradeDuringDrain(t *testing.T, binaries [2]string) {
 	if older.PID != before.PID || older.Version != "one" || older.Exchanges != 2 || time.Until(older.Until) > 20*time.Second || time.Until(older.Until) < 0 {
 		t.Errorf("%+v", older)
 	}
-	s.seen[s.status().PID] = true
+	if older.Process != 1 || older.Generation != before.Generation || !older.Started.Equal(before.ProcessStarted) ||
+		older.Since.Before(upgrading) || older.Since.After(time.Now()) || !older.Until.Equal(older.Since.Add(20*time.Second)) {
+		t.Errorf("the older process, %+v, was %+v", older, before)
+	}
+	now := s.status()
+	if before.Process != 1 || now.Process != 2 || now.Upgrades != 1 || now.Generation != before.Generation+1 || now.ProcessStarted.Before(upgrading) {
+		t.Errorf("%+v, and before %+v", now, before)
+	}
+	if line := regexp.MustCompile(fmt.Sprintf(`older process +pid %d, version one, process 1, generation %d, up \d+s, drains since \d+s, ends within \d+s: 3 connections`,
+		before.PID, before.Generation)); !line.MatchString(s.ctl("status")) {
+		t.Errorf("ctl status says\n%s", s.ctl("status"))
+	}
+	s.seen[now.PID] = true
 	want := fmt.Sprintf("%d, still drains: 3 connections", before.PID)
 	if told, err := s.upgrade("--wait"); err == nil || !strings.Contains(told, want) {
 		t.Errorf("%q, want %q", told, want)
@@ -328,4 +344,51 @@ func testPrivilegedPort(t *testing.T, binaries [2]string) {
 		t.Errorf("%+v", r)
 	}
 	s.hasCounted(`sluice_reload_failures_total{reason="bind_permission"}`, 1)
+}
+
+// testUpgradeAddsListeners finds a listener, and an address of one that was there, in the process that takes over with them, and in the next,
+// which inherits them as all others. A client of what was there before notices nothing.
+func testUpgradeAddsListeners(t *testing.T, binaries [2]string) {
+	s := newSite(t, binaries, "5s")
+	plain, secure := s.addr("http"), s.addr("https")
+	path := filepath.Join(s.folder, "added.sock")
+	var stop atomic.Bool
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer stop.Store(true)
+	work.Go(func() {
+		if err := (&upgradeClient{name: "kept", addr: plain, once: kept}).run(&stop); err != nil {
+			t.Error(err)
+		}
+	})
+	config, err := os.ReadFile(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.put("sluice.yaml", strings.NewReplacer(
+		"listeners:\n", "listeners:\n  added: { bind: \"127.0.0.1:0\" }\n",
+		`"unix:`+filepath.Join(s.folder, "http.sock")+`"`, `"unix:`+filepath.Join(s.folder, "http.sock")+`", "unix:`+path+`"`).Replace(string(config)), 0o600)
+	var added string
+	for n, by := range []string{"command", "signal"} {
+		s.point(1 - n)
+		now := s.upgraded(by)
+		at := s.addr("added")
+		if n > 0 && at != added {
+			t.Errorf("the address is %s, was %s", at, added)
+		}
+		added = at
+		if now.Process != n+2 || len(now.Listeners) != 3 || s.addr("http") != plain || s.addr("https") != secure {
+			t.Errorf("process %d has %+v", now.Process, now.Listeners)
+		}
+		for _, addr := range []string{added, path, plain, filepath.Join(s.folder, "http.sock")} {
+			if err := fresh(&upgradeClient{addr: addr}); err != nil {
+				t.Errorf("after %d upgrades: %s: %v", n+1, addr, err)
+			}
+		}
+	}
+	for _, l := range s.status().Listeners {
+		if l.Accepted == 0 && l.Name != "https" {
+			t.Errorf("nothing is accepted by %+v", l)
+		}
+	}
 }

@@ -241,6 +241,18 @@ func (s *site) upgradeBy(args ...string) (told string, err error) {
 	return string(out), err
 }
 
+// ctl is what the command says of the gateway.
+func (s *site) ctl(args ...string) string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), clientPatience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, s.link, append([]string{"ctl", "--admin", s.admin.Address}, args...)...).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("%s: %v", out, err)
+	}
+	return string(out)
+}
+
 // upgraded makes an upgrade that must succeed, by the command or by a signal, and waits until the older process is gone.
 func (s *site) upgraded(by string) admin.Status {
 	s.t.Helper()

@@ -54,6 +54,7 @@ func TestUpgrade(t *testing.T) {
 		{"pinned", testPinned},
 		{"hangs", testUpgradeHangs},
 		{"environment", testUpgradeEnvironment},
+		{"added", testUpgradeAddsListeners},
 		{"systemd", testUpgradeUnderSystemd},
 		{"successor", testSuccessorDies},
 	} {

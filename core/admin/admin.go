@@ -89,8 +89,10 @@ type Status struct {
 	ConfigFile string        `json:"config_file"`
 	Generation int           `json:"generation"` // of the configuration; rises with each that is applied
 	Reload     *ReloadStatus `json:"reload,omitempty"`
-	// Upgrades is how many processes have served before this one, ProcessStarted when this one began; Started is of the service.
+	// Upgrades is how many processes have served before this one, Process its own number in that chain, of which the first is 1,
+	// ProcessStarted when it began; Started is of the service.
 	Upgrades       int              `json:"upgrades"`
+	Process        int              `json:"process"`
 	ProcessStarted time.Time        `json:"process_started"`
 	Upgrade        *UpgradeStatus   `json:"upgrade,omitempty"` // the last one that did not come about
 	Older          *OlderStatus     `json:"older,omitempty"`   // nil: there is none any more
@@ -131,6 +133,9 @@ type UpgradeStatus struct {
 type OlderStatus struct {
 	PID         int       `json:"pid"`
 	Version     string    `json:"version"`
+	Process     int       `json:"process,omitempty"`    // its number in the chain of upgrades; 0: its version does not tell
+	Generation  int       `json:"generation,omitempty"` // of the configuration that it serves; 0: likewise
+	Started     time.Time `json:"started,omitzero"`     // when it began; zero: likewise
 	Connections int       `json:"connections"`
 	Exchanges   int       `json:"exchanges"`
 	Tunnels     int       `json:"tunnels"`        // connections and streams that have become one, and those whose TLS is passed through

@@ -266,7 +266,8 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 		f("last reload\trefused %s%s: %s", r.At.Format(time.RFC3339), inBrackets(r.Reason), cell(r.Error))
 	}
 	if s.Upgrades > 0 {
-		f("upgrades\t%d, this process runs since %s", s.Upgrades, s.ProcessStarted.Format(time.RFC3339))
+		f("upgrades\t%d, this is process %d, up %v, since %s", s.Upgrades, s.Process, now.Sub(s.ProcessStarted).Round(time.Second),
+			s.ProcessStarted.Format(time.RFC3339))
 	}
 	if u := s.Upgrade; u != nil && u.UnderWay {
 		f("upgrade\tunder way since %s", u.At.Format(time.RFC3339))
@@ -283,8 +284,7 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 		f("cluster\t%s since %s, %d commands, %d errors, last problem: %s", state, c.Since.Format(time.RFC3339), c.Commands, c.Errors, cell(c.Problem))
 	}
 	if o := s.Older; o != nil {
-		f("older process\tpid %d, version %s, drains since %v, ends within %v: %d connections, %d exchanges, %d tunnels", o.PID, cell(o.Version),
-			now.Sub(o.Since).Round(time.Second), o.Until.Sub(now).Round(time.Second), o.Connections, o.Exchanges, o.Tunnels)
+		f("older process\t%s", o.text(now))
 	}
 	printTuning(w, s.Tuning)
 	f("\nLOOP\tEXCHANGES")
@@ -299,6 +299,25 @@ func printStatus(w io.Writer, s *Status, now time.Time) {
 	for _, l := range s.Listeners {
 		f("%s\t%d\t%d\t%s", cell(l.Name), l.Connections, l.Accepted, cells(l.Binds))
 	}
+}
+
+// text tells of it what it has told.
+func (o *OlderStatus) text(now time.Time) string {
+	text := fmt.Sprintf("pid %d, version %s", o.PID, cell(o.Version))
+	if o.Process > 0 {
+		text += fmt.Sprintf(", process %d", o.Process)
+	}
+	if o.Generation > 0 {
+		text += fmt.Sprintf(", generation %d", o.Generation)
+	}
+	if !o.Started.IsZero() {
+		text += fmt.Sprintf(", up %v", now.Sub(o.Started).Round(time.Second))
+	}
+	if o.Since.IsZero() {
+		return text + ", does not drain yet"
+	}
+	return text + fmt.Sprintf(", drains since %v, ends within %v: %d connections, %d exchanges, %d tunnels",
+		now.Sub(o.Since).Round(time.Second), o.Until.Sub(now).Round(time.Second), o.Connections, o.Exchanges, o.Tunnels)
 }
 
 func printTuning(w io.Writer, t *TuningStatus) {

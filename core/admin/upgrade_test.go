@@ -194,15 +194,19 @@ func TestLeave(t *testing.T) {
 
 func TestStatusOfUpgrades(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	s := Status{Upgrades: 2, ProcessStarted: now, Upgrade: &UpgradeStatus{At: now, Error: "no\x1b"},
-		Older: &OlderStatus{PID: 41, Version: "v0\x1b", Connections: 3, Exchanges: 1, Tunnels: 2, Since: now.Add(-4 * time.Second), Until: now.Add(26 * time.Second)}}
+	s := Status{Upgrades: 2, Process: 3, ProcessStarted: now.Add(-5 * time.Second), Upgrade: &UpgradeStatus{At: now, Error: "no\x1b"},
+		Older: &OlderStatus{PID: 41, Version: "v0\x1b", Process: 2, Generation: 7, Started: now.Add(-time.Hour), Connections: 3, Exchanges: 1, Tunnels: 2, Since: now.Add(-4 * time.Second), Until: now.Add(26 * time.Second)}}
 	var out bytes.Buffer
 	printStatus(&out, &s, now)
-	for _, want := range []string{"upgrades\t2, this process runs since 2026-01-02T03:04:05Z", `failed 2026-01-02T03:04:05Z: no\x1b`,
-		`pid 41, version v0\x1b, drains since 4s, ends within 26s: 3 connections, 1 exchanges, 2 tunnels`} {
+	for _, want := range []string{"upgrades\t2, this is process 3, up 5s, since 2026-01-02T03:04:00Z", `failed 2026-01-02T03:04:05Z: no\x1b`,
+		`pid 41, version v0\x1b, process 2, generation 7, up 1h0m0s, drains since 4s, ends within 26s: 3 connections, 1 exchanges, 2 tunnels`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
+	}
+	// An older version tells neither its number nor its generation, and nobody tells anything before the drain begins.
+	if got, want := (&OlderStatus{PID: 41, Version: "v0"}).text(now), "pid 41, version v0, does not drain yet"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -37,6 +37,7 @@ type description struct {
 	browsers        oidc.Endpoints
 	token, userInfo *url.URL // userInfo nil: none
 	keys            *KeySource
+	text            []byte // that it was read from
 }
 
 const providerEvery = time.Hour // between descriptions, at most
@@ -47,6 +48,9 @@ func newProvider(issuer string, s *service) *provider { return &provider{service
 
 func (p *provider) start(log *slog.Logger) {
 	p.log = log
+	if d := p.current.Load(); d != nil { // of the process before
+		d.keys.start(log.With("jwks", d.keys.Place))
+	}
 	p.begin(p.run)
 }
 
@@ -118,13 +122,13 @@ func (p *provider) fetch(ctx context.Context) (life time.Duration, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("cannot use %q: %w", place, err)
 	}
+	d.text = body
 	before := p.current.Load()
 	if before != nil && before.keys.Place == keys {
 		d.keys = before.keys
 		p.current.Store(d)
 	} else {
-		d.keys = newKeySource(keys)
-		d.keys.client = &service{timeout: keysTimeout, bodyBytes: keysBytes, transport: p.transport, encrypted: p.encrypted}
+		d.keys = p.keysAt(keys)
 		if err := d.keys.fetch(ctx); err != nil { // a description without keys lets nobody in
 			return 0, err
 		}
@@ -135,6 +139,13 @@ func (p *provider) fetch(ctx context.Context) (life time.Duration, err error) {
 		}
 	}
 	return min(max(lifetime(a.Header.Get("Cache-Control"), a.Header.Get("Age")), keysDefault), providerEvery), nil
+}
+
+// keysAt makes a source of keys that is asked as the provider is.
+func (p *provider) keysAt(place string) *KeySource {
+	s := newKeySource(place)
+	s.client = &service{timeout: keysTimeout, bodyBytes: keysBytes, transport: p.transport, encrypted: p.encrypted}
+	return s
 }
 
 // read takes a description apart. It must be the issuer's own (Discovery, 4.3), and lead nowhere where others listen.

@@ -70,7 +70,7 @@ func TestQuickAck(t *testing.T) {
 	sink, from := used(t, l)
 	go func() { _, _ = io.Copy(io.Discard, from) }()
 	splice := func(c *Conn) error {
-		_, _, err := l.Splice(sink, c, int64(len(halves)))
+		_, _, err := l.Splice(sink, c, int64(len(halves)), new(int64))
 		return err
 	}
 	for _, quick := range []bool{false, true} {

@@ -171,7 +171,7 @@ func (s *Server) status() admin.Status {
 	st := admin.Status{
 		State: "serving", Version: s.options.Version, Commit: s.options.Commit, Go: runtime.Version(), PID: os.Getpid(),
 		Started: s.life.Started, ConfigFile: s.options.ConfigFile, Reload: s.lastReload.Load(),
-		ProcessStarted: s.began, Upgrades: s.life.Upgrades, Upgrade: s.lastUpgrade.Load(), Older: s.before.status(),
+		Process: s.life.Upgrades + 1, ProcessStarted: s.began, Upgrades: s.life.Upgrades, Upgrade: s.lastUpgrade.Load(), Older: s.before.status(),
 		Tuning: s.tuningStatus(),
 	}
 	now := s.state.Load()

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"encoding/json"
+
 	"github.com/sluice-gateway/sluice/core/admin"
 	"github.com/sluice-gateway/sluice/core/compile"
 	"github.com/sluice-gateway/sluice/core/observe"
@@ -30,4 +32,25 @@ func collectKeys(c *compile.Compiled, sink *observe.Sink) {
 			sink.Gauge("sluice_jwks_fetched_seconds", "When the keys of tokens were last fetched with success, in Unix time.", float64(k.Fetched.Unix()), "place", k.Place)
 		}
 	}
+}
+
+// exportKeySources gives the keys of tokens that were fetched, and the descriptions of providers: who issues tokens may be away just when
+// another process begins.
+func (s *Server) exportKeySources(c *compile.Compiled) (any, error) {
+	kept, all := c.KeptSources()
+	if !all {
+		s.log.Warn("there are more keys of tokens than can be handed over: others are fetched anew")
+	}
+	if len(kept.Places) == 0 && len(kept.Providers) == 0 {
+		return nil, nil
+	}
+	return kept, nil
+}
+
+func (s *Server) restoreKeySources(c *compile.Compiled, body []byte) error {
+	var kept compile.KeptSources
+	if err := json.Unmarshal(body, &kept); err != nil {
+		return err
+	}
+	return c.RestoreSources(kept)
 }

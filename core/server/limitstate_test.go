@@ -27,7 +27,13 @@ admin: off
 // inheritor starts a gateway that takes these parts over.
 func inheritor(t *testing.T, text string, parts []handover.Part) *gate {
 	t.Helper()
-	cfg, problems := config.Parse("sluice.yaml", []byte(text), movedEnv())
+	return inheritorIn(t, movedEnv(), text, parts)
+}
+
+// inheritorIn is inheritor with the environment of its configuration.
+func inheritorIn(t *testing.T, env config.Env, text string, parts []handover.Part) *gate {
+	t.Helper()
+	cfg, problems := config.Parse("sluice.yaml", []byte(text), env)
 	if cfg == nil {
 		t.Fatal(problems)
 	}

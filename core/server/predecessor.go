@@ -208,7 +208,8 @@ func (p *predecessor) status() *admin.OlderStatus {
 	if !p.alive() {
 		return nil
 	}
-	st := &admin.OlderStatus{PID: p.hello.PID, Version: p.hello.Version}
+	h := &p.hello
+	st := &admin.OlderStatus{PID: h.PID, Version: h.Version, Process: h.Process, Generation: h.Generation, Started: h.Started}
 	if r := p.report.Load(); r != nil {
 		st.Connections, st.Exchanges, st.Tunnels, st.Since, st.Until = r.Connections, r.Exchanges, r.Tunnels, r.Since, r.Until
 	}

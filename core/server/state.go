@@ -32,6 +32,7 @@ func stateParts() []statePart {
 		{"overrides", 1, (*Server).exportOverrides, (*Server).restoreOverrides},
 		{"ejections", 1, (*Server).exportEjections, (*Server).restoreEjections},
 		{"breakers", 1, (*Server).exportBreakers, (*Server).restoreBreakers},
+		{"jwks", 1, (*Server).exportKeySources, (*Server).restoreKeySources},
 		{"sessions", 1, (*Server).exportSessions, (*Server).restoreSessions},
 		{countersPart, 1, (*Server).exportCounters, (*Server).restoreCounters},
 		{"health-checks", 1, (*Server).exportChecks, (*Server).restoreChecks},

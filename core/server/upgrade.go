@@ -202,7 +202,8 @@ func (s *Server) replace(ctx context.Context, binary string) (*successor, error)
 // give gathers what the new process gets.
 func (s *Server) give() (g handover.Give, err error) {
 	now := s.state.Load()
-	g.Hello = handover.Hello{PID: os.Getpid(), Version: s.options.Version}
+	g.Hello = handover.Hello{PID: os.Getpid(), Version: s.options.Version, Process: s.life.Upgrades + 1,
+		Generation: now.compiled.Snapshot.Generation, Started: s.began}
 	if g.Sockets, err = s.copySockets(now.listeners, socketName); err != nil {
 		return g, err
 	}

@@ -43,7 +43,7 @@ func (p *Pair) Offer(everything func() (Give, error)) (a Answer, err error) {
 		switch got.Kind {
 		case kindHello:
 			if got.Hello != nil {
-				a.Hello = *got.Hello
+				a.Hello = got.Hello.known()
 			}
 			if err := p.give(everything); err != nil {
 				return a, err

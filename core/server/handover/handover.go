@@ -65,10 +65,27 @@ type packet struct {
 	Report *Report  `json:"report,omitempty"`
 }
 
-// Hello says who a process is.
+// Hello says who a process is. What a version before did not tell yet is zero.
 type Hello struct {
-	PID     int    `json:"pid"`
-	Version string `json:"version"`
+	PID        int       `json:"pid"`
+	Version    string    `json:"version"`
+	Process    int       `json:"process,omitempty"`    // its number in the chain of upgrades; the first is 1
+	Generation int       `json:"generation,omitempty"` // of the configuration that it serves
+	Started    time.Time `json:"started,omitzero"`
+}
+
+// maxNumber bounds the numbers of processes and generations.
+const maxNumber = 1 << 40
+
+// known is h without what cannot be.
+func (h Hello) known() Hello {
+	if h.Process < 0 || h.Process > maxNumber {
+		h.Process = 0
+	}
+	if h.Generation < 0 || h.Generation > maxNumber {
+		h.Generation = 0
+	}
+	return h
 }
 
 // Report is how far a draining process is.

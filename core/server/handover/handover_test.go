@@ -68,20 +68,21 @@ func TestHandover(t *testing.T) {
 		names = append(names, strings.Repeat("x", i))
 	}
 	parts := []Part{{"a", 1, []byte("alpha")}, {"b", 7, bytes.Repeat([]byte("b"), 1<<20)}, {"empty", 2, []byte{}}}
+	giver := Hello{PID: 1, Version: "old", Process: 3, Generation: 7, Started: time.Unix(5, 0).UTC()}
 	type outcome struct {
 		Answer
 		err error
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		a, err := p.Offer(func() (Give, error) { return Give{Hello{1, "old"}, sockets(t, names...), parts}, nil })
+		a, err := p.Offer(func() (Give, error) { return Give{giver, sockets(t, names...), parts}, nil })
 		done <- outcome{a, err}
 	}()
-	got, err := taker.Take(Hello{2, "new"})
+	got, err := taker.Take(Hello{PID: 2, Version: "new"})
 	if err != nil || got.Problem != nil {
 		t.Fatal(err, got.Problem)
 	}
-	if got.Hello != (Hello{1, "old"}) || !reflect.DeepEqual(got.Parts, parts) || len(got.Sockets) != len(names) {
+	if got.Hello != giver || !reflect.DeepEqual(got.Parts, parts) || len(got.Sockets) != len(names) {
 		t.Fatalf("%+v, %d parts, %d sockets", got.Hello, len(got.Parts), len(got.Sockets))
 	}
 	for i, s := range got.Sockets {
@@ -96,12 +97,43 @@ func TestHandover(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := <-done
-	if o.err != nil || !o.Taken || o.Answer.Hello != (Hello{2, "new"}) || len(o.Left) != len(names) || !o.Left[names[5]] {
+	if o.err != nil || !o.Taken || o.Answer.Hello != (Hello{PID: 2, Version: "new"}) || len(o.Left) != len(names) || !o.Left[names[5]] {
 		t.Fatalf("%+v", o)
 	}
 	if now := descriptorsOpen(t); now != before {
 		t.Errorf("%d descriptors are open, were %d", now, before)
 	}
+}
+
+// TestHelloOfOtherVersions: who tells less than this version is heard, and who tells more; numbers that cannot be are not known.
+func TestHelloOfOtherVersions(t *testing.T) {
+	f := func(hello string, want Hello) {
+		t.Helper()
+		p, taker := ends(t)
+		if _, err := p.conn.Write([]byte(`{"kind":"later","more":{}}`)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.conn.Write([]byte(`{"kind":"end","hello":` + hello + `}`)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := taker.Take(Hello{}); err != nil || got.Hello != want {
+			t.Errorf("%s is %+v, %v", hello, got.Hello, err)
+		}
+		if _, err := taker.conn.Write([]byte(`{"kind":"hello","hello":` + hello + `}`)); err != nil {
+			t.Fatal(err)
+		}
+		if err := taker.Taken(); err != nil {
+			t.Fatal(err)
+		}
+		if a, err := p.Offer(func() (Give, error) { return Give{}, nil }); err != nil || a.Hello != want {
+			t.Errorf("%s is %+v, %v", hello, a.Hello, err)
+		}
+	}
+	f(`{"pid":1,"version":"v"}`, Hello{PID: 1, Version: "v"})
+	f(`{"pid":1,"version":"v","process":2,"generation":3,"started":"2026-01-02T03:04:05Z","later":[1]}`,
+		Hello{PID: 1, Version: "v", Process: 2, Generation: 3, Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)})
+	f(`{"pid":1,"process":-2,"generation":-3}`, Hello{PID: 1})
+	f(`{"pid":1,"process":9000000000000000,"generation":9000000000000000}`, Hello{PID: 1})
 }
 
 // What the draining process tells is heard in its order, and its end.

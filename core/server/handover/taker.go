@@ -56,7 +56,7 @@ func (t *Taker) Take(h Hello) (g Taken, err error) {
 		case kindEnd:
 			closeFDs(fds)
 			if p.Hello != nil {
-				g.Hello = *p.Hello
+				g.Hello = p.Hello.known()
 			}
 			return g, nil
 		case kindSockets:
