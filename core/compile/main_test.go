@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { os.Exit(leak.Check(m.Run)) }
 
 // bench is a registry with two running loops.
 type bench struct {
-	t        *testing.T
+	t        testing.TB
 	registry *Registry
 	loops    []*loop.Loop
 	log      journal
@@ -48,7 +48,7 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB) *bench {
 	t.Helper()
 	b := &bench{t: t}
 	log := slog.New(slog.NewTextHandler(&b.log, nil))
