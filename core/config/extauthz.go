@@ -108,7 +108,7 @@ func (w *dumper) extAuthz(a *ExtAuthz) {
 		if len(a.Context) > 0 {
 			w.block("context:", func() {
 				for _, name := range slices.Sorted(maps.Keys(a.Context)) {
-					w.line("%s: %s", quote(name), quote(a.Context[name]))
+					w.line("%s: %s", quote(name), w.under(name, a.Context[name]))
 				}
 			})
 		}

@@ -229,11 +229,13 @@ func (d *decoder) appRole(key string, n ast.Node) *AppRole {
 	return a
 }
 
-// clear warns of a secret that stands in the file for everybody to read who can read it.
-func (d *decoder) clear(n ast.Node, key string, s Secret) {
+// confidential marks a credential, and warns of one that stands in the file for everybody to read who can read it.
+func (d *decoder) confidential(n ast.Node, key string, s *Secret) {
 	if !s.IsReference() && s.Reveal() != "" {
 		d.warnAt(d.at(n), referenceHint, "%q stands here in clear text", key)
+		d.conceal(s.Reveal())
 	}
+	s.private = true
 }
 
 // credentialField says whether a header's value is one by which somebody proves who he is.
@@ -243,12 +245,54 @@ func credentialField(name string) bool {
 	case "authorization", "proxy-authorization", "cookie":
 		return true
 	}
-	for _, part := range []string{"secret", "password", "token", "api-key", "apikey"} {
+	for _, part := range []string{"secret", "password", "token", "api-key", "api_key", "apikey"} {
 		if strings.Contains(lower, part) {
 			return true
 		}
 	}
 	return false
+}
+
+// credentialText says whether the first bytes of a connection look like a login.
+func credentialText(s string) bool {
+	lower := strings.ToLower(s)
+	for _, part := range []string{"auth", "hello", "login", "pass", "secret", "token"} {
+		if strings.Contains(lower, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// secret writes a value that may be one. In clear, one that stands in the file is shown.
+func (w *dumper) secret(s Secret) string {
+	if w.clear && !s.reference {
+		return quote(s.value)
+	}
+	return quote(s.String())
+}
+
+// under writes a value that stands under a name: not that of a credential.
+func (w *dumper) under(name, value string) string {
+	if !w.clear && credentialField(name) {
+		return quote(redacted)
+	}
+	return quote(value)
+}
+
+// url writes a URL, or a path, without the credentials in its query.
+func (w *dumper) url(s string) string {
+	at, query, found := strings.Cut(s, "?")
+	if !found || w.clear {
+		return quote(s)
+	}
+	arguments := strings.Split(query, "&")
+	for i, a := range arguments {
+		if name, _, valued := strings.Cut(a, "="); valued && credentialField(name) {
+			arguments[i] = name + "=" + redacted
+		}
+	}
+	return quote(at + "?" + strings.Join(arguments, "&"))
 }
 
 func (w *dumper) secrets(s *Secrets) {
