@@ -11,7 +11,7 @@ import (
 
 // Secrets say where secrets come from that are given by reference, besides the environment, files and the service manager's credentials.
 type Secrets struct {
-	Refresh time.Duration // between looks whether a secret has changed, 1s..24h; 5m with a vault, else 0: at a reload alone
+	Refresh time.Duration // between looks whether the vault has another secret, 1s..24h; files are looked at every 5s, or as often; 0: at a reload alone (off); 5m
 	Vault   *Vault        // nil: there is none
 }
 
@@ -39,6 +39,7 @@ const (
 	maxVaultSecret  = 4096
 	maxVaultPath    = 1024
 	maxVaultTimeout = 30 * time.Second
+	defaultRefresh  = 5 * time.Minute
 
 	referenceHint = "write env:NAME, file:/path, cred:NAME or vault:MOUNT/PATH#KEY"
 )
@@ -125,11 +126,13 @@ func soundPath(path string) bool {
 
 // secrets reads the key of that name.
 func (d *decoder) secrets(key string, n ast.Node) {
-	given := false
 	d.mapping(key, n, secretsKeys, func(key string, _, v ast.Node) bool {
 		switch key {
 		case "refresh":
-			given = true
+			if s, word := d.resolve(v).(*ast.StringNode); word && s.Value == "off" {
+				d.cfg.Secrets.Refresh = 0
+				return true
+			}
 			d.optionalDuration(key, v, &d.cfg.Secrets.Refresh)
 			if r := d.cfg.Secrets.Refresh; r > 0 && r < time.Second {
 				d.problem(v, "", "%q must be at least 1s, or off", key)
@@ -141,9 +144,6 @@ func (d *decoder) secrets(key string, n ast.Node) {
 		}
 		return true
 	})
-	if d.cfg.Secrets.Vault != nil && !given {
-		d.cfg.Secrets.Refresh = 5 * time.Minute
-	}
 }
 
 // vault reads one. It is nil if it is wrong, which was reported.
