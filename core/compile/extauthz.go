@@ -22,7 +22,7 @@ func extAuthz(r *Registry, c *Compiled, p *config.Policy, name string) (core.Ste
 	if err != nil {
 		return core.Step{}, err
 	}
-	spec := forward.Spec{Check: true, Headers: a.Headers, Body: a.Body, Text: a.BodyAs == "text", Copy: a.Copy, Allow: a.OnError == "allow",
+	spec := forward.Spec{Check: true, Headers: a.Headers, Body: a.Body, Text: a.BodyAs == "text", Copy: a.Copy, Hide: hidden(a.Hide), Allow: a.OnError == "allow",
 		Calls: share(a.Calls, max(len(r.workers), 1))}
 	return r.judged(c, name, spec, a.Cache, &checker{service: s, context: a.Context, raw: a.BodyAs == "bytes"})
 }

@@ -30,7 +30,7 @@ func forwardAuth(r *Registry, c *Compiled, p *config.Policy, name string) (core.
 	}
 	loops := max(len(r.workers), 1)
 	spec := forward.Spec{Headers: f.Headers, Body: f.Body, TrustForwarded: f.TrustForwarded, Copy: f.Copy, CopyToClient: f.CopyToClient,
-		Allow: f.OnError == "allow", Calls: share(f.Calls, loops)}
+		Hide: hidden(f.Hide), Allow: f.OnError == "allow", Calls: share(f.Calls, loops)}
 	if f.Method != "same" {
 		spec.Method = f.Method
 	}
@@ -62,6 +62,21 @@ func (r *Registry) judged(c *Compiled, name string, spec forward.Spec, k *config
 	policy := forward.New(spec, by, counts)
 	c.Forwards = append(c.Forwards, Forward{name, policy})
 	return core.Step{Writes: spec.Copy, Request: policy, Response: policy}, nil
+}
+
+// hidden is where the credentials are that end here.
+func hidden(parts []config.KeyPart) (c core.Carrier) {
+	for _, p := range parts {
+		switch p.Kind {
+		case "header":
+			c.Headers = append(c.Headers, p.Name)
+		case "cookie":
+			c.Cookies = append(c.Cookies, p.Name)
+		case "query":
+			c.Arguments = append(c.Arguments, p.Name)
+		}
+	}
+	return c
 }
 
 // share is a loop's part of a number, at least one.

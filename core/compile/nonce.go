@@ -54,7 +54,7 @@ func signatures(r *Registry, c *Compiled, p *config.Policy, name string) (core.S
 	h := p.HMAC
 	if a := h.AWS4; a != nil {
 		spec := hmac.AWS4Spec{Region: a.Region, Service: a.Service, Require: h.Require, MaxAge: h.MaxAge, Skew: h.Skew, Presigned: a.Presigned, Body: h.Body,
-			Hide: a.Hide, Optional: h.Optional}
+			Hide: h.Hide, Optional: h.Optional}
 		return core.Step{Request: hmac.NewAWS4(spec, c.consumers.directory, max(len(r.workers), 1))}, nil
 	}
 	n := r.nonces[name]
@@ -62,6 +62,6 @@ func signatures(r *Registry, c *Compiled, p *config.Policy, name string) (core.S
 		n = &nonces{used: map[[sha256.Size]byte]int64{}}
 	}
 	c.nonces[name] = n
-	spec := hmac.Spec{Require: h.Require, MaxAge: h.MaxAge, Skew: h.Skew, Nonce: h.Nonce, Tag: h.Tag, Body: h.Body, Optional: h.Optional}
+	spec := hmac.Spec{Require: h.Require, MaxAge: h.MaxAge, Skew: h.Skew, Nonce: h.Nonce, Tag: h.Tag, Body: h.Body, Hide: h.Hide, Optional: h.Optional}
 	return core.Step{Request: hmac.New(spec, c.consumers.directory, n, max(len(r.workers), 1))}, nil
 }

@@ -240,7 +240,7 @@ func (d *decoder) externalAccount(key string, n ast.Node, a *ACME) {
 			if !d.secret(key, v, maxHMACBytes, &e.HMAC) {
 				return true
 			}
-			d.clear(v, key, e.HMAC)
+			d.confidential(v, key, &e.HMAC)
 			if b, err := base64.RawURLEncoding.DecodeString(e.HMAC.Reveal()); err != nil || len(b) == 0 {
 				d.problem(v, "as the authority gave it", "%q is no base64url without padding", key)
 			}
@@ -285,11 +285,11 @@ func (w *dumper) acme(a *ACME) {
 	switch o := a.OnDemand; {
 	case o == nil:
 	case o.Ask != "":
-		w.line("on_demand: { ask: %s }", quote(o.Ask))
+		w.line("on_demand: { ask: %s }", w.url(o.Ask))
 	default:
 		w.line("on_demand: { allow: %s }", quoteList(o.Allow))
 	}
 	if e := a.ExternalAccount; e != nil {
-		w.line("external_account: { kid: %s, hmac: %s }", quote(e.KeyID), quote(e.HMAC.String()))
+		w.line("external_account: { kid: %s, hmac: %s }", quote(e.KeyID), w.secret(e.HMAC))
 	}
 }

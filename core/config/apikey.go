@@ -98,6 +98,7 @@ func (d *decoder) keyText(key string, n ast.Node, id string, c *Consumer) {
 		s = keyText(sum)
 	}
 	if wrong := c.addKey(id, s); wrong != "" {
+		d.conceal(s) // it may be the key itself
 		d.problem(n, keyHint, "%s", wrong)
 	}
 }

@@ -85,7 +85,7 @@ func (w *dumper) authorize(a *Authorize) {
 	c := a.ClientCredentials
 	w.block("authorize:", func() {
 		w.block("client_credentials:", func() {
-			w.line("url: %s", quote(c.URL))
+			w.line("url: %s", w.url(c.URL))
 			w.line("timeout: %s", formatDuration(c.Timeout))
 			w.line("on_error: %s", c.OnError)
 			if c.TLS != nil {

@@ -192,6 +192,7 @@ func TestDefaults(t *testing.T) {
 		"upstreams: { a: \"b:80\" }\nroutes:\n  - { match: \"*\", to: a }\n  - { match: /x, respond: {} }\n  - { match: /y, redirect: /z }\n")
 	at := func(line, column int) Pos { return Pos{File: "sluice.yaml", Line: line, Column: column} }
 	want := &Config{
+		Secrets:   Secrets{Refresh: 5 * time.Minute},
 		Drain:     Drain{30 * time.Second, 30 * time.Second},
 		Log:       Log{Level: "info", Format: "text"},
 		AccessLog: AccessLog{Sample: 1, Queue: 65536},

@@ -79,7 +79,11 @@ func (d *decoder) consumer(name string, k, v ast.Node) {
 			d.mapping(key, v, "", func(user string, k, v ast.Node) bool {
 				var s string
 				if d.text(user, v, &s) {
-					refuse(k, c.addLogin(user, s))
+					wrong := c.addLogin(user, s)
+					if wrong != "" {
+						d.conceal(s) // it may be the password itself
+					}
+					refuse(k, wrong)
 				}
 				return true
 			})

@@ -10,9 +10,12 @@ import (
 )
 
 // Dump returns the configuration as YAML, in one file and with all defaults written. Parse reads it back as the same
-// configuration, but for positions and for what was given by reference, which is shown as "***".
-func (c *Config) Dump() []byte {
-	w := &dumper{}
+// configuration, but for positions, and for what was given by reference or is a credential, which is shown as "***".
+func (c *Config) Dump() []byte { return c.dump(false) }
+
+// dump shows in clear, unlike Dump, the credentials that stand in the file. That never leaves the process.
+func (c *Config) dump(clear bool) []byte {
+	w := &dumper{clear: clear}
 	w.secrets(&c.Secrets)
 	w.line("loops: %d", c.Loops)
 	w.line("drain: { time: %s, tunnels: %s }", formatDuration(c.Drain.Time), formatDuration(c.Drain.Tunnels))
@@ -74,6 +77,7 @@ func (b Bind) String() string {
 type dumper struct {
 	out    bytes.Buffer
 	indent int
+	clear  bool // credentials that stand in the file are shown
 	dash   bool // the next line is the first of an item
 }
 
@@ -228,7 +232,7 @@ func (w *dumper) tlsEnd(t *TLS) {
 	case k.Off:
 		w.line("tickets: false")
 	case k.Secret.Reveal() != "":
-		w.line("tickets: { secret: %s, rotate: %s }", quote(k.Secret.String()), formatDuration(k.Rotate))
+		w.line("tickets: { secret: %s, rotate: %s }", w.secret(k.Secret), formatDuration(k.Rotate))
 	default:
 		w.line("tickets: { rotate: %s }", formatDuration(k.Rotate))
 	}
@@ -373,14 +377,14 @@ func (w *dumper) fields(key string, list []FieldMatch) {
 	}
 	w.block(key+":", func() {
 		for _, f := range list {
-			value := quote(f.Value)
+			value := w.under(f.Name, f.Value)
 			switch f.Op {
 			case FieldPresent:
 				value = "true"
 			case FieldAbsent:
 				value = "false"
 			case FieldRegex:
-				value = quote("~" + f.Value)
+				value = w.under(f.Name, "~"+f.Value)
 			}
 			w.line("%s: %s", quote(f.Name), value)
 		}
@@ -405,9 +409,9 @@ func (w *dumper) headers(list []Header) {
 			name := list[i].Name
 			var values []string
 			for ; i < len(list) && list[i].Name == name; i++ {
-				values = append(values, list[i].Value.String())
+				values = append(values, w.secret(list[i].Value))
 			}
-			w.line("%s: %s", quote(name), quoteList(values))
+			w.line("%s: [%s]", quote(name), strings.Join(values, ", "))
 		}
 	})
 }

@@ -12,18 +12,18 @@ import (
 	"testing"
 )
 
-// TestDumpRoundTrip reads testdata/full.yaml, which holds every key of the grammar, and what Dump writes of it.
+// TestDumpRoundTrip reads testdata/full.yaml, which holds every key of the grammar, and what is dumped of it in clear.
 func TestDumpRoundTrip(t *testing.T) {
 	text, err := os.ReadFile("testdata/full.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg := mustParse(t, string(text))
-	dump := cfg.Dump()
+	dump := cfg.dump(true)
 	shown := regexp.MustCompile(`((?:rotate: 12h\n +|auth: post\n +|id: "?key-1"?, )secret: |secret_id: )"\*\*\*"`) // what is given by reference only
 	keys := regexp.MustCompile(`key: \[.*\]`).ReplaceAllStringFunc(string(dump), func(s string) string { return strings.ReplaceAll(s, `"***"`, "env:LONGER") })
 	again := mustParse(t, shown.ReplaceAllString(keys, "${1}env:LONGER"))
-	if second := again.Dump(); !bytes.Equal(dump, second) {
+	if second := again.dump(true); !bytes.Equal(dump, second) {
 		t.Errorf("got\n%s\nand then\n%s", dump, second)
 	}
 	hide := func(c *Config) *Config {
@@ -108,6 +108,45 @@ func TestSecretsStayHidden(t *testing.T) {
 		if strings.Contains(shown, "s3cret") || !strings.Contains(shown, "***") {
 			t.Errorf("got %s", shown)
 		}
+	}
+}
+
+// TestCredentialsStayHidden: what stands in the file as it is does not leave the process either, where it is or may be a credential.
+func TestCredentialsStayHidden(t *testing.T) {
+	const word = "c2VjcmV0LWluLXRoZS1maWxlLWFzLWl0LWlz"
+	const service = "listeners: { a: { bind: \":80\" } }\npolicies: { p: { %s } }\nroutes: [{ match: /, use: [p], respond: {} }]\n"
+	const checked = "listeners: { a: { bind: \":80\" } }\nupstreams: { u: { endpoints: [\"a:80\"], health: %s } }\nroutes: [{ match: /, to: u }]\n"
+	f := func(text string, shown ...string) {
+		t.Helper()
+		text = strings.ReplaceAll(text, "WORD", word)
+		cfg := mustParse(t, text)
+		dump := string(cfg.Dump())
+		if strings.Contains(dump, word) || strings.Count(dump, redacted) != strings.Count(text, word) {
+			t.Errorf("%s: the dump shows\n%s", text, dump)
+		}
+		if again := cfg.dump(true); strings.Count(string(again), word) != strings.Count(text, word) || !bytes.Equal(again, mustParse(t, string(again)).dump(true)) {
+			t.Errorf("%s: in clear\n%s", text, again)
+		}
+		for _, s := range shown {
+			if !strings.Contains(dump, s) {
+				t.Errorf("%s: the dump lacks %s:\n%s", text, s, dump)
+			}
+		}
+	}
+	f("listeners: { a: { bind: \":443\", tls: { tickets: { secret: WORD }, acme: { directory: https://ca.example/d, email: a@b.example, agree: true, names: [a.example], "+
+		"external_account: { kid: shown, hmac: WORD } } } } }\nroutes: [{ match: /, respond: {} }]\n", "kid: shown")
+	f(fmt.Sprintf(service, `headers: { request: { set: { Authorization: "Bearer WORD", X-Plain: shown }, add: { X-Api-Key: WORD }, default: { Cookie: "a=WORD{method}" } }, `+
+		`response: { set: { X-Secret: WORD } } }`), "X-Plain: shown")
+	f(fmt.Sprintf(service, `forward: { url: "https://a/b?api_key=WORD&user=shown&access_token=WORD" }`), "user=shown")
+	f(fmt.Sprintf(service, `ext_authz: { url: "grpcs://a:1", context: { token: WORD, rules: shown } }`), "rules: shown")
+	f(fmt.Sprintf(service, `jwt: { audience: a, jwks: "https://a/keys?secret=WORD" }`), "https://a/keys")
+	f(fmt.Sprintf(checked, `{ http: { path: "/live?token=WORD", headers: { Authorization: WORD, Accept: shown } } }`), "Accept: [shown]")
+	f(fmt.Sprintf(checked, `{ tcp: { send: "AUTH WORD" } }`))
+	f("listeners: { a: { bind: \":80\" } }\nroutes: [{ match: { host: a.example, headers: { X-Api-Key: WORD, Authorization: ~WORD, X-Plain: shown, Cookie: true }, query: { token: WORD }, "+
+		"cookies: { secret: WORD } }, respond: {} }]\n", "x-plain: shown", "cookie: true")
+	all := fmt.Sprintf("%+v", mustParse(t, strings.ReplaceAll(fmt.Sprintf(service, `headers: { request: { set: { Authorization: WORD } } }`), "WORD", word)).Policies[0].Headers)
+	if strings.Contains(all, word) || !strings.Contains(all, redacted) {
+		t.Errorf("got %s", all)
 	}
 }
 

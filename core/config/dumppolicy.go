@@ -51,7 +51,7 @@ func (w *dumper) headerChanges(key string, c *HeaderChanges) {
 			}
 			w.block(l.key+":", func() {
 				for _, h := range l.lines {
-					w.line("%s: %s", quote(h.Name), quote(h.Value.String()))
+					w.line("%s: %s", quote(h.Name), w.secret(h.Value))
 				}
 			})
 		}

@@ -16,11 +16,12 @@ type ExtAuthz struct {
 	BodyAs  string            // text: a body that is no UTF-8 is refused; or bytes (raw_body); text
 	Copy    []string          // headers that the upstream gets from the service alone, and all that it may set; nil: any but the gateway's own
 	Context map[string]string // context_extensions; at most 32 of them. Never changed
+	Hide    []KeyPart         // as ForwardAuth has it
 	Cache   *ForwardCache     // nil: every request is asked about
 }
 
 const (
-	extAuthzKeys    = serviceKeys + " headers body body_as copy context cache"
+	extAuthzKeys    = serviceKeys + " headers body body_as copy context hide cache"
 	maxContext      = 32
 	maxContextBytes = 1024 // of a key, and of a value
 )
@@ -44,6 +45,8 @@ func (d *decoder) extAuthz(key string, n ast.Node) *ExtAuthz {
 			d.fieldNames(key, v, &a.Copy, func(v ast.Node, s string) bool { return d.notOurs(key, v, s) })
 		case "context":
 			a.Context = d.context(key, v)
+		case "hide":
+			a.Hide = d.hidden(key, v)
 		case "cache":
 			a.Cache = d.forwardCache(key, v)
 		default:
@@ -51,6 +54,9 @@ func (d *decoder) extAuthz(key string, n ast.Node) *ExtAuthz {
 		}
 		return true
 	})
+	if given["hide"] == nil {
+		a.Hide = judgedField(a.Headers)
+	}
 	switch {
 	case !ok:
 		return a
@@ -102,10 +108,11 @@ func (w *dumper) extAuthz(a *ExtAuthz) {
 		if len(a.Context) > 0 {
 			w.block("context:", func() {
 				for _, name := range slices.Sorted(maps.Keys(a.Context)) {
-					w.line("%s: %s", quote(name), quote(a.Context[name]))
+					w.line("%s: %s", quote(name), w.under(name, a.Context[name]))
 				}
 			})
 		}
+		w.hidden(a.Hide)
 		w.forwardCache(a.Cache)
 	})
 }

@@ -17,6 +17,7 @@ type ForwardAuth struct {
 	TrustForwarded bool          // X-Forwarded-* of a trusted proxy (real_ip) is passed on; false
 	Copy           []string      // headers of its answer that the upstream gets, and from nobody else
 	CopyToClient   []string      // headers of its answer that the client gets
+	Hide           []KeyPart     // header:NAME, cookie:NAME, query:NAME of the request that the upstream does not get; Authorization if the service is sent it, nil: nothing
 	Cache          *ForwardCache // nil: every request is asked about
 }
 
@@ -29,8 +30,9 @@ type ForwardCache struct {
 }
 
 const (
-	forwardAuthKeys  = serviceKeys + " method headers body trust_forwarded copy copy_to_client cache"
+	forwardAuthKeys  = serviceKeys + " method headers body trust_forwarded copy copy_to_client hide cache"
 	maxForwardBody   = 1 << 20
+	maxHidden        = 8
 	maxForwardCached = 1_000_000
 )
 
@@ -53,6 +55,8 @@ func (d *decoder) forwardAuth(key string, n ast.Node) *ForwardAuth {
 			d.fieldNames(key, v, &f.Copy, func(v ast.Node, s string) bool { return d.notOurs(key, v, s) })
 		case "copy_to_client":
 			d.fieldNames(key, v, &f.CopyToClient, nil)
+		case "hide":
+			f.Hide = d.hidden(key, v)
 		case "cache":
 			f.Cache = d.forwardCache(key, v)
 		default:
@@ -60,6 +64,9 @@ func (d *decoder) forwardAuth(key string, n ast.Node) *ForwardAuth {
 		}
 		return true
 	})
+	if given["hide"] == nil {
+		f.Hide = judgedField(f.Headers)
+	}
 	if ok {
 		d.serviceWhole(key, n, &f.Service, given["url"] != nil, false)
 	}
@@ -67,6 +74,41 @@ func (d *decoder) forwardAuth(key string, n ast.Node) *ForwardAuth {
 		d.forwardWhole(f, given)
 	}
 	return f
+}
+
+// hidden reads what of a request ends here, since it is a credential that the service has judged: off, a part or a list of them.
+func (d *decoder) hidden(key string, n ast.Node) (all []KeyPart) {
+	if s, word := d.resolve(n).(*ast.StringNode); word && s.Value == "off" {
+		return nil
+	}
+	d.list(key, n, func(v ast.Node) {
+		var s string
+		if v = d.resolve(v); v == nil || !d.text(key, v, &s) {
+			return
+		}
+		var p KeyPart
+		switch kind, name, named := strings.Cut(s, ":"); {
+		case !named || kind != "header" && kind != "cookie" && kind != "query":
+			d.problem(v, "header:NAME, cookie:NAME, query:NAME, or off", "%q does not say where a credential is", clip(s))
+		case kind == "header" && !d.fieldName(key, v, name) || !d.keyPart(key, v, &p):
+		case slices.Contains(all, p):
+			d.problem(v, "", "%q has %q twice", key, p)
+		case len(all) == maxHidden:
+			d.problem(v, "", "%q has at most %d parts", key, maxHidden)
+		default:
+			all = append(all, p)
+		}
+	})
+	return all
+}
+
+// judgedField is what ends here where nothing is written: the field of RFC 9110, 11.6.2, if these headers, nil: all, show it to the service.
+// Which cookies and other fields are credentials is not known.
+func judgedField(headers []string) []KeyPart {
+	if headers != nil && !containsFold(headers, "authorization") {
+		return nil
+	}
+	return []KeyPart{{"header", "authorization"}}
 }
 
 // notOurs refuses the name of a header with which the gateway itself tells upstreams of a request.
@@ -168,8 +210,17 @@ func (w *dumper) forwardAuth(f *ForwardAuth) {
 		if len(f.CopyToClient) > 0 {
 			w.line("copy_to_client: %s", quoteList(f.CopyToClient))
 		}
+		w.hidden(f.Hide)
 		w.forwardCache(f.Cache)
 	})
+}
+
+func (w *dumper) hidden(parts []KeyPart) {
+	if len(parts) == 0 {
+		w.line("hide: off")
+	} else {
+		w.line("hide: %s", keyList(parts))
+	}
 }
 
 func (w *dumper) forwardCache(c *ForwardCache) {

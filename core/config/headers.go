@@ -70,8 +70,12 @@ func (d *decoder) headerLines(key string, n ast.Node, to *[]Header) {
 			return true
 		}
 		value := h.Value.Reveal()
-		if credentialField(name) && !strings.Contains(value, "{") {
-			d.clear(v, name, h.Value)
+		switch {
+		case !credentialField(name):
+		case strings.Contains(value, "{"):
+			h.Value.private = true
+		default:
+			d.confidential(v, name, &h.Value)
 		}
 		switch {
 		case hasControl(value) || strings.Trim(value, " \t") != value:

@@ -222,6 +222,11 @@ func (d *decoder) httpCheck(key string, n ast.Node) *HTTPCheck {
 		case "headers":
 			var a Respond
 			d.answerHeaders(key, v, &a, "")
+			for i := range a.Headers {
+				if h := &a.Headers[i]; credentialField(h.Name) {
+					d.confidential(v, h.Name, &h.Value)
+				}
+			}
 			c.Headers = a.Headers
 		case "statuses":
 			c.Statuses = nil
@@ -352,7 +357,11 @@ func (w *dumper) health(h *Health) {
 	case h.TCP != nil:
 		var list []string
 		if h.TCP.Send != "" {
-			list = append(list, "send: "+quote(wireText(h.TCP.Send)))
+			send := wireText(h.TCP.Send)
+			if !w.clear && credentialText(send) {
+				send = redacted
+			}
+			list = append(list, "send: "+quote(send))
 		}
 		if h.TCP.Expect != "" {
 			list = append(list, "expect: "+quote(wireText(h.TCP.Expect)))
@@ -385,7 +394,7 @@ func (w *dumper) health(h *Health) {
 
 func (w *dumper) httpCheck(c *HTTPCheck) {
 	w.line("method: %s", quote(c.Method))
-	w.line("path: %s", quote(c.Path))
+	w.line("path: %s", w.url(c.Path))
 	if c.Host != "" {
 		w.line("host: %s", quote(c.Host))
 	}

@@ -22,6 +22,7 @@ type HMAC struct {
 	Nonce    bool          // each signature must have a nonce, which counts once; false: it counts once if it is there
 	Tag      string        // that a signature must have; "": any
 	Body     int           // bytes of a body, whose digest (RFC 9530) must be signed and right; 0: bodies are not looked at; 1MiB, 0..16MiB
+	Hide     bool          // the upstream does not get the signature; true
 	Optional bool          // a request without a signature passes too, with a wrong one it does not; false
 	AWS4     *AWS4         // nil: the scheme is rfc9421
 }
@@ -31,7 +32,6 @@ type HMAC struct {
 type AWS4 struct {
 	Region, Service string        // that signatures must be made for
 	Presigned       time.Duration // that a signature in the query may be good for at most; 0: none is looked for there; 0, 0..168h
-	Hide            bool          // the upstream does not get the signature; true
 }
 
 // SigningKey is a key that a consumer signs with.
@@ -50,8 +50,8 @@ const (
 )
 
 func (d *decoder) hmac(key string, n ast.Node) *HMAC {
-	h := &HMAC{Require: []string{"@method", "@authority", "@path", "@query"}, MaxAge: 5 * time.Minute, Skew: 30 * time.Second, Body: 1 << 20}
-	scheme, aws, given := "rfc9421", &AWS4{Hide: true}, map[string]ast.Node{}
+	h := &HMAC{Require: []string{"@method", "@authority", "@path", "@query"}, MaxAge: 5 * time.Minute, Skew: 30 * time.Second, Body: 1 << 20, Hide: true}
+	scheme, aws, given := "rfc9421", &AWS4{}, map[string]ast.Node{}
 	if n = d.resolve(n); n == nil {
 		return h
 	}
@@ -71,7 +71,7 @@ func (d *decoder) hmac(key string, n ast.Node) *HMAC {
 		case "presigned":
 			d.durationUpTo(key, v, 0, maxPresigned, &aws.Presigned)
 		case "hide":
-			d.boolean(key, v, &aws.Hide)
+			d.boolean(key, v, &h.Hide)
 		case "require":
 			h.Require = nil
 			d.list(key, v, func(v ast.Node) { d.signedComponent(key, v, h) })
@@ -101,7 +101,7 @@ func (d *decoder) hmac(key string, n ast.Node) *HMAC {
 
 // hmacScheme refuses what the other scheme has, and wants what this one needs.
 func (d *decoder) hmacScheme(key string, n ast.Node, h *HMAC, given map[string]ast.Node) {
-	wrong, scheme := strings.Fields("region service presigned hide"), "aws4"
+	wrong, scheme := strings.Fields("region service presigned"), "aws4"
 	if h.AWS4 != nil {
 		wrong, scheme = strings.Fields("nonce tag"), "rfc9421"
 		if given["region"] == nil || given["service"] == nil {
@@ -218,7 +218,6 @@ func (w *dumper) hmac(h *HMAC) {
 			w.line("region: %s", quote(a.Region))
 			w.line("service: %s", quote(a.Service))
 			w.line("presigned: %s", formatDuration(a.Presigned))
-			w.line("hide: %t", a.Hide)
 		}
 		w.line("require: %s", quoteList(h.Require))
 		w.line("max_age: %s", formatDuration(h.MaxAge))
@@ -230,6 +229,7 @@ func (w *dumper) hmac(h *HMAC) {
 			w.line("tag: %s", quote(h.Tag))
 		}
 		w.line("body: %s", formatSize(int64(h.Body)))
+		w.line("hide: %t", h.Hide)
 		w.line("optional: %t", h.Optional)
 	})
 }

@@ -216,6 +216,7 @@ func (d *decoder) referred(key string, n ast.Node, least, most int, to *Secret) 
 	}
 	switch {
 	case !s.IsReference():
+		d.conceal(s.Reveal())
 		d.problem(n, referenceHint, "%q is given by reference only", key)
 		return false
 	case len(s.Reveal()) < least:

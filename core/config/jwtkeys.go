@@ -129,7 +129,10 @@ func (d *decoder) jwtWhole(n ast.Node, j *JWT) {
 func (w *dumper) jwt(j *JWT) {
 	w.block("jwt:", func() {
 		w.bearer(&j.Bearer)
-		for _, at := range []struct{ key, value string }{{"jwks", j.JWKS}, {"secret", j.Secret.String()}, {"key_claim", j.KeyClaim}} {
+		if j.JWKS != "" {
+			w.line("jwks: %s", w.url(j.JWKS))
+		}
+		for _, at := range []struct{ key, value string }{{"secret", j.Secret.String()}, {"key_claim", j.KeyClaim}} {
 			if at.value != "" {
 				w.line("%s: %s", at.key, quote(at.value))
 			}
@@ -142,7 +145,7 @@ func (w *dumper) jwt(j *JWT) {
 		if len(j.Sources) > 0 {
 			w.block("issuers:", func() {
 				for _, s := range j.Sources {
-					w.line("%s: %s", quote(s.Issuer), quote(s.JWKS))
+					w.line("%s: %s", quote(s.Issuer), w.url(s.JWKS))
 				}
 			})
 		}

@@ -105,6 +105,7 @@ func cause(err error) string {
 // defaults returns a configuration without listeners, upstreams and routes.
 func defaults() *Config {
 	return &Config{
+		Secrets:   Secrets{Refresh: defaultRefresh},
 		Drain:     Drain{Time: defaultDrain, Tunnels: defaultDrain},
 		Log:       Log{Level: "info", Format: "text"},
 		AccessLog: AccessLog{Sample: 1, Queue: 65536},

@@ -6,12 +6,14 @@ import (
 	"sort"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 const (
 	maxProblems    = 1000 // errors kept, and as many warnings: what is over is counted
 	maxSourceRunes = 160  // of a source line that is printed
 	maxQuotedRunes = 80   // of a value that is repeated in a message
+	minConcealed   = 4    // bytes of a credential
 	printIndent    = "    "
 )
 
@@ -21,7 +23,7 @@ type Problem struct {
 	Warning bool   // does not refuse the configuration
 	Message string // lower case, one line
 	Hint    string // what would be right; may be empty
-	Source  string // the line at Pos, without its line end
+	Source  string // the line at Pos, without its line end, with stars in the place of credentials
 
 	elsewhere bool // it stands in a file whose lines are not shown
 }
@@ -136,6 +138,7 @@ type collector struct {
 	seen     map[Problem]struct{}
 	errors   int
 	warnings int
+	private  []string // credentials that stand in the files
 }
 
 func (c *collector) add(p Problem) {
@@ -154,6 +157,21 @@ func (c *collector) add(p Problem) {
 		c.seen[p] = struct{}{}
 		c.list = append(c.list, p)
 	}
+}
+
+// conceal makes that no source line that is shown has a credential. Shorter ones could not be told from the text around them.
+func (c *collector) conceal(value string) {
+	if len(value) >= minConcealed && len(c.private) < maxProblems {
+		c.private = append(c.private, value)
+	}
+}
+
+// shown is a source line without credentials. Its columns stay what they are.
+func (c *collector) shown(line string) string {
+	for _, value := range c.private {
+		line = strings.ReplaceAll(line, value, strings.Repeat("*", utf8.RuneCountInString(value)))
+	}
+	return line
 }
 
 // result sorts the problems by the order of the files and adds the source lines.
@@ -178,7 +196,7 @@ func (c *collector) result(sources []*source) Problems {
 	for i := range c.list {
 		p := &c.list[i]
 		if k, ok := order[p.Pos.File]; ok && p.Pos.Line > 0 {
-			p.Source = strings.Clone(sources[k].line(p.Pos.Line)) // so that it does not keep the whole text
+			p.Source = strings.Clone(c.shown(sources[k].line(p.Pos.Line))) // so that it does not keep the whole text
 		}
 	}
 	list := c.list

@@ -11,7 +11,7 @@ import (
 
 // Secrets say where secrets come from that are given by reference, besides the environment, files and the service manager's credentials.
 type Secrets struct {
-	Refresh time.Duration // between looks whether a secret has changed, 1s..24h; 5m with a vault, else 0: at a reload alone
+	Refresh time.Duration // between looks whether the vault has another secret, 1s..24h; files are looked at every 5s, or as often; 0: at a reload alone (off); 5m
 	Vault   *Vault        // nil: there is none
 }
 
@@ -39,6 +39,7 @@ const (
 	maxVaultSecret  = 4096
 	maxVaultPath    = 1024
 	maxVaultTimeout = 30 * time.Second
+	defaultRefresh  = 5 * time.Minute
 
 	referenceHint = "write env:NAME, file:/path, cred:NAME or vault:MOUNT/PATH#KEY"
 )
@@ -125,11 +126,13 @@ func soundPath(path string) bool {
 
 // secrets reads the key of that name.
 func (d *decoder) secrets(key string, n ast.Node) {
-	given := false
 	d.mapping(key, n, secretsKeys, func(key string, _, v ast.Node) bool {
 		switch key {
 		case "refresh":
-			given = true
+			if s, word := d.resolve(v).(*ast.StringNode); word && s.Value == "off" {
+				d.cfg.Secrets.Refresh = 0
+				return true
+			}
 			d.optionalDuration(key, v, &d.cfg.Secrets.Refresh)
 			if r := d.cfg.Secrets.Refresh; r > 0 && r < time.Second {
 				d.problem(v, "", "%q must be at least 1s, or off", key)
@@ -141,9 +144,6 @@ func (d *decoder) secrets(key string, n ast.Node) {
 		}
 		return true
 	})
-	if d.cfg.Secrets.Vault != nil && !given {
-		d.cfg.Secrets.Refresh = 5 * time.Minute
-	}
 }
 
 // vault reads one. It is nil if it is wrong, which was reported.
@@ -229,11 +229,13 @@ func (d *decoder) appRole(key string, n ast.Node) *AppRole {
 	return a
 }
 
-// clear warns of a secret that stands in the file for everybody to read who can read it.
-func (d *decoder) clear(n ast.Node, key string, s Secret) {
+// confidential marks a credential, and warns of one that stands in the file for everybody to read who can read it.
+func (d *decoder) confidential(n ast.Node, key string, s *Secret) {
 	if !s.IsReference() && s.Reveal() != "" {
 		d.warnAt(d.at(n), referenceHint, "%q stands here in clear text", key)
+		d.conceal(s.Reveal())
 	}
+	s.private = true
 }
 
 // credentialField says whether a header's value is one by which somebody proves who he is.
@@ -243,12 +245,54 @@ func credentialField(name string) bool {
 	case "authorization", "proxy-authorization", "cookie":
 		return true
 	}
-	for _, part := range []string{"secret", "password", "token", "api-key", "apikey"} {
+	for _, part := range []string{"secret", "password", "token", "api-key", "api_key", "apikey"} {
 		if strings.Contains(lower, part) {
 			return true
 		}
 	}
 	return false
+}
+
+// credentialText says whether the first bytes of a connection look like a login.
+func credentialText(s string) bool {
+	lower := strings.ToLower(s)
+	for _, part := range []string{"auth", "hello", "login", "pass", "secret", "token"} {
+		if strings.Contains(lower, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// secret writes a value that may be one. In clear, one that stands in the file is shown.
+func (w *dumper) secret(s Secret) string {
+	if w.clear && !s.reference {
+		return quote(s.value)
+	}
+	return quote(s.String())
+}
+
+// under writes a value that stands under a name: not that of a credential.
+func (w *dumper) under(name, value string) string {
+	if !w.clear && credentialField(name) {
+		return quote(redacted)
+	}
+	return quote(value)
+}
+
+// url writes a URL, or a path, without the credentials in its query.
+func (w *dumper) url(s string) string {
+	at, query, found := strings.Cut(s, "?")
+	if !found || w.clear {
+		return quote(s)
+	}
+	arguments := strings.Split(query, "&")
+	for i, a := range arguments {
+		if name, _, valued := strings.Cut(a, "="); valued && credentialField(name) {
+			arguments[i] = name + "=" + redacted
+		}
+	}
+	return quote(at + "?" + strings.Join(arguments, "&"))
 }
 
 func (w *dumper) secrets(s *Secrets) {

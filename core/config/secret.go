@@ -10,11 +10,12 @@ import (
 const redacted = "***"
 
 // Secret is a string that may have been given by reference (env:NAME, file:/path, cred:NAME or vault:MOUNT/PATH#KEY). One that was shows itself to nobody
-// who does not call Reveal: not to fmt, slog, encoding/json or Dump. One written in the file itself hides nothing.
-// It is immutable.
+// who does not call Reveal: not to fmt, slog, encoding/json or Dump. Nor does one written in the file itself where only credentials stand; elsewhere,
+// as in the body of an answer, that hides nothing. It is immutable.
 type Secret struct {
 	value     string
 	reference bool
+	private   bool // a credential, wherever it was read from
 }
 
 // Literal returns a Secret for a value that stands in the configuration as it is.
@@ -29,9 +30,9 @@ func (s Secret) Reveal() string { return s.value }
 // IsReference tells whether the value was read from elsewhere, and so must not be shown.
 func (s Secret) IsReference() bool { return s.reference }
 
-// String returns "***" for a value given by reference.
+// String returns "***" for a value given by reference, or for a credential.
 func (s Secret) String() string {
-	if s.reference {
+	if s.reference || s.private {
 		return redacted
 	}
 	return s.value

@@ -64,7 +64,7 @@ func (d *decoder) serviceWhole(kind string, n ast.Node, s *Service, named, secre
 }
 
 func (w *dumper) service(s *Service) {
-	w.line("url: %s", quote(s.URL))
+	w.line("url: %s", w.url(s.URL))
 	w.line("timeout: %s", formatDuration(s.Timeout))
 	w.line("calls: %d", s.Calls)
 	w.line("on_error: %s", s.OnError)

@@ -307,7 +307,7 @@ func (d *decoder) tickets(key string, n ast.Node, t *Tickets) {
 			if d.secret(key, v, maxTicketSecret, &t.Secret) && len(t.Secret.Reveal()) < 32 {
 				d.problem(v, "openssl rand -hex 32", "%q is shorter than 32 bytes", key)
 			}
-			d.clear(v, key, t.Secret)
+			d.confidential(v, key, &t.Secret)
 		case "rotate":
 			d.duration(key, v, time.Minute, &t.Rotate)
 		default:

@@ -1,51 +1,59 @@
 package listen
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
 )
 
-// Networks is a set of addresses, immutable. Looking one up takes as many comparisons as the binary logarithm of its size.
+// Networks is a set of addresses, immutable. Of IPv4 it has sorted ranges: an index by the upper half of an address leaves a part of them for
+// a binary search. Of IPv6 it has prefixes in B-trees.
 type Networks struct {
-	ranges   []addressRange
-	from, to []uint32 // of those that are IPv4, which come first: four times as many to a line of the cache
+	from, to []uint32 // of those that are IPv4
 	begin    []uint32 // by the upper half of an address: the first range that begins there or behind; nil for few ranges
+	six      prefixes6
 }
 
 // manyRanges is from how many on a set has an index, which takes 256 KiB.
 const manyRanges = 4096
 
-// addressRange holds both its ends. Those of a set are sorted, do not touch, and hold IPv4 before IPv6.
+// addressRange holds both its ends.
 type addressRange struct{ from, to netip.Addr }
 
 // NewNetworks gives the union of prefixes. IPv4 addresses written as IPv6 (::ffff:10.0.0.0/104) stand for themselves.
 func NewNetworks(prefixes []netip.Prefix) *Networks {
-	all := make([]addressRange, 0, len(prefixes))
+	var all []addressRange
+	var six []netip.Prefix
 	for _, p := range prefixes {
 		if p.Addr().Is4In6() && p.Bits() >= 96 {
 			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 		}
-		if p = p.Masked(); p.IsValid() {
+		switch p = p.Masked(); {
+		case !p.IsValid():
+		case p.Addr().Is6():
+			six = append(six, p)
+		default:
 			all = append(all, addressRange{p.Addr(), lastOf(p)})
 		}
 	}
 	slices.SortFunc(all, func(a, b addressRange) int { return a.from.Compare(b.from) })
-	n := &Networks{}
+	ranges := all[:0]
 	for _, r := range all {
-		if last := len(n.ranges) - 1; last >= 0 && n.ranges[last].meets(r) {
-			if n.ranges[last].to.Less(r.to) {
-				n.ranges[last].to = r.to
+		if last := len(ranges) - 1; last >= 0 && ranges[last].meets(r) {
+			if ranges[last].to.Less(r.to) {
+				ranges[last].to = r.to
 			}
 			continue
 		}
-		n.ranges = append(n.ranges, r)
+		ranges = append(ranges, r)
 	}
-	for _, r := range n.ranges {
-		if r.from.Is4() {
-			n.from, n.to = append(n.from, number(r.from)), append(n.to, number(r.to))
-		}
+	n := &Networks{}
+	for _, r := range ranges {
+		n.from, n.to = append(n.from, number(r.from)), append(n.to, number(r.to))
 	}
+	slices.SortFunc(six, func(a, b netip.Prefix) int { return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits()) })
+	n.six = newPrefixes6(six)
 	if len(n.from) >= manyRanges {
 		n.begin = make([]uint32, 1<<16+1)
 		i := 0
@@ -67,9 +75,6 @@ func number(a netip.Addr) uint32 {
 
 // meets says whether r, which begins no earlier, overlaps with a or begins where it ends.
 func (a addressRange) meets(r addressRange) bool {
-	if a.to.BitLen() != r.from.BitLen() {
-		return false
-	}
 	return !a.to.Less(r.from) || a.to.Next() == r.from
 }
 
@@ -89,19 +94,7 @@ func (n *Networks) Contains(a netip.Addr) bool {
 	if a.Is4() {
 		return n.contains4(number(a))
 	}
-	low, high := len(n.from), len(n.ranges)
-	for low < high {
-		middle := (low + high) / 2
-		switch r := &n.ranges[middle]; {
-		case a.Less(r.from):
-			high = middle
-		case r.to.Less(a):
-			low = middle + 1
-		default:
-			return true
-		}
-	}
-	return false
+	return a.IsValid() && n.six.contains(a)
 }
 
 // contains4 finds the last range that begins at a or before.

@@ -127,6 +127,7 @@ func TestExtAuthz(t *testing.T) {
 	g := forwardGate(t, "grpc://"+s.addr, map[string]string{
 		"/all":   `{ keyauth: { optional: true } }, { ext_authz: { url: "URL", context: { rules: all } } }`,
 		"/some":  `{ ext_authz: { url: "URL", headers: [Authorization, X-Tenant], copy: X-User } }`,
+		"/kept":  `{ ext_authz: { url: "URL", hide: off } }`,
 		"/allow": `{ ext_authz: { url: "URL", on_error: allow, copy: X-User } }`,
 	})
 	who := func(name string) string { return "Authorization: " + name }
@@ -134,7 +135,8 @@ func TestExtAuthz(t *testing.T) {
 		{name: "allowed", path: "/all?token=t&a=1&user=root", headers: []string{who("User ann"), "X-User: root", "x_user: root", "X-Roles: a", "X-Secret: s", "x_secret: s"}, status: 200,
 			sees:   []string{"/all?a=1&user=ann%20%26%20co HTTP/1.1\r\n", "X-User: ann\r\n", "X-Roles: a\r\nX-Roles: b\r\n"},
 			hidden: []string{"root", "secret", "authorization", "evil", "192.0.2.9", "chunked", "content-length", "token"}},
-		{name: "only what is listed", path: "/some", headers: []string{who("User ann"), "x_user: root"}, status: 200, sees: []string{"X-User: ann\r\n", "Authorization: User ann\r\n"}, hidden: []string{"root", "x-roles"}},
+		{name: "only what is listed", path: "/some", headers: []string{who("User ann"), "x_user: root"}, status: 200, sees: []string{"X-User: ann\r\n"}, hidden: []string{"root", "x-roles", "authorization"}},
+		{name: "nothing hidden", path: "/kept", headers: []string{who("plain")}, status: 200, sees: []string{"Authorization: plain\r\n"}},
 		{name: "nothing changed", path: "/all", headers: []string{who("plain"), "X-User: me"}, status: 200, sees: []string{"X-User: me\r\n"}},
 		{name: "stripped", path: "/some", headers: []string{who("plain"), "X-User: me", "x_user: me"}, status: 200, hidden: []string{"x-user", "x_user"}},
 		{name: "refused", path: "/all", headers: []string{who("nobody")}, status: 403},

@@ -119,6 +119,9 @@ func TestForward(t *testing.T) {
 	g := forwardGate(t, s.url, map[string]string{
 		"/all":  "{ keyauth: { optional: true } }, { forward: { url: \"URL/check?x\", copy: [X-User, X-Roles, Authorization], copy_to_client: X-For-Client } }",
 		"/some": "{ forward: { url: \"URL/check\", headers: [Authorization, X-Tenant], copy: X-User } }",
+		"/kept": "{ forward: { url: \"URL/check\", hide: off } }",
+		"/more": "{ forward: { url: \"URL/check\", hide: [header:X-Key, cookie:s, query:token], copy: X-Key } }",
+		"/away": "{ forward: { url: \"http://127.0.0.1:1\", on_error: allow } }",
 	})
 	user := func(name string) string { return "Authorization: User " + name }
 	judge(t, g.addr, []identityCase{
@@ -126,7 +129,11 @@ func TestForward(t *testing.T) {
 			sees: []string{"X-User: ann\r\n", "X-Roles: a\r\nX-Roles: b\r\n", "Cookie: c=1\r\n"}, hidden: []string{"root", "not-listed", "authorization", "x-forwarded-uri"}},
 		{name: "another credential", path: "/all", headers: []string{user("internal")}, status: 200, sees: []string{"Authorization: Bearer internal\r\n"}, hidden: []string{"user internal"}},
 		{name: "refused", path: "/all", headers: []string{"Authorization: x"}, status: 401, asks: `Custom realm="x"`},
-		{name: "some fields", path: "/some", headers: []string{user("ann"), "X-Tenant: t", "X-Other: o"}, status: 200, sees: []string{"X-User: ann\r\n", "Authorization: User ann\r\n"}},
+		{name: "some fields", path: "/some", headers: []string{user("ann"), "X-Tenant: t", "X-Other: o"}, status: 200, sees: []string{"X-User: ann\r\n", "X-Other: o\r\n"}, hidden: []string{"authorization"}},
+		{name: "nothing hidden", path: "/kept", headers: []string{user("ann"), "Cookie: s=1"}, status: 200, sees: []string{"Authorization: User ann\r\n", "Cookie: s=1\r\n"}},
+		{name: "more hidden", path: "/more?a=1&token=t1", headers: []string{user("ann"), "x_key: k", "X-Key: k", "Cookie: a=b; s=1; c=d"}, status: 200,
+			sees: []string{"GET /more?a=1 HTTP", "Authorization: User ann\r\n", "Cookie: a=b; c=d\r\n"}, hidden: []string{"key: k", "t1", "s=1"}},
+		{name: "nobody judged it", path: "/away", headers: []string{user("ann")}, status: 200, hidden: []string{"authorization"}},
 	})
 	f := func(path string, headers map[string]string, want, never []string) {
 		t.Helper()
@@ -150,6 +157,7 @@ func TestForward(t *testing.T) {
 		[]string{"root", "192.0.2.1", "/open", "PUT", "if-none", "range", acmeKey, "x-hop"})
 	f("/some", map[string]string{"Authorization": "User ann", "X-Tenant": "t", "X-Other": "o", "Cookie": "c=1"},
 		[]string{"Authorization: User ann\r\n", "X-Tenant: t\r\n", "X-Forwarded-Uri: /some\r\n"}, []string{"other", "cookie", "user-agent"})
+	f("/more?token=t1", map[string]string{"Authorization": "User ann", "Cookie": "s=1"}, []string{"Cookie: s=1\r\n", "X-Forwarded-Uri: /more?token=t1\r\n"}, nil)
 	res, _ := forwardGet(t, g.addr, "/all", map[string]string{"Authorization": "User ann"})
 	if got := res.Header.Get("X-For-Client"); got != "hello ann" {
 		t.Errorf("the client has got %q", got)

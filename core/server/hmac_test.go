@@ -72,6 +72,9 @@ func TestHMAC(t *testing.T) {
 				change(req)
 			}
 			res, got := roundTrip(t, client, req)
+			if status == 200 && (strings.Contains(strings.ToLower(got), "signature") || !strings.Contains(got, "Content-Digest: "+digest)) {
+				t.Errorf("%s: the upstream has got %s", what, got)
+			}
 			if res.StatusCode != status || reason != "" && !strings.Contains(got, `"error":"`+reason+`"`) || status == 200 && !strings.Contains(got, "X-Consumer-Name: acme\r\n") ||
 				status == 401 && res.Header.Get("WWW-Authenticate") != `Signature realm="sluice"` {
 				t.Errorf("%s: %d %s", what, res.StatusCode, got)
@@ -107,4 +110,47 @@ func TestHMAC(t *testing.T) {
 		}
 		r.Header = first.Clone()
 	}, 401, "signature_replayed")
+}
+
+// TestHMACHides: the signature that was judged ends here unless it is to stay, also where another policy has let the request pass, or where
+// an upstream might read a name in another spelling. What somebody else has signed stays as it was.
+func TestHMACHides(t *testing.T) {
+	const secret = "a secret of at least thirty-two bytes"
+	t.Setenv("SLUICE_TEST_SECRET", secret)
+	g := identityGate(t, map[string]string{
+		"/hidden": `{ hmac: on }`,
+		"/tagged": `{ hmac: { tag: front } }`,
+		"/shown":  `{ hmac: { hide: false } }`,
+		"/any":    `{ any: [{ keyauth: on }, { hmac: on }] }`,
+	}, `  acme: { keys: "`+keyHash(acmeKey)+`", signatures: { id: s1, secret: "env:SLUICE_TEST_SECRET" } }`+"\n")
+	sign := func(path, rest string) (input, value string) {
+		input = fmt.Sprintf(`("@method" "@authority" "@path" "@query");created=%d;keyid="s1"%s`, time.Now().Unix(), rest)
+		m := stdhmac.New(sha256.New, []byte(secret))
+		_, _ = fmt.Fprintf(m, "\"@method\": GET\n\"@authority\": %s\n\"@path\": %s\n\"@query\": ?\n\"@signature-params\": %s", g.addr, path, input)
+		return input, ":" + base64.StdEncoding.EncodeToString(m.Sum(nil)) + ":"
+	}
+	const digest = "Content-Digest: sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
+	const theirs, their = `("date" "@path";req);keyid="origin";alg="x"`, ":b3JpZ2lu:"
+	both := func(path, rest string) []string {
+		input, value := sign(path, rest)
+		return []string{digest, "signature_input: sig=" + input,
+			"Signature-Input: first=" + theirs + ", sig=" + input, "Signature: first=" + their, "Signature: sig=" + value}
+	}
+	stays := []string{"Signature-Input: first=" + theirs + "\r\n", "Signature: first=" + their + "\r\n", digest + "\r\n"}
+	_, front := sign("/tagged", `;tag="front"`)
+	inner, back := sign("/tagged", `;tag="back"`)
+	tagged := both("/tagged", `;tag="front"`)
+	tagged[2] += ", inner=" + inner
+	tagged[4] += ", inner=" + back
+	_, hidden := sign("/hidden", "")
+	judge(t, g.addr, []identityCase{
+		{name: "hidden", path: "/hidden", headers: both("/hidden", ""), status: 200, sees: stays, hidden: []string{"s1", hidden, "signature_"}},
+		{name: "of another tag", path: "/tagged", headers: tagged, status: 200, hidden: []string{front, "signature_"},
+			sees: []string{"Signature-Input: first=" + theirs + ", inner=" + inner + "\r\n", "Signature: first=" + their + ", inner=" + back + "\r\n"}},
+		{name: "shown", path: "/shown", headers: both("/shown", ""), status: 200, sees: []string{`keyid="s1"`, "Signature: sig=:"}},
+		{name: "not judged", path: "/any", headers: append(both("/any", ""), "X-API-Key: "+acmeKey), status: 200, sees: stays, hidden: []string{"s1", "signature_"}},
+		{name: "nothing else", path: "/any", headers: append(both("/any", "")[:2], "X-API-Key: "+acmeKey), status: 200, hidden: []string{"signature"}},
+		{name: "half", path: "/any", headers: []string{"Signature: sig=:AAAA:", "X-API-Key: " + acmeKey}, status: 200, hidden: []string{"signature"}},
+		{name: "malformed", path: "/any", headers: []string{"Signature: sig=:AAAA", "Signature-Input: first=" + theirs, "X-API-Key: " + acmeKey}, status: 200, hidden: []string{"signature"}},
+	})
 }

@@ -31,6 +31,7 @@ type loaded struct {
 	cfg      *config.Config // nil: it is refused
 	problems config.Problems
 	digests
+	files secretFiles // that secrets were read from
 	spec  *vault.Spec // of the vault that was asked or could be; nil: there is none
 	basis *loaded     // of one whose secrets have changed: what was in force then
 }
@@ -78,7 +79,7 @@ func (v *vaults) keep(spec *vault.Spec) {
 func (v *vaults) load(ctx context.Context, file string) *loaded {
 	ctx, cancel := context.WithTimeout(ctx, loadPatience)
 	defer cancel()
-	l := &loaded{}
+	l := &loaded{files: secretFiles{}}
 	text, secrets := sha256.New(), sha256.New()
 	asking := &asking{ctx: ctx, vaults: v, found: map[string]map[string]string{}}
 	env := config.System()
@@ -90,6 +91,7 @@ func (v *vaults) load(ctx context.Context, file string) *loaded {
 		return value, ok
 	}
 	env.ReadSecret = func(path string) ([]byte, error) {
+		l.files.note(path)
 		b, err := read(path)
 		note(secrets, path, string(b))
 		return b, err
@@ -230,8 +232,11 @@ func (w *secrets) put(l *loaded) {
 type secretsWatch struct {
 	s *Server
 	*secrets
-	of      *loaded   // that look belongs to
-	look    time.Time // when the next one is due
+	of      *loaded     // that look belongs to
+	look    time.Time   // when the next one is due
+	files   secretFiles // as they were read last
+	moved   secretFiles // as they were seen to be others; nil: they are not, or were read since
+	unsure  bool        // what is in force may not be what was read last
 	failing bool
 	told    [sha256.Size]byte // the text on disk of which it was said that only a reload takes it over
 }
@@ -241,16 +246,21 @@ func (w *secretsWatch) turn(ctx context.Context) time.Duration {
 	now, of := time.Now(), w.inForce.Load()
 	every := of.cfg.Secrets.Refresh
 	if w.of != of {
-		w.of, w.look = of, now.Add(every)
+		w.of, w.look, w.files, w.moved, w.unsure = of, now.Add(every), of.files, nil, false
 	}
 	var wait time.Duration
 	if every > 0 {
-		if !now.Before(w.look) {
+		changed, again := w.filesChanged(min(every, secretFilesEvery))
+		if changed || (of.spec != nil || w.unsure) && !now.Before(w.look) {
 			w.lookAt(ctx, of)
 			now = time.Now()
 			w.look = now.Add(every)
 		}
-		wait = max(w.look.Sub(now), time.Millisecond)
+		if wait = again; of.spec != nil || w.unsure {
+			if until := max(w.look.Sub(now), time.Millisecond); wait == 0 || until < wait {
+				wait = until
+			}
+		}
 	}
 	if of.spec == nil {
 		return wait
@@ -275,6 +285,10 @@ func (w *secretsWatch) turn(ctx context.Context) time.Duration {
 func (w *secretsWatch) lookAt(ctx context.Context, of *loaded) {
 	l := w.vaults.load(ctx, w.s.options.ConfigFile)
 	w.looks.Add(1)
+	if l.cfg != nil {
+		w.files = l.files
+	}
+	w.unsure = l.cfg == nil || l.text != of.text
 	switch {
 	case ctx.Err() != nil:
 	case l.text != of.text:

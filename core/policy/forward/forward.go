@@ -14,17 +14,18 @@ import (
 
 // Spec says what the service is told, and what becomes of its answer.
 type Spec struct {
-	Method         string   // that it is asked with; "": the request's own
-	Headers        []string // that it is sent; nil: all that do not belong to the connection
-	Body           int      // bytes of the body that it is sent at most; 0: none
-	TrustForwarded bool     // what a trusted proxy says in X-Forwarded-* is passed on
-	Copy           []string // fields of its answer that the upstream gets, and from nobody else
-	CopyToClient   []string // fields of its answer that the client gets
-	Cache          *Cache   // nil: every request is asked about
-	Allow          bool     // what becomes of a request when it cannot be asked
-	Calls          int      // under way at once, on each loop
-	Check          bool     // the service is told Attributes, and may answer with Changes; of fields it may change those of Copy, nil: all but ours
-	Text           bool     // a body that is no UTF-8 is refused
+	Method         string       // that it is asked with; "": the request's own
+	Headers        []string     // that it is sent; nil: all that do not belong to the connection
+	Body           int          // bytes of the body that it is sent at most; 0: none
+	TrustForwarded bool         // what a trusted proxy says in X-Forwarded-* is passed on
+	Copy           []string     // fields of its answer that the upstream gets, and from nobody else
+	CopyToClient   []string     // fields of its answer that the client gets
+	Hide           core.Carrier // credentials that it judges, which the upstream does not get
+	Cache          *Cache       // nil: every request is asked about
+	Allow          bool         // what becomes of a request when it cannot be asked
+	Calls          int          // under way at once, on each loop
+	Check          bool         // the service is told Attributes, and may answer with Changes; of fields it may change those of Copy, nil: all but ours
+	Text           bool         // a body that is no UTF-8 is refused
 }
 
 // Cache says which answers are kept, for whom, and for how long.
@@ -199,8 +200,9 @@ func (p *Policy) unasked(x *core.Exchange, a *lane, err *core.Error) core.Verdic
 	return core.Respond
 }
 
-// strip removes what only the service may say.
+// strip removes what only the service may say, and the credentials that were for it, whether it has judged them or not.
 func (p *Policy) strip(x *core.Exchange) {
+	p.spec.Hide.Hide(&x.Request)
 	for _, name := range p.spec.Copy {
 		x.Request.RemoveLike(name)
 	}

@@ -17,6 +17,7 @@ type Spec struct {
 	Nonce    bool          // a signature must have one; one that there is counts once in any case
 	Tag      string        // that a signature must have; "": any
 	Body     int           // bytes of a body that is held to compare its digest, which must be signed; 0: bodies are not looked at
+	Hide     bool          // the upstream does not get the signature
 	Optional bool          // a request without a signature passes
 }
 
@@ -67,7 +68,7 @@ var (
 
 // OnRequest finds the consumer who has signed the request, as far as is required. Of several signatures one is enough.
 func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
-	inputs, signatures := lines(&x.Request, "Signature-Input"), lines(&x.Request, "Signature")
+	inputs, signatures := lines(&x.Request, fieldNames[0]), lines(&x.Request, fieldNames[1])
 	if len(inputs) == 0 && len(signatures) == 0 {
 		if p.spec.Optional {
 			return core.Continue
@@ -91,6 +92,7 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 		return p.refuse(x, err)
 	}
 	x.Consumer = who
+	p.Conceal(x)
 	return core.Continue
 }
 

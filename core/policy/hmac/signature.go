@@ -19,6 +19,8 @@ import (
 
 // signature is one of a request, read but not believed.
 type signature struct {
+	label            string
+	item             httpsfv.Item // that has value
 	input            httpsfv.InnerList
 	value            []byte
 	created, expires int64 // 0: not given
@@ -58,7 +60,7 @@ func read(inputs, values []string) ([]signature, bool) {
 		if !ok {
 			return nil, false
 		}
-		s := signature{input: list}
+		s := signature{label: label, item: item, input: list}
 		if s.value, ok = item.Value.([]byte); !ok || !s.params() {
 			return nil, false
 		}
