@@ -19,12 +19,16 @@ func keyAuth(_ *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, e
 func accessOf(r *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {
 	a := p.Access
 	people := func(p *config.People) access.People {
-		return access.People{Groups: p.Groups, Consumers: p.Consumers, Tiers: p.Tiers}
+		return access.People{Groups: p.Groups, Roles: p.Roles, Consumers: p.Consumers, Tiers: p.Tiers}
 	}
-	spec := access.Spec{Allow: people(&a.Allow), Deny: people(&a.Deny), Scopes: a.Scopes, Methods: a.Methods}
-	for _, c := range a.Claims {
-		spec.Claims = append(spec.Claims, core.RequiredClaim(c))
+	claims := func(from []config.RequiredClaim) (to []core.RequiredClaim) {
+		for _, c := range from {
+			to = append(to, core.RequiredClaim(c))
+		}
+		return to
 	}
+	spec := access.Spec{Allow: people(&a.Allow), Scopes: a.Scopes, Claims: claims(a.Claims), Methods: a.Methods,
+		Deny: access.Denied{People: people(&a.Deny.People), Scopes: a.Deny.Scopes, Claims: claims(a.Deny.Claims), Methods: a.Deny.Methods}}
 	if a.When != "" {
 		var err error
 		if spec.When, err = core.NewCondition(a.When); err != nil {

@@ -43,7 +43,7 @@ type OIDCCookie struct {
 }
 
 const (
-	oidcKeys = "issuer client scopes callback logout after_logout backchannel_logout cookie idle lifetime refresh userinfo headers claims consumer tier tenant " +
+	oidcKeys = "issuer client scopes callback logout after_logout backchannel_logout cookie idle lifetime refresh userinfo headers claims consumer tier tenant groups roles " +
 		"hide_credentials sessions timeout calls on_error tls"
 	maxOIDCIdle     = 30 * 24 * time.Hour
 	maxOIDCLifetime = 400 * 24 * time.Hour
@@ -118,7 +118,7 @@ func (d *decoder) oidcKey(key string, k, v ast.Node, o *OIDC) bool {
 		d.oidcSessions(key, v, &o.Sessions)
 	case "timeout", "calls", "on_error", "tls":
 		return d.service(key, k, v, &o.Service)
-	case "headers", "claims", "consumer", "tier", "tenant", "hide_credentials":
+	case "headers", "claims", "consumer", "tier", "tenant", "groups", "roles", "hide_credentials":
 		return d.bearer(key, v, &o.Bearer)
 	default:
 		return false

@@ -26,6 +26,7 @@ type loginProvider struct {
 	tokens map[string]string     // nonces, by refresh token
 	user   string
 	claims map[string]any // that differ in ID tokens
+	info   map[string]any // that differ in userinfo
 	answer map[string]any // that differ in answers of the token endpoint
 	down   bool
 	twice  bool // codes may be used again
@@ -91,7 +92,9 @@ func (p *loginProvider) serve(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(401)
 			return
 		}
-		say(map[string]any{"sub": p.user, "email": p.user + "@example.com", "iss": "https://evil.test"})
+		info := map[string]any{"sub": p.user, "email": p.user + "@example.com", "iss": "https://evil.test"}
+		maps.Copy(info, p.info)
+		say(info)
 	default:
 		_, _ = fmt.Fprintf(w, "provider %s", r.URL)
 	}
