@@ -143,35 +143,33 @@ func (a *Access) asked() (names []string) {
 func (l *loader) checkAccess() {
 	derived := l.cfg.ConsumersFile.Path != ""
 	for i := range l.cfg.Routes {
-		found, token := false, false
+		var k known
 		l.policies(&l.cfg.Routes[i], func(u *Use, p *Policy) {
-			found = found || p.authenticates()
-			token = token || p.derives()
-			derived = derived || p.derives()
-			switch {
-			case p.Access == nil:
-			case !p.Access.Allow.empty() && !found:
-				l.problemAt(u.Pos, "put keyauth, or another policy that finds a consumer, before it",
-					"%q refuses everybody here: no policy before it finds out who a consumer is", "access")
-			case !p.Access.Deny.People.empty() && !found:
-				l.problemAt(u.Pos, "put keyauth, or another policy that finds a consumer, before it",
-					"%q denies nobody here: no policy before it finds out who a consumer is", "access")
-			case len(p.Access.asked()) > 0 && !token:
-				l.problemAt(u.Pos, "put jwt, or another policy that verifies tokens, before it",
-					"%q asks for claims, which nothing before it verifies", "access")
+			l.checkAccessBehind(u.Pos, p, k)
+			for j := range p.Any {
+				inner := k
+				for n := range p.Any[j].All {
+					one := &p.Any[j].All[n]
+					l.checkAccessBehind(one.Pos, one, inner)
+					inner.add(one)
+				}
 			}
+			k.add(p)
+			derived = derived || k.token
 		})
 	}
 	if derived {
 		return
 	}
 	names := func(p *Policy) {
-		if p.Access == nil {
-			return
-		}
-		for _, ref := range slices.Concat(p.Access.Allow.named, p.Access.Deny.named) {
-			if _, ok := l.roll.names[ref.name]; !ok {
-				l.warnAt(ref.pos, l.hint(ref.name, maps.Keys(l.roll.names)), "there is no consumer %q", clip(ref.name))
+		for one := range p.parts {
+			if one.Access == nil {
+				continue
+			}
+			for _, ref := range slices.Concat(one.Access.Allow.named, one.Access.Deny.named) {
+				if _, ok := l.roll.names[ref.name]; !ok {
+					l.warnAt(ref.pos, l.hint(ref.name, maps.Keys(l.roll.names)), "there is no consumer %q", clip(ref.name))
+				}
 			}
 		}
 	}
@@ -184,6 +182,22 @@ func (l *loader) checkAccess() {
 				names(u.Inline)
 			}
 		}
+	}
+}
+
+// checkAccessBehind looks at a policy behind others, by which so much is known.
+func (l *loader) checkAccessBehind(at Pos, p *Policy, k known) {
+	switch {
+	case p.Access == nil:
+	case !p.Access.Allow.empty() && !k.consumer:
+		l.problemAt(at, "put keyauth, or another policy that finds a consumer, before it",
+			"%q refuses everybody here: no policy before it finds out who a consumer is", "access")
+	case !p.Access.Deny.People.empty() && !k.consumer:
+		l.problemAt(at, "put keyauth, or another policy that finds a consumer, before it",
+			"%q denies nobody here: no policy before it finds out who a consumer is", "access")
+	case len(p.Access.asked()) > 0 && !k.token:
+		l.problemAt(at, "put jwt, or another policy that verifies tokens, before it",
+			"%q asks for claims, which nothing before it verifies", "access")
 	}
 }
 

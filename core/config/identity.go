@@ -109,17 +109,15 @@ func (l *loader) checkIdentityHeaders() {
 
 // bearers are those of a policy that knows consumers by tokens.
 func (p *Policy) bearers() (all []*Bearer) {
-	if p.JWT != nil {
-		all = append(all, &p.JWT.Bearer)
-	}
-	if p.Introspect != nil {
-		all = append(all, &p.Introspect.Bearer)
-	}
-	if p.OIDC != nil {
-		all = append(all, &p.OIDC.Bearer)
-	}
-	for i := range p.Any {
-		all = append(all, p.Any[i].bearers()...)
+	for one := range p.parts {
+		switch {
+		case one.JWT != nil:
+			all = append(all, &one.JWT.Bearer)
+		case one.Introspect != nil:
+			all = append(all, &one.Introspect.Bearer)
+		case one.OIDC != nil:
+			all = append(all, &one.OIDC.Bearer)
+		}
 	}
 	return all
 }

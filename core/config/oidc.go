@@ -260,11 +260,8 @@ func (l *loader) checkLogins() {
 
 // logins gives the policy if it has people log in, and those of its own that do.
 func (p *Policy) logins(yield func(*Policy) bool) {
-	if p.OIDC != nil && !yield(p) {
-		return
-	}
-	for i := range p.Any {
-		if p.Any[i].OIDC != nil && !yield(&p.Any[i]) {
+	for one := range p.parts {
+		if one.OIDC != nil && !yield(one) {
 			return
 		}
 	}

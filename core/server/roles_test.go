@@ -124,7 +124,9 @@ routes:
 		b.want("login of "+user, "/", 200, "X-User-Id: "+user+"\r\n", "X-User-Roles: root", "x_consumer_groups: root")
 		return b
 	}
-	roles := func(all ...string) map[string]any { return map[string]any{"realm_access": map[string]any{"roles": all}} }
+	roles := func(all ...string) map[string]any {
+		return map[string]any{"realm_access": map[string]any{"roles": all}}
+	}
 	ann := login("ann", roles("admin", "editor"), map[string]any{"teams": []string{"staff"}})
 	body := ann.want("roles of the ID token, groups of userinfo", "/x", 200, "X-User-Roles: admin,editor\r\n", "X-User-Roles: root", "x_consumer_groups: root")
 	if !strings.Contains(body, "X-Consumer-Groups: staff\r\n") || strings.Contains(body, "root") {

@@ -176,9 +176,12 @@ func (m Member) OnRequest(x *core.Exchange) core.Verdict {
 	return v
 }
 
-// Begin has whoever is a browser log in; false: it is none, and nothing has been answered.
+// Begin has whoever is a browser log in; false: it is none, or has just come back and was refused, and nothing has been answered.
 func (m Member) Begin(x *core.Exchange) bool {
 	a := &m.lanes[x.Worker.Loop.Index()]
+	if string(x.Request.Path) == m.spec.Callback {
+		return false
+	}
 	if !isNavigation(x) {
 		a.counts.Denied++
 		return false
