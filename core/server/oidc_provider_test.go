@@ -113,7 +113,7 @@ routes: [{ match: /bye, respond: { status: 200, body: goodbye } }, { match: "/*"
 	res, _ = other.logsIn("/x", "bob", true)
 	back := res.Header.Get("Location")
 	other.want("the code", back, 200, "X-Name: The bob\r\n")
-	other.want("the code again", back, 400, "login_code")
+	other.want("the code again", back, 401, "login_code")
 	mallory := newBrowser(t, g.addr)
 	if res, body := mallory.logsIn("/", "mallory", false); res.StatusCode != 403 || !strings.Contains(body, "login_denied") {
 		t.Errorf("%d %s", res.StatusCode, body)
