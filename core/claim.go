@@ -22,7 +22,8 @@ type RequiredClaim struct {
 // ClaimHeader is a field that tells the upstream of a claim.
 type ClaimHeader struct{ Header, Claim string }
 
-// ClaimRules say what the claims of a token must be, and what becomes of them. Immutable.
+// ClaimRules say what the claims of a token must be, and what becomes of them. A claim is named by its name, or, where there is none of that
+// name, by the names on the way to it in objects, with dots between: realm_access.roles. Immutable.
 type ClaimRules struct {
 	Issuers   []string // empty: any
 	Audiences []string // any of them; empty: any
@@ -33,6 +34,7 @@ type ClaimRules struct {
 	Tier      string   // claim that names the consumer's tier; "": none
 	Tenant    string   // claim that names the consumer's tenant; "": none
 	Groups    string   // claim that names groups, which the consumer is in beside his own; "": none
+	Roles     string   // claim that names roles, likewise; "": none
 	Keep      []string // claims that policies behind this one ask for
 }
 
@@ -63,7 +65,7 @@ func (p *ClaimRules) Judge(claims Claims, d *Directory) (*Grant, *Error) {
 		return nil, errTokenAudience
 	}
 	for i := range p.Claims {
-		if r := &p.Claims[i]; !r.holds(claims[r.Claim]) {
+		if r := &p.Claims[i]; !r.holds(claims.At(r.Claim)) {
 			return nil, ErrTokenClaims
 		}
 	}
@@ -80,7 +82,7 @@ func (p *ClaimRules) Judge(claims Claims, d *Directory) (*Grant, *Error) {
 		return nil, err
 	}
 	for _, h := range p.Headers {
-		s, ok := valueText(claims[h.Claim])
+		s, ok := valueText(claims.At(h.Claim))
 		if !ok {
 			return nil, ErrTokenClaims
 		}
@@ -90,16 +92,38 @@ func (p *ClaimRules) Judge(claims Claims, d *Directory) (*Grant, *Error) {
 	return g, nil
 }
 
+// At is the claim that a name of ClaimRules is of; nil: there is none, or it is null.
+func (c Claims) At(name string) any {
+	if v, given := c[name]; given {
+		return v
+	}
+	object, ok := map[string]any(c), true
+	for ok {
+		first, rest, deeper := strings.Cut(name, ".")
+		if !deeper {
+			return object[name]
+		}
+		name = rest
+		object, ok = object[first].(map[string]any)
+	}
+	return nil
+}
+
 // keep gives those of the claims that are asked for and that there are; nil: none.
 func (c Claims) keep(asked []string) *ClaimTexts {
 	t := &ClaimTexts{}
 	for _, name := range asked {
-		s, ok := valueText(c[name])
-		if !ok || c[name] == nil {
+		v := c.At(name)
+		s, ok := valueText(v)
+		switch {
+		case v == nil:
+			continue
+		case !ok:
+			t.unfit = append(t.unfit, name)
 			continue
 		}
 		var items []string
-		if list, ok := c[name].([]any); ok {
+		if list, ok := v.([]any); ok {
 			items = make([]string, 0, len(list))
 			for _, item := range list {
 				text, _ := scalarText(item)
@@ -108,7 +132,7 @@ func (c Claims) keep(asked []string) *ClaimTexts {
 		}
 		t.names, t.values, t.lists = append(t.names, name), append(t.values, s), append(t.lists, items)
 	}
-	if len(t.names) == 0 {
+	if len(t.names)+len(t.unfit) == 0 {
 		return nil
 	}
 	return t
@@ -116,9 +140,13 @@ func (c Claims) keep(asked []string) *ClaimTexts {
 
 // word is what a claim says of the consumer: "" if there is none of that name, false if it is no word.
 func (c Claims) word(name string) (s string, ok bool) {
-	v, given := c[name]
-	if name == "" || !given {
+	if name == "" {
 		return "", true
+	}
+	v := c.At(name)
+	if v == nil {
+		_, null := c[name]
+		return "", !null
 	}
 	s, ok = v.(string)
 	return s, ok && len(s) <= maxClaimName && isFieldText(s)
@@ -175,9 +203,9 @@ func (p *ClaimRules) consumer(claims Claims, issuer string, d *Directory) (*Cons
 	if name == "" {
 		name = "sub"
 	}
-	who, ok := scalarText(claims[name])
+	who, ok := scalarText(claims.At(name))
 	switch {
-	case !ok && p.Consumer == "" && claims[name] == nil:
+	case !ok && p.Consumer == "" && claims.At(name) == nil:
 		return nil, nil
 	case !ok || who == "" || len(who) > maxClaimName || !isFieldText(who) || strings.Contains(who, " "):
 		return nil, errTokenConsumer
@@ -187,8 +215,9 @@ func (p *ClaimRules) consumer(claims Claims, issuer string, d *Directory) (*Cons
 	if !one || !other {
 		return nil, errTokenConsumer
 	}
-	groups, ok := claims.groups(p.Groups)
-	if !ok {
+	groups, ok := claims.memberships(p.Groups)
+	roles, also := claims.memberships(p.Roles)
+	if !ok || !also {
 		return nil, errTokenConsumer
 	}
 	c := &Consumer{Name: who}
@@ -206,37 +235,42 @@ func (p *ClaimRules) consumer(claims Claims, issuer string, d *Directory) (*Cons
 	if len(groups) > 0 {
 		c.Groups = append(slices.Clip(c.Groups), groups...)
 	}
+	if len(roles) > 0 {
+		c.Roles = append(slices.Clip(c.Roles), roles...)
+	}
 	if sub, text := claims["sub"].(string); text && len(sub) <= maxClaimName && isFieldText(sub) {
 		c.User = sub
 	}
 	return c, nil
 }
 
-// groups are those that a claim names: a list, or words with spaces between. false if it is neither, or if one cannot be a group.
-func (c Claims) groups(name string) (groups []string, ok bool) {
-	if name == "" || c[name] == nil {
+// memberships are the groups or roles that a claim names: a list, or words with spaces between. false if it is neither, or if one cannot be any.
+func (c Claims) memberships(name string) (all []string, ok bool) {
+	if name == "" {
 		return nil, true
 	}
-	switch v := c[name].(type) {
+	switch v := c.At(name).(type) {
+	case nil:
+		return nil, true
 	case string:
-		groups = strings.Fields(v)
+		all = strings.Fields(v)
 	case []any:
 		for _, item := range v {
 			s, text := item.(string)
 			if !text {
 				return nil, false
 			}
-			groups = append(groups, s)
+			all = append(all, s)
 		}
 	default:
 		return nil, false
 	}
-	for _, g := range groups {
+	for _, g := range all {
 		if g == "" || len(g) > maxClaimName || !isFieldText(g) || strings.Contains(g, ",") {
 			return nil, false
 		}
 	}
-	return groups, len(groups) <= maxClaimGroups
+	return all, len(all) <= maxClaimGroups
 }
 
 // valueText is a claim as a field's value: of a list, its items with commas. A claim that is not there gives "".

@@ -1,11 +1,15 @@
 package core
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // ClaimTexts are those of a verified token that policies of the configuration ask for. Immutable; nil has none.
 type ClaimTexts struct {
 	names, values []string
 	lists         [][]string // of claims that are lists; nil: there is none
+	unfit         []string   // names of claims that are there, but cannot be compared with a text
 }
 
 // NewClaimTexts gives the values of names, in their order. It keeps both.
@@ -29,6 +33,10 @@ func (c *ClaimTexts) Items(name string) []string {
 	}
 	return nil
 }
+
+// Unfit says whether a claim is there but was not kept, because it is an object, is longer than 1024 bytes, or could be read in two ways. Who
+// denies by claims denies it.
+func (c *ClaimTexts) Unfit(name string) bool { return c != nil && slices.Contains(c.unfit, name) }
 
 // Holds says whether a claim has one of the values, or if it is a list, whether any of its items has. A text with commas is no list.
 func (c *ClaimTexts) Holds(name string, values ...string) bool {

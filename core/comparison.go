@@ -43,13 +43,13 @@ func (v *comparer) Visit(node *ast.Node) {
 func compares(b *ast.BinaryNode) (c comparison, ok bool) {
 	if s, text := b.Left.(*ast.StringNode); text && b.Operator == "in" {
 		of, _, ok := subject(b.Right)
-		return comparison{of: of, how: "has", text: s.Value}, ok && (of == "consumer.groups" || of == "consumer.tags")
+		return comparison{of: of, how: "has", text: s.Value}, ok && isList(of)
 	}
 	left, right := b.Left, b.Right
 	if _, text := left.(*ast.StringNode); text && (b.Operator == "==" || b.Operator == "!=") {
 		left, right = right, left
 	}
-	if c.of, c.name, ok = subject(left); !ok || c.of == "consumer.groups" || c.of == "consumer.tags" {
+	if c.of, c.name, ok = subject(left); !ok || isList(c.of) {
 		return c, false
 	}
 	c.how = b.Operator
@@ -75,6 +75,11 @@ func compares(b *ast.BinaryNode) (c comparison, ok bool) {
 		return c, c.how == "in"
 	}
 	return c, false
+}
+
+// isList says whether what is compared is a list.
+func isList(of string) bool {
+	return of == "consumer.groups" || of == "consumer.roles" || of == "consumer.tags"
 }
 
 // subject reads what is compared.
@@ -139,6 +144,8 @@ func (c *comparison) holds(x *Exchange) bool {
 		return c.holdsText(who.KeyID)
 	case "consumer.groups":
 		return slices.Contains(who.Groups, c.text)
+	case "consumer.roles":
+		return slices.Contains(who.Roles, c.text)
 	case "consumer.tags":
 		return slices.Contains(who.Tags, c.text)
 	}

@@ -33,6 +33,7 @@ type consumerFacts struct {
 	Tenant string   `expr:"tenant"`
 	KeyID  string   `expr:"key_id"`
 	Groups []string `expr:"groups"`
+	Roles  []string `expr:"roles"`
 	Tags   []string `expr:"tags"`
 }
 
@@ -42,7 +43,7 @@ const maxParts = 256
 // Condition is an expression over a request that is true or false, such as `consumer.tier == "gold" || method == "GET"`. It is immutable.
 //
 // Comparisons of what a request or its consumer has with texts that stand in the expression (==, !=, in, contains, startsWith, endsWith, matches, and
-// "x" in consumer.groups) allocate nothing, however they are joined. Each other use of a text makes a value on the heap, and what is the client's is
+// "x" in consumer.groups, roles or tags) allocate nothing, however they are joined. Each other use of a text makes a value on the heap, and what is the client's is
 // copied before: len(path) allocates twice, any(consumer.groups, # == "x") three times.
 type Condition struct {
 	program     *vm.Program
@@ -101,7 +102,7 @@ func (j *Judge) Holds(c *Condition, x *Exchange) (bool, error) {
 	}
 	f := &j.facts
 	if who := x.Consumer; who != nil {
-		f.Consumer = consumerFacts{who.Name, who.User, who.Tier, who.Tenant, who.KeyID, who.Groups, who.Tags}
+		f.Consumer = consumerFacts{who.Name, who.User, who.Tier, who.Tenant, who.KeyID, who.Groups, who.Roles, who.Tags}
 	}
 	if c.texts.method {
 		f.Method = string(x.Request.MethodBytes())

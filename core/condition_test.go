@@ -37,7 +37,7 @@ func plainCondition(t *testing.T, text string) *Condition {
 // TestConditionComparisons: a comparison says what the machine would, of each thing and in each way.
 func TestConditionComparisons(t *testing.T) {
 	requests := []*Exchange{
-		conditionExchange("GET", "/a/b", &Consumer{Name: "acme", User: "ann", Tier: "gold", Tenant: "red", Groups: []string{"x", "gold"}, Tags: []string{"red"}}),
+		conditionExchange("GET", "/a/b", &Consumer{Name: "acme", User: "ann", Tier: "gold", Tenant: "red", Groups: []string{"x", "gold"}, Roles: []string{"ann", "acme"}, Tags: []string{"red"}}),
 		conditionExchange("POST", "/gold/ann", nil),
 		conditionExchange("ann", "red", &Consumer{Name: "192.0.2.1"}),
 	}
@@ -46,7 +46,7 @@ func TestConditionComparisons(t *testing.T) {
 	for _, of := range []string{"method", "path", "host", "ip", "scheme", "consumer.name", "consumer.user", "consumer.tier", "consumer.tenant", `claim("sub")`, `claim("x")`, `header("x-tenant")`, `header("X-None")`} {
 		for _, with := range []string{"GET", "/a", "/b", "ann", "gold", "red", "a.example", "192.0.2.1", "https", "acme", "", "^.n+$"} {
 			for _, how := range []string{"OF == 'IT'", "OF != 'IT'", "'IT' == OF", "'IT' != OF", "OF in ['IT', 'x']", "OF not in ['IT']", "OF contains 'IT'", "OF startsWith 'IT'", "OF endsWith 'IT'", "OF matches 'IT'",
-				"not (OF matches 'IT')", "OF == 'IT' ? OF != 'x' : OF contains 'IT'", "'IT' in consumer.groups", "'IT' in consumer.tags", "'IT' not in consumer.groups || OF == 'IT'", "'IT' in [OF]", "len(OF) > 3 && OF == 'IT'"} {
+				"not (OF matches 'IT')", "OF == 'IT' ? OF != 'x' : OF contains 'IT'", "'IT' in consumer.groups", "'IT' in consumer.roles", "'IT' in consumer.tags", "'IT' not in consumer.groups || OF == 'IT'", "'IT' in [OF]", "len(OF) > 3 && OF == 'IT'"} {
 				text := strings.NewReplacer("OF", of, "IT", with).Replace(how)
 				c, err := NewCondition(text)
 				if err != nil {
@@ -73,7 +73,7 @@ func TestConditionComparisons(t *testing.T) {
 
 // TestConditionAllocates counts what an answer costs on the heap.
 func TestConditionAllocates(t *testing.T) {
-	x := conditionExchange("GET", "/a/b", &Consumer{Name: "acme", Tier: "gold", Groups: []string{"x", "partners"}})
+	x := conditionExchange("GET", "/a/b", &Consumer{Name: "acme", Tier: "gold", Groups: []string{"x", "partners"}, Roles: []string{"editor"}})
 	f := func(text string, want float64) {
 		t.Helper()
 		c, err := NewCondition(text)
@@ -91,7 +91,7 @@ func TestConditionAllocates(t *testing.T) {
 		}
 	}
 	f(`consumer.tier == "gold" and method in ["GET", "HEAD"] and path startsWith "/a"`, 0)
-	f(`"partners" in consumer.groups and claim("sub") == "ann" and header("X-Tenant") != "blue"`, 0)
+	f(`"partners" in consumer.groups and "editor" in consumer.roles and claim("sub") == "ann" and header("X-Tenant") != "blue"`, 0)
 	f(`path matches "^/a/[b-z]$" ? host == "a.example" : ip == "192.0.2.1"`, 0)
 	f(`not (scheme == "http") && (consumer.name endsWith "e" || host contains "x")`, 0)
 	f(`len(path) > 3`, 2)

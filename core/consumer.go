@@ -11,6 +11,7 @@ import (
 type Consumer struct {
 	Name   string   // fit for a field's value: visible ASCII, at most 256 bytes
 	Groups []string // in no order
+	Roles  []string // likewise: what he may do, as the policy says that knows him, or the configuration
 	Tier   string   // what he has agreed on, such as how much he may use; "": none
 	Tags   []string
 	Tenant string // to whom he belongs, with others; "": to nobody
@@ -22,6 +23,16 @@ type Consumer struct {
 func (c *Consumer) In(group string) bool {
 	for _, g := range c.Groups {
 		if g == group {
+			return true
+		}
+	}
+	return false
+}
+
+// Has says whether c has a role.
+func (c *Consumer) Has(role string) bool {
+	for _, r := range c.Roles {
+		if r == role {
 			return true
 		}
 	}

@@ -10,6 +10,7 @@ type Field struct {
 	ID          FieldID
 	added       bool // the bytes are in the arena: an edit of ours
 	removed     bool
+	gone        bool // it was removed at the mark
 }
 
 // Header is the header section of a message: spans into the received head, and edits in an arena beside it. A run of

@@ -8,14 +8,15 @@ type IdentityFields struct {
 	User     string // for whom his credential stands: a token's subject, a login's user name
 	Tenant   string
 	Groups   string // with commas between
+	Roles    string // likewise
 	Tier     string
 	KeyID    string // the public id of his API key
 	Token    string // which tells all of it, signed: upstream.IdentityTokens writes it
 }
 
 // names are all of them, told or not.
-func (f *IdentityFields) names() [7]string {
-	return [...]string{f.Consumer, f.User, f.Tenant, f.Groups, f.Tier, f.KeyID, f.Token}
+func (f *IdentityFields) names() [8]string {
+	return [...]string{f.Consumer, f.User, f.Tenant, f.Groups, f.Roles, f.Tier, f.KeyID, f.Token}
 }
 
 // Strip removes what a client says of itself under these names, in whatever spelling. It is done before any policy reads the request.
@@ -36,6 +37,7 @@ func (f *IdentityFields) Tell(m *Message, c *Consumer) {
 	tellField(m, f.User, c.User)
 	tellField(m, f.Tenant, c.Tenant)
 	tellField(m, f.Groups, c.Groups...)
+	tellField(m, f.Roles, c.Roles...)
 	tellField(m, f.Tier, c.Tier)
 	tellField(m, f.KeyID, c.KeyID)
 }

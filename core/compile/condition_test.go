@@ -11,7 +11,7 @@ import (
 
 // TestConditionNames: what the configuration is checked against is what expressions are judged by.
 func TestConditionNames(t *testing.T) {
-	texts := []string{"any(consumer.groups, # == \"x\")", "one(consumer.tags, lower(#) == upper(#))", "none(split(trim(path), \"/\"), # == \"x\")"}
+	texts := []string{"any(consumer.groups, # == \"x\")", "any(consumer.roles, # == \"x\")", "one(consumer.tags, lower(#) == upper(#))", "none(split(trim(path), \"/\"), # == \"x\")"}
 	for _, name := range []string{"consumer.name", "consumer.user", "consumer.tier", "consumer.tenant", "consumer.key_id", "method", "path", "host", "ip", "scheme", `claim("x")`, `header("X")`} {
 		texts = append(texts, name+` != "x"`, name+" matches \"^x\" or len("+name+") > 3")
 	}

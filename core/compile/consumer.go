@@ -37,7 +37,7 @@ func directory(cfg *config.Config, f *config.ConsumersFile) (*core.Directory, er
 	for _, list := range [][]config.Consumer{cfg.Consumers, f.Consumers} {
 		for i := range list {
 			c := &list[i]
-			s := core.ConsumerSpec{Consumer: core.Consumer{Name: c.Name, Groups: c.Groups, Tier: c.Tier, Tags: c.Tags, Tenant: c.Tenant}}
+			s := core.ConsumerSpec{Consumer: core.Consumer{Name: c.Name, Groups: c.Groups, Roles: c.Roles, Tier: c.Tier, Tags: c.Tags, Tenant: c.Tenant}}
 			if len(c.Keys) > 0 {
 				s.Keys = make([]core.APIKey, len(c.Keys))
 				for i := range c.Keys {

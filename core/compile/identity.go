@@ -19,12 +19,16 @@ func keyAuth(_ *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, e
 func accessOf(r *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {
 	a := p.Access
 	people := func(p *config.People) access.People {
-		return access.People{Groups: p.Groups, Consumers: p.Consumers, Tiers: p.Tiers}
+		return access.People{Groups: p.Groups, Roles: p.Roles, Consumers: p.Consumers, Tiers: p.Tiers}
 	}
-	spec := access.Spec{Allow: people(&a.Allow), Deny: people(&a.Deny), Scopes: a.Scopes, Methods: a.Methods}
-	for _, c := range a.Claims {
-		spec.Claims = append(spec.Claims, core.RequiredClaim(c))
+	claims := func(from []config.RequiredClaim) (to []core.RequiredClaim) {
+		for _, c := range from {
+			to = append(to, core.RequiredClaim(c))
+		}
+		return to
 	}
+	spec := access.Spec{Allow: people(&a.Allow), Scopes: a.Scopes, Claims: claims(a.Claims), Methods: a.Methods,
+		Deny: access.Denied{People: people(&a.Deny.People), Scopes: a.Deny.Scopes, Claims: claims(a.Deny.Claims), Methods: a.Deny.Methods}}
 	if a.When != "" {
 		var err error
 		if spec.When, err = core.NewCondition(a.When); err != nil {
@@ -36,23 +40,45 @@ func accessOf(r *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, 
 
 // eitherOf makes the policy of kind any. Its policies keep what they keep under its name and their places.
 func eitherOf(r *Registry, c *Compiled, p *config.Policy, name string) (core.Step, error) {
-	var all core.Step
-	var of []core.RequestPolicy
+	var whole core.Step
+	var branches []either.Branch
 	for i := range p.Any {
-		s, err := r.policy(c, &p.Any[i], fmt.Sprintf("%s#%d", name, i+1))
-		if err != nil {
-			return all, err
+		one, place := &p.Any[i], fmt.Sprintf("%s#%d", name, i+1)
+		var b either.Branch
+		if len(one.All) == 0 {
+			if err := r.member(c, one, place, &b, &whole); err != nil {
+				return whole, err
+			}
 		}
-		if s.Request == nil || s.Response != nil || s.End != nil {
-			return all, fmt.Errorf("%s: policy %q cannot be one of several", p.Any[i].Pos, s.Name)
+		for j := range one.All {
+			if err := r.member(c, &one.All[j], fmt.Sprintf("%s#%d", place, j+1), &b, &whole); err != nil {
+				return whole, err
+			}
 		}
-		if logins, ok := s.Request.(*oidc.Policy); ok {
-			s.Request = oidc.Member{Policy: logins}
-		}
-		of, all.Writes = append(of, s.Request), append(all.Writes, s.Writes...)
+		branches = append(branches, b)
 	}
-	all.Request = either.New(of, all.Writes)
-	return all, nil
+	if len(branches) > either.MaxBranches {
+		return whole, fmt.Errorf("%s: policy %q has more than %d policies", p.Pos, "any", either.MaxBranches)
+	}
+	whole.Request = either.New(branches, whole.Writes)
+	return whole, nil
+}
+
+// member adds a policy to a branch, and to the whole what it writes.
+func (r *Registry) member(c *Compiled, p *config.Policy, name string, to *either.Branch, whole *core.Step) error {
+	s, err := r.policy(c, p, name)
+	if err != nil {
+		return err
+	}
+	if s.Request == nil || s.Response != nil || s.End != nil {
+		return fmt.Errorf("%s: policy %q cannot be one of several", p.Pos, s.Name)
+	}
+	if logins, ok := s.Request.(*oidc.Policy); ok {
+		s.Request = oidc.Member{Policy: logins}
+	}
+	*to = append(*to, either.Member{Policy: s.Request, Proves: p.Authenticates()})
+	whole.Writes = append(whole.Writes, s.Writes...)
+	return nil
 }
 
 // carrierOf is where a credential is, and the scheme that it has in Authorization.

@@ -58,7 +58,7 @@ func (r *Registry) identity(c *Compiled) error {
 	if i == nil {
 		return nil
 	}
-	f := &core.IdentityFields{Consumer: i.Consumer, User: i.User, Tenant: i.Tenant, Groups: i.Groups, Tier: i.Tier, KeyID: i.KeyID}
+	f := &core.IdentityFields{Consumer: i.Consumer, User: i.User, Tenant: i.Tenant, Groups: i.Groups, Roles: i.Roles, Tier: i.Tier, KeyID: i.KeyID}
 	c.Snapshot.Identity = f
 	if i.Token == nil {
 		return nil

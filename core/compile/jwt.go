@@ -27,7 +27,7 @@ func tokens(r *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, er
 func (r *Registry) bearer(c *Compiled, from *config.Bearer) core.Bearer {
 	b := core.Bearer{Carrier: carrierOf(from.Carrier, "Bearer"), Hide: from.Hide, Optional: from.Optional, Preflight: from.Preflight,
 		Revoked: &r.revoker.inUse, ClaimRules: core.ClaimRules{Issuers: from.Issuers,
-			Audiences: from.Audiences, Scopes: from.Scopes, Consumer: from.Consumer, Tier: from.Tier, Tenant: from.Tenant, Groups: from.Groups, Keep: c.Config.AskedClaims()}}
+			Audiences: from.Audiences, Scopes: from.Scopes, Consumer: from.Consumer, Tier: from.Tier, Tenant: from.Tenant, Groups: from.Groups, Roles: from.Roles, Keep: c.Config.AskedClaims()}}
 	for _, r := range from.Claims {
 		b.Claims = append(b.Claims, core.RequiredClaim(r))
 	}

@@ -91,10 +91,7 @@ func (k *BalanceKey) finder() string {
 
 // found is what the policies of a route find out, all of which run before an endpoint is chosen.
 func (l *loader) found(r *Route) (f known) {
-	l.policies(r, func(_ *Use, p *Policy) {
-		f.consumer = f.consumer || p.authenticates()
-		f.token = f.token || p.derives()
-	})
+	l.policies(r, func(_ *Use, p *Policy) { f.add(p) })
 	return f
 }
 

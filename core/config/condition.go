@@ -35,6 +35,7 @@ type consumer struct {
 	Tenant string   `expr:"tenant"`
 	KeyID  string   `expr:"key_id"`
 	Groups []string `expr:"groups"`
+	Roles  []string `expr:"roles"`
 	Tags   []string `expr:"tags"`
 }
 

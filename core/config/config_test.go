@@ -180,6 +180,9 @@ func barePolicy(p *Policy) {
 	if p.Access != nil {
 		p.Access.Allow.named, p.Access.Deny.named = nil, nil
 	}
+	for i := range p.All {
+		barePolicy(&p.All[i])
+	}
 	for i := range p.Any {
 		barePolicy(&p.Any[i])
 	}

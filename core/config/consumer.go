@@ -15,6 +15,7 @@ type Consumer struct {
 	Name         string
 	Pos          Pos
 	Groups       []string
+	Roles        []string
 	Tier         string // "": none
 	Tags         []string
 	Tenant       string // to whom he belongs, with others; "": to nobody
@@ -32,9 +33,9 @@ type TokenSubject struct {
 }
 
 const (
-	consumerKeys   = "groups tier tags tenant keys basic jwt certificates signatures"
+	consumerKeys   = "groups roles tier tags tenant keys basic jwt certificates signatures"
 	maxConsumers   = 1_000_000
-	maxMemberships = 100 // groups of a consumer, and tags
+	maxMemberships = 100 // groups of a consumer, roles, and tags
 	maxCredentials = 100 // of each kind, of one consumer
 	maxUserBytes   = 256
 	maxClaimBytes  = 256
@@ -61,6 +62,8 @@ func (d *decoder) consumer(name string, k, v ast.Node) {
 		switch key {
 		case "groups":
 			each(key, v, func(s string) string { return addMembership("group", s, &c.Groups) })
+		case "roles":
+			each(key, v, func(s string) string { return addMembership("role", s, &c.Roles) })
 		case "tags":
 			each(key, v, func(s string) string { return addMembership("tag", s, &c.Tags) })
 		case "tier":
@@ -305,7 +308,7 @@ func (w *dumper) consumers(c *Config) {
 }
 
 func (w *dumper) consumer(c *Consumer) {
-	if len(c.Groups)+len(c.Tier)+len(c.Tags)+len(c.Tenant)+len(c.Keys)+len(c.Basic)+len(c.JWT)+len(c.Certificates)+len(c.Signatures) == 0 {
+	if len(c.Groups)+len(c.Roles)+len(c.Tier)+len(c.Tags)+len(c.Tenant)+len(c.Keys)+len(c.Basic)+len(c.JWT)+len(c.Certificates)+len(c.Signatures) == 0 {
 		w.line("%s: {}", quote(c.Name))
 		return
 	}
@@ -315,6 +318,9 @@ func (w *dumper) consumer(c *Consumer) {
 func (w *dumper) consumerParts(c *Consumer) {
 	if len(c.Groups) > 0 {
 		w.line("groups: %s", quoteList(c.Groups))
+	}
+	if len(c.Roles) > 0 {
+		w.line("roles: %s", quoteList(c.Roles))
 	}
 	if c.Tier != "" {
 		w.line("tier: %s", quote(c.Tier))

@@ -145,6 +145,8 @@ func (c *Consumer) readMember(r objectReader, key string) error {
 		return asError(c.setTenant(s))
 	case "groups":
 		return r.texts(func(s string) string { return addMembership("group", s, &c.Groups) })
+	case "roles":
+		return r.texts(func(s string) string { return addMembership("role", s, &c.Roles) })
 	case "tags":
 		return r.texts(func(s string) string { return addMembership("tag", s, &c.Tags) })
 	case "keys":

@@ -9,14 +9,14 @@ import (
 // Identity is how upstreams learn who a consumer is: the names of headers, "" for what they are not told. What clients send under these
 // names, or names that could be taken for them, reaches no upstream, whatever the route.
 type Identity struct {
-	Consumer, User, Tenant, Groups, Tier string
-	KeyID                                string         // of the API key by which he is known
-	Token                                *IdentityToken // nil: none is signed
+	Consumer, User, Tenant, Groups, Roles, Tier string
+	KeyID                                       string         // of the API key by which he is known
+	Token                                       *IdentityToken // nil: none is signed
 }
 
 // own are the names of the headers, "" among them.
 func (i *Identity) own() []string {
-	return []string{i.Consumer, i.User, i.Tenant, i.Groups, i.Tier, i.KeyID}
+	return []string{i.Consumer, i.User, i.Tenant, i.Groups, i.Roles, i.Tier, i.KeyID}
 }
 
 // identity reads the key of that name.
@@ -44,16 +44,16 @@ func (d *decoder) identityHeaders(key string, n ast.Node, i *Identity) {
 	if _, word := n.(*ast.StringNode); word {
 		word := "on"
 		d.word(key, n, "on off", &word)
-		i.Consumer, i.User, i.Tenant, i.Groups, i.Tier = "X-Consumer-Name", "X-User-ID", "X-Tenant-ID", "X-User-Roles", "X-Consumer-Tier"
-		i.KeyID = "X-Credential-Identifier"
+		i.Consumer, i.User, i.Tenant, i.Groups, i.Roles = "X-Consumer-Name", "X-User-ID", "X-Tenant-ID", "X-Consumer-Groups", "X-User-Roles"
+		i.Tier, i.KeyID = "X-Consumer-Tier", "X-Credential-Identifier"
 		if word == "off" {
 			*i = Identity{Token: i.Token}
 		}
 		return
 	}
 	var seen []string
-	d.mapping(key, n, "consumer user tenant groups tier key_id", func(key string, _, v ast.Node) bool {
-		to := map[string]*string{"consumer": &i.Consumer, "user": &i.User, "tenant": &i.Tenant, "groups": &i.Groups, "tier": &i.Tier, "key_id": &i.KeyID}[key]
+	d.mapping(key, n, "consumer user tenant groups roles tier key_id", func(key string, _, v ast.Node) bool {
+		to := map[string]*string{"consumer": &i.Consumer, "user": &i.User, "tenant": &i.Tenant, "groups": &i.Groups, "roles": &i.Roles, "tier": &i.Tier, "key_id": &i.KeyID}[key]
 		if to == nil {
 			return false
 		}
@@ -62,7 +62,7 @@ func (d *decoder) identityHeaders(key string, n ast.Node, i *Identity) {
 		}
 		return true
 	})
-	if i.Consumer == "X-Consumer-Name" && containsFold([]string{i.User, i.Tenant, i.Groups, i.Tier, i.KeyID}, i.Consumer) {
+	if i.Consumer == "X-Consumer-Name" && containsFold([]string{i.User, i.Tenant, i.Groups, i.Roles, i.Tier, i.KeyID}, i.Consumer) {
 		d.problem(n, "consumer: X-Consumer", "header %q is given twice", i.Consumer)
 	}
 }
@@ -109,14 +109,15 @@ func (l *loader) checkIdentityHeaders() {
 
 // bearers are those of a policy that knows consumers by tokens.
 func (p *Policy) bearers() (all []*Bearer) {
-	if p.JWT != nil {
-		all = append(all, &p.JWT.Bearer)
-	}
-	if p.Introspect != nil {
-		all = append(all, &p.Introspect.Bearer)
-	}
-	for i := range p.Any {
-		all = append(all, p.Any[i].bearers()...)
+	for one := range p.parts {
+		switch {
+		case one.JWT != nil:
+			all = append(all, &one.JWT.Bearer)
+		case one.Introspect != nil:
+			all = append(all, &one.Introspect.Bearer)
+		case one.OIDC != nil:
+			all = append(all, &one.OIDC.Bearer)
+		}
 	}
 	return all
 }
@@ -132,7 +133,7 @@ func (w *dumper) identityFields(i *Identity) {
 			return
 		}
 		w.block("headers:", func() {
-			for _, at := range []struct{ key, name string }{{"consumer", i.Consumer}, {"user", i.User}, {"tenant", i.Tenant}, {"groups", i.Groups}, {"tier", i.Tier},
+			for _, at := range []struct{ key, name string }{{"consumer", i.Consumer}, {"user", i.User}, {"tenant", i.Tenant}, {"groups", i.Groups}, {"roles", i.Roles}, {"tier", i.Tier},
 				{"key_id", i.KeyID}} {
 				if at.name != "" {
 					w.line("%s: %s", at.key, quote(at.name))

@@ -16,7 +16,7 @@ type IdentityToken struct {
 	Issuer    string        // iss
 	Audience  string        // aud, with {upstream} for the upstream's name; {upstream}
 	Lifetime  time.Duration // 1m, 10s..1h; it is sent while a quarter of that is left at least
-	Claims    []string      // consumer, tenant, tier, groups, or claims of the client's own token; the four
+	Claims    []string      // consumer, tenant, tier, groups, roles, or claims of the client's own token; the five
 	ID        bool          // each token has a jti; requests share tokens
 	Rotate    time.Duration // how long a key signs; 24h, 1m..30 days
 	Secret    Secret        // that keys are derived from, the same on all nodes; at least 32 bytes, by reference; "": keys are random and this node's alone
@@ -31,13 +31,15 @@ const (
 
 	// registeredClaims are the gateway's own (RFC 7519, 4.1).
 	registeredClaims = "iss sub aud exp nbf iat jti"
-	upstreamName     = "{upstream}"
+	// consumerClaims are what is told of a consumer himself, whatever the client's own token has under these names.
+	consumerClaims = "consumer tenant tier groups roles"
+	upstreamName   = "{upstream}"
 )
 
 // identityToken reads one.
 func (d *decoder) identityToken(key string, n ast.Node) *IdentityToken {
 	t := &IdentityToken{Header: "X-Identity-Token", Algorithm: "ES256", Audience: upstreamName, Lifetime: time.Minute,
-		Claims: []string{"consumer", "tenant", "tier", "groups"}, Rotate: 24 * time.Hour, Anonymous: "pass"}
+		Claims: strings.Fields(consumerClaims), Rotate: 24 * time.Hour, Anonymous: "pass"}
 	if n = d.resolve(n); n == nil {
 		return t
 	}
@@ -99,7 +101,7 @@ func (d *decoder) toldClaim(key string, n ast.Node, t *IdentityToken) {
 // askedOfTokens are the claims that it takes over of the client's own token.
 func (t *IdentityToken) askedOfTokens() (names []string) {
 	for _, name := range t.Claims {
-		if name != "consumer" && name != "tenant" && name != "tier" && name != "groups" {
+		if !slices.Contains(strings.Fields(consumerClaims), name) {
 			names = append(names, name)
 		}
 	}

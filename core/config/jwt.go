@@ -46,6 +46,7 @@ type Bearer struct {
 	Tier      string // claim; "": none
 	Tenant    string // claim; "": none
 	Groups    string // claim: groups beside the consumer's own; "": none
+	Roles     string // claim: roles beside the consumer's own; "": none
 }
 
 // RequiredClaim is a claim that must have one of the values.
@@ -58,7 +59,7 @@ type RequiredClaim struct {
 type ClaimHeader struct{ Header, Claim string }
 
 const (
-	bearerKeys        = "header cookie query issuer audience claims scopes hide_credentials optional headers consumer tier tenant groups run_on_preflight"
+	bearerKeys        = "header cookie query issuer audience claims scopes hide_credentials optional headers consumer tier tenant groups roles run_on_preflight"
 	jwtKeys           = bearerKeys + " jwks secret keys issuers algorithms typ key_claim leeway maximum_lifetime cache stale"
 	jwtAlgorithms     = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA HS256 HS384 HS512"
 	defaultLeeway     = 30 * time.Second
@@ -146,6 +147,10 @@ func (d *decoder) bearer(key string, v ast.Node, j *Bearer) bool {
 	case "groups":
 		if d.text(key, v, &j.Groups) {
 			d.claimName(v, j.Groups)
+		}
+	case "roles":
+		if d.text(key, v, &j.Roles) {
+			d.claimName(v, j.Roles)
 		}
 	case "hide_credentials":
 		d.boolean(key, v, &j.Hide)
@@ -261,7 +266,7 @@ func (w *dumper) bearer(j *Bearer) {
 
 // claimsOf writes what claims must be and mean.
 func (w *dumper) claimsOf(j *Bearer) {
-	for _, at := range []struct{ key, value string }{{"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}, {"groups", j.Groups}} {
+	for _, at := range []struct{ key, value string }{{"consumer", j.Consumer}, {"tier", j.Tier}, {"tenant", j.Tenant}, {"groups", j.Groups}, {"roles", j.Roles}} {
 		if at.value != "" {
 			w.line("%s: %s", at.key, quote(at.value))
 		}

@@ -61,14 +61,24 @@ func (d *decoder) keyPrefixes(key string, n ast.Node, k *KeyAuth) {
 	})
 }
 
-// authenticates says whether the policy finds out who the consumer is.
-func (p *Policy) authenticates() bool {
-	return p.KeyAuth != nil || p.MTLS != nil || p.JWT != nil || p.Basic != nil || p.Introspect != nil || p.HMAC != nil || p.OIDC != nil || len(p.Any) > 0
+// Authenticates says whether the policy finds out who the consumer is.
+func (p *Policy) Authenticates() bool {
+	for one := range p.parts {
+		if one.KeyAuth != nil || one.MTLS != nil || one.JWT != nil || one.Basic != nil || one.Introspect != nil || one.HMAC != nil || one.OIDC != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // derives says whether the policy makes consumers that the configuration does not name.
 func (p *Policy) derives() bool {
-	return p.JWT != nil || p.Introspect != nil || p.OIDC != nil || slices.ContainsFunc(p.Any, func(one Policy) bool { return one.derives() })
+	for one := range p.parts {
+		if one.JWT != nil || one.Introspect != nil || one.OIDC != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // policies gives the policies of a route that exist, in order.
@@ -104,9 +114,8 @@ func (l *loader) checkIdentity() {
 			}
 		}
 		l.policies(&l.cfg.Routes[i], func(u *Use, p *Policy) {
-			warn(u, p)
-			for j := range p.Any {
-				warn(u, &p.Any[j])
+			for one := range p.parts {
+				warn(u, one)
 			}
 		})
 	}
@@ -136,7 +145,10 @@ func (w *dumper) identity(p *Policy) {
 		w.hmac(p.HMAC)
 	}
 	if len(p.Any) > 0 {
-		w.either(p.Any)
+		w.either("any", p.Any)
+	}
+	if len(p.All) > 0 {
+		w.either("all", p.All)
 	}
 	if p.Forward != nil {
 		w.forwardAuth(p.Forward)

@@ -24,9 +24,11 @@ func (c *Config) AskedClaims() []string {
 		if p.RateLimit != nil {
 			add(p.RateLimit.TierClaim)
 		}
-		if p.Access != nil {
-			for _, name := range p.Access.asked() {
-				add(name)
+		for one := range p.parts {
+			if one.Access != nil {
+				for _, name := range one.Access.asked() {
+					add(name)
+				}
 			}
 		}
 	}
@@ -81,6 +83,10 @@ func (p *Policy) limitKeys() (keys [][]KeyPart) {
 // known is what the policies before a limit have found out.
 type known struct{ consumer, token bool }
 
+func (k *known) add(p *Policy) {
+	k.consumer, k.token = k.consumer || p.Authenticates(), k.token || p.derives()
+}
+
 // checkLimits refuses limits whose key no request of a route can have, and warns of tiers that mean nothing.
 func (l *loader) checkLimits() {
 	shared := false
@@ -88,8 +94,7 @@ func (l *loader) checkLimits() {
 		r := &l.cfg.Routes[i]
 		var k known
 		l.policies(r, func(u *Use, p *Policy) {
-			k.consumer = k.consumer || p.authenticates()
-			k.token = k.token || p.derives()
+			k.add(p)
 			for _, key := range p.limitKeys() {
 				l.checkKey(r, u.Pos, key, k)
 			}
@@ -149,9 +154,11 @@ func (l *loader) checkOwnRates(r *RateLimit, at Pos, k known) {
 func (l *loader) checkTiers() {
 	named := map[string]bool{}
 	each := func(p *Policy) {
-		if p.Access != nil {
-			for _, t := range slices.Concat(p.Access.Allow.Tiers, p.Access.Deny.Tiers) {
-				named[t] = true
+		for one := range p.parts {
+			if one.Access != nil {
+				for _, t := range slices.Concat(one.Access.Allow.Tiers, one.Access.Deny.Tiers) {
+					named[t] = true
+				}
 			}
 		}
 		if p.RateLimit == nil {

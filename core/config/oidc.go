@@ -18,8 +18,8 @@ type OIDC struct {
 	Ask      []string      // scopes that are asked for; openid and profile
 	Paths    OIDCPaths     // of the routes that use the policy
 	Cookie   OIDCCookie    // of the session
-	Idle     time.Duration // 30m, 1m..30 days
-	Life     time.Duration // 12h, 1m..400 days
+	Idle     time.Duration // 30m, 2s..30 days; 1m at least where nodes share sessions
+	Life     time.Duration // 12h, 2s..400 days
 	Refresh  bool          // tokens are refreshed when they expire, and the session ends if they are not to be had; true
 	User     bool          // the userinfo endpoint is asked for more claims; false
 	Sessions OIDCSessions
@@ -43,12 +43,14 @@ type OIDCCookie struct {
 }
 
 const (
-	oidcKeys = "issuer client scopes callback logout after_logout backchannel_logout cookie idle lifetime refresh userinfo headers claims consumer tier tenant " +
+	oidcKeys = "issuer client scopes callback logout after_logout backchannel_logout cookie idle lifetime refresh userinfo headers claims consumer tier tenant groups roles " +
 		"hide_credentials sessions timeout calls on_error tls"
 	maxOIDCIdle     = 30 * 24 * time.Hour
 	maxOIDCLifetime = 400 * 24 * time.Hour
 	maxSessions     = 1_000_000
 	oidcTimeout     = 5 * time.Second
+	minOIDCIdle     = 2 * time.Second // uses are noted to the second
+	minSharedIdle   = time.Minute
 )
 
 func (d *decoder) oidc(key string, n ast.Node) *OIDC {
@@ -107,9 +109,9 @@ func (d *decoder) oidcKey(key string, k, v ast.Node, o *OIDC) bool {
 	case "cookie":
 		d.oidcCookie(key, v, o)
 	case "idle":
-		d.durationUpTo(key, v, time.Minute, maxOIDCIdle, &o.Idle)
+		d.durationUpTo(key, v, minOIDCIdle, maxOIDCIdle, &o.Idle)
 	case "lifetime":
-		d.durationUpTo(key, v, time.Minute, maxOIDCLifetime, &o.Life)
+		d.durationUpTo(key, v, minOIDCIdle, maxOIDCLifetime, &o.Life)
 	case "refresh":
 		d.boolean(key, v, &o.Refresh)
 	case "userinfo":
@@ -118,7 +120,7 @@ func (d *decoder) oidcKey(key string, k, v ast.Node, o *OIDC) bool {
 		d.oidcSessions(key, v, &o.Sessions)
 	case "timeout", "calls", "on_error", "tls":
 		return d.service(key, k, v, &o.Service)
-	case "headers", "claims", "consumer", "tier", "tenant", "hide_credentials":
+	case "headers", "claims", "consumer", "tier", "tenant", "groups", "roles", "hide_credentials":
 		return d.bearer(key, v, &o.Bearer)
 	default:
 		return false
@@ -229,6 +231,9 @@ func (d *decoder) oidcWhole(key string, n ast.Node, o *OIDC, given map[string]as
 	if o.Idle > o.Life {
 		d.problem(n, "", "%q is more than %q: a session would end before it can be idle so long", "idle", "lifetime")
 	}
+	if o.Sessions.Store == "redis" && o.Idle < minSharedIdle {
+		d.problem(given["idle"], "", "%q is at least %s with store redis: nodes tell each other of uses now and then", "idle", formatDuration(minSharedIdle))
+	}
 	if !o.Cookie.Secure {
 		d.warnAt(d.at(n), "secure: true", "whoever listens on the way to a browser gets its sessions")
 	}
@@ -260,11 +265,8 @@ func (l *loader) checkLogins() {
 
 // logins gives the policy if it has people log in, and those of its own that do.
 func (p *Policy) logins(yield func(*Policy) bool) {
-	if p.OIDC != nil && !yield(p) {
-		return
-	}
-	for i := range p.Any {
-		if p.Any[i].OIDC != nil && !yield(&p.Any[i]) {
+	for one := range p.parts {
+		if one.OIDC != nil && !yield(one) {
 			return
 		}
 	}

@@ -29,6 +29,7 @@ type Policy struct {
 	Introspect  *Introspect
 	HMAC        *HMAC
 	Any         []Policy // nil: it is another kind; else requests pass that any of these lets pass
+	All         []Policy // of one within Any alone: requests pass that all of these let pass
 	OIDC        *OIDC
 }
 
@@ -60,7 +61,9 @@ func (d *decoder) policy(name string, k, v ast.Node) {
 		return
 	}
 	p := Policy{Name: name, Pos: d.at(k)}
-	d.policyKind(fmt.Sprintf("policy %q", name), v, &p)
+	if d.policyKind(fmt.Sprintf("policy %q", name), v, &p) {
+		d.alone(&p)
+	}
 	d.policyAt[name] = len(d.cfg.Policies)
 	d.cfg.Policies = append(d.cfg.Policies, p)
 }
@@ -68,7 +71,7 @@ func (d *decoder) policy(name string, k, v ast.Node) {
 // policyKind reads the one key that says what a policy is.
 func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 	first := ""
-	ok := d.mapping(what, n, policyKinds, func(key string, k, v ast.Node) bool {
+	ok := d.mapping(what, n, policyKinds+" all", func(key string, k, v ast.Node) bool {
 		if first != "" {
 			d.problem(k, "write two policies, and use both", "%s is %q already; it cannot be %q too", what, first, key)
 			return true
@@ -102,6 +105,8 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.HMAC = d.hmac(key, v)
 		case "any":
 			p.Any = d.either(key, v)
+		case "all":
+			p.All = d.all(key, v)
 		case "forward":
 			p.Forward = d.forwardAuth(key, v)
 		case "ext_authz":
@@ -146,6 +151,7 @@ func (d *decoder) uses(key string, n ast.Node, r *Route) {
 			if !d.policyKind("the policy", v, u.Inline) {
 				return
 			}
+			d.alone(u.Inline)
 		} else if !d.text(key, v, &u.Name) {
 			return
 		}

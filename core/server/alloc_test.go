@@ -204,6 +204,9 @@ func allocCases(t testing.TB) []allocCase {
 				"identity: { headers: on }\nconsumers: { acme: { keys: { id: acme_live_3fk2, key: \"" + keyHash(liveKey) + "\" } } }\n"},
 		{name: "token", config: tokens.config, answer: kib, requestEnds: "\r\n\r\n",
 			request: []string{strings.Replace(get, "Accept", "Authorization: Bearer "+tokens.token+"\r\nAccept", 1)}},
+		{name: "key and method of several ways", answer: kib, requestEnds: "\r\n\r\n", request: []string{strings.Replace(get, "Accept", "X-API-Key: "+acmeKey+"\r\nAccept", 1)},
+			config: strings.Replace(plainConfig, "to: a }", "use: [{ any: [{ all: [{ keyauth: on }, { access: { methods: GET } }] }, { basic: on }] }], to: a }", 1) +
+				"consumers: { acme: { keys: \"" + keyHash(acmeKey) + "\", basic: { ann: \"" + argonHash("x") + "\" } } }\n"},
 		{name: "password", config: strings.Replace(plainConfig, "to: a }", "use: [{ basic: on }, { access: { consumers: ann } }], to: a }", 1) +
 			"consumers: { ann: { basic: { ann: \"" + argonHash("x") + "\" } } }\n", answer: kib, requestEnds: "\r\n\r\n",
 			request: []string{strings.Replace(get, "Accept", basicHeader("ann:x")+"\r\nAccept", 1)}},

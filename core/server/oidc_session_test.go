@@ -217,7 +217,7 @@ func TestLoginFlood(t *testing.T) {
 	if all, err := g.admin.Sessions(); err != nil || all[0].Sessions > 2 || all[0].Sessions == 0 {
 		t.Errorf("%+v %v", all, err)
 	}
-	newBrowser(t, g.addr).want("another browser's login", backs[0], 400, "login_state")
+	newBrowser(t, g.addr).want("another browser's login", backs[0], 403, "login_state")
 }
 
 // TestLoginEvicts: who has been idle longest makes room.

@@ -141,7 +141,7 @@ func TestSharedLogin(t *testing.T) {
 	b.want("the first node", "/", 200, "X-User: ann", program)
 	p.set(func() { p.twice = true })
 	back, _ = url.Parse(b.comesBack("/deep?a=b"))
-	for i, status := range []int{302, 400} {
+	for i, status := range []int{302, 401} {
 		if res, body := b.at(g[i]).get(back.RequestURI(), true, "Host: "+g[0].addr); res.StatusCode != status || i == 1 && !strings.Contains(body, "login_replayed") {
 			t.Errorf("%d: %d %s", i, res.StatusCode, body)
 		}

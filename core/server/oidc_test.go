@@ -26,6 +26,7 @@ type loginProvider struct {
 	tokens map[string]string     // nonces, by refresh token
 	user   string
 	claims map[string]any // that differ in ID tokens
+	info   map[string]any // that differ in userinfo
 	answer map[string]any // that differ in answers of the token endpoint
 	down   bool
 	twice  bool // codes may be used again
@@ -91,7 +92,9 @@ func (p *loginProvider) serve(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(401)
 			return
 		}
-		say(map[string]any{"sub": p.user, "email": p.user + "@example.com", "iss": "https://evil.test"})
+		info := map[string]any{"sub": p.user, "email": p.user + "@example.com", "iss": "https://evil.test"}
+		maps.Copy(info, p.info)
+		say(info)
 	default:
 		_, _ = fmt.Fprintf(w, "provider %s", r.URL)
 	}
@@ -291,7 +294,7 @@ func TestLoginCallers(t *testing.T) {
 		{"GET", []string{"Sec-Fetch-Mode: navigate"}, 302},
 		{"GET", []string{"Cookie: session=x"}, 302},
 		{"GET", []string{"Cookie: session=" + strings.Repeat("A", 43)}, 302},
-		{"GET", []string{"Cookie: session=" + strings.Repeat("A", 43) + "; session=" + strings.Repeat("A", 43)}, 400},
+		{"GET", []string{"Cookie: session=" + strings.Repeat("A", 43) + "; session=" + strings.Repeat("A", 43)}, 403},
 	} {
 		req, _ := http.NewRequest(c.method, "http://"+g.addr+"/x", nil)
 		req.Header.Set("Accept", "text/html")
@@ -356,23 +359,25 @@ func TestLoginHostile(t *testing.T) {
 		status int
 		reason string
 	}{
-		{"no state", func(q url.Values) { q.Del("state") }, 400, "login_state"},
-		{"two states", func(q url.Values) { q.Add("state", "x") }, 400, "login_state"},
-		{"forged", forged(strings.Repeat("A", 200)), 400, "login_state"},
-		{"no base64", forged("%%%"), 400, "login_state"},
-		{"long", forged(strings.Repeat("A", 5000)), 400, "login_state"},
-		{"no code", func(q url.Values) { q.Del("code") }, 400, "login_code"},
-		{"another code", set("code", "x"), 400, "login_code"},
-		{"another issuer", set("iss", "https://evil.test"), 400, "login_issuer"},
+		{"no state", func(q url.Values) { q.Del("state") }, 403, "login_state"},
+		{"two states", func(q url.Values) { q.Add("state", "x") }, 403, "login_state"},
+		{"forged", forged(strings.Repeat("A", 200)), 403, "login_state"},
+		{"no base64", forged("%%%"), 403, "login_state"},
+		{"long", forged(strings.Repeat("A", 5000)), 403, "login_state"},
+		{"no code", func(q url.Values) { q.Del("code") }, 401, "login_code"},
+		{"another code", set("code", "x"), 401, "login_code"},
+		{"another issuer", set("iss", "https://evil.test"), 403, "login_issuer"},
 		{"denied", set("error", "access_denied"), 403, "login_denied"},
-		{"failed", set("error", "<script>"), 400, "login_failed"},
+		{"failed", set("error", "<script>"), 403, "login_failed"},
+		{"the provider has failed", set("error", "server_error"), 503, "provider_unavailable"},
+		{"the provider is away", set("error", "temporarily_unavailable"), 503, "provider_unavailable"},
 	} {
 		b.want(c.name, with(b.comesBack("/"), c.change), c.status, `"error":"`+c.reason+`"`)
 	}
-	newBrowser(t, g.addr).want("another browser", b.comesBack("/"), 400, "login_state")
+	newBrowser(t, g.addr).want("another browser", b.comesBack("/"), 403, "login_state")
 	back, other := b.comesBack("/a"), newBrowser(t, g.addr)
 	other.comesBack("/") // with a login of its own
-	other.want("another browser's state", back, 400, "login_state")
+	other.want("another browser's state", back, 403, "login_state")
 	for _, c := range []struct {
 		name   string
 		claims map[string]any
@@ -406,11 +411,11 @@ func TestLoginHostile(t *testing.T) {
 	p.set(func() { p.answer = nil })
 	back = b.comesBack("/once")
 	b.want("once", back, 200, "GET /once")
-	b.want("replayed", back, 400, "login_code")
+	b.want("replayed", back, 401, "login_code")
 	p.set(func() { p.twice = true })
 	back = b.comesBack("/once")
 	b.want("once more", back, 200, "GET /once")
-	b.want("replayed at a lenient provider", back, 400, "login_replayed")
+	b.want("replayed at a lenient provider", back, 401, "login_replayed")
 }
 
 // pkce is the challenge of a verifier (RFC 7636, 4.2).

@@ -26,15 +26,20 @@ type refusal struct {
 }
 
 // refusalGate has a route for each policy that finds out who a client is, or what he may.
-func refusalGate(t *testing.T, a *authority, lines string) *running {
+func refusalGate(t *testing.T, a *authority, p *loginProvider, lines string) *running {
 	t.Helper()
 	t.Setenv("SLUICE_TEST_SECRET", "s3 &cret")
+	t.Setenv("SLUICE_TEST_LOGIN", "s3cret")
 	t.Setenv("SLUICE_TEST_SHARED", "a secret of at least thirty-two bytes")
+	cluster, sessions := "", ""
+	if hasRedis() {
+		cluster, sessions = `cluster: { redis: { addresses: "`+newRedisServer(t).addr+`", timeout: 1s } }`, `, sessions: { store: redis, key: "env:SLUICE_TEST_SHARED" }`
+	}
 	folder := t.TempDir()
 	cert, key := a.issue(false, "a.test")
 	a.put(folder, "a", cert, key)
 	a.put(folder, "ca", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}), nil)
-	return run(t, strings.NewReplacer("DIR", folder, "LINES", lines, "INTROSPECT", newIntrospector(t).url, "PROVIDER", newLoginProvider(t).server.URL,
+	return run(t, strings.NewReplacer("DIR", folder, "LINES", lines, "INTROSPECT", newIntrospector(t).url, "PROVIDER", p.server.URL, "CLUSTER", cluster, "SESSIONS", sessions,
 		"FORWARD", newAuthService(t).url, "UPSTREAM", newMirror(t), "KEY", keyHash(acmeKey), "PASSWORD", argonHash("right")).Replace(`
 loops: 2
 access_log: { to: LINES }
@@ -51,6 +56,9 @@ consumers:
     basic: { ann: "PASSWORD" }
     certificates: "san:one.test"
     signatures: [{ id: s1, secret: "env:SLUICE_TEST_SHARED" }]
+CLUSTER
+policies:
+  people: { oidc: { issuer: "PROVIDER", client: { id: gateway, secret: "env:SLUICE_TEST_LOGIN" } SESSIONS } }
 routes:
   - { match: /keyauth, use: [{ keyauth: on }], to: a }
   - { match: /basic, use: [{ basic: on }], to: a }
@@ -59,7 +67,7 @@ routes:
   - { match: /mtls, use: [{ mtls: on }], to: a }
   - { match: /forward, use: [{ forward: { url: "FORWARD/check" } }], to: a }
   - { match: /introspect, use: [{ introspect: { url: "INTROSPECT", client: { id: "a:b", secret: "env:SLUICE_TEST_SECRET" }, scopes: [write] } }], to: a }
-  - { match: /oidc, use: [{ oidc: { issuer: "PROVIDER", client: { id: gateway, secret: "env:SLUICE_TEST_SECRET" } } }], to: a }
+  - { match: [/oidc, /oauth2/*], use: people, to: a }
   - { match: /ip, use: [{ ip: { allow: 10.0.0.0/8 } }], to: a }
   - { match: /any, use: [{ any: [{ keyauth: on }, { basic: on }] }], to: a }
   - { match: /access, use: [{ keyauth: { optional: true } }, { access: { groups: staff } }], to: a }
@@ -137,7 +145,8 @@ func refusals(t *testing.T, a *authority, addr string) []refusal {
 func TestRefusals(t *testing.T) {
 	a := newAuthority(t)
 	lines := filepath.Join(t.TempDir(), "access.log")
-	g := refusalGate(t, a, lines)
+	p := newLoginProvider(t)
+	g := refusalGate(t, a, p, lines)
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) { // until the provider is known
 		if all, err := g.admin.Sessions(); err == nil && len(all) == 1 && all[0].Known {
 			break
@@ -145,7 +154,8 @@ func TestRefusals(t *testing.T) {
 			t.Fatalf("the provider is not known: %v %v", all, err)
 		}
 	}
-	all := refusals(t, a, "a.test")
+	logins := newLoginRefusals(t, a, g, p)
+	all := append(refusals(t, a, "a.test"), logins.all...)
 	counts := map[string]int{}
 	for i, c := range all {
 		client := a.client(g.addr, i%2 == 1, func(cfg *cryptotls.Config) {
@@ -178,7 +188,7 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("the metrics lack %s", want)
 		}
 	}
-	log := logLines(t, lines, len(all))
+	log := logLines(t, lines, len(all)+logins.asked)
 	for i, c := range all {
 		line, _, _ := strings.Cut(log[strings.LastIndex(log[:strings.Index(log, fmt.Sprintf(`"case-%d."`, i))], "{"):], "\n")
 		for key, want := range map[string]string{"reason": c.reason, "consumer": c.consumer} {

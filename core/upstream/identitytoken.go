@@ -10,7 +10,7 @@ import (
 type IdentityTokenSpec struct {
 	Header string // that bears the token
 	Issuer string
-	// Claims are told besides iss, aud and sub, if there are any of that name: consumer, tenant, tier, groups, and others of the token by
+	// Claims are told besides iss, aud and sub, if there are any of that name: consumer, tenant, tier, groups, roles, and others of the token by
 	// which the consumer is known.
 	Claims []string
 	Refuse bool // a request of nobody's is refused, instead of being sent without a token
@@ -156,6 +156,8 @@ func (s *IdentityTokenSpec) appendIdentity(b []byte, x *core.Exchange) []byte {
 			text = c.Tier
 		case "groups":
 			items = c.Groups
+		case "roles":
+			items = c.Roles
 		default:
 			if items = x.Claims.Items(name); items == nil {
 				text, _ = x.Claims.Value(name)

@@ -1,11 +1,8 @@
-// Package either is the policy that lets requests pass that any of several policies lets pass, such as one with a token or one with a key.
+// Package either is the policy that lets requests pass that any of several policies lets pass, such as one with a token or one with a key, or
+// all of several: a token and an address, or a key.
 package either
 
-import (
-	"strings"
-
-	"github.com/sluice-gateway/sluice/core"
-)
+import "github.com/sluice-gateway/sluice/core"
 
 // Concealer is a policy that can take its credential out of a request that it has not judged.
 type Concealer interface{ Conceal(x *core.Exchange) }
@@ -14,57 +11,68 @@ type Concealer interface{ Conceal(x *core.Exchange) }
 // answered.
 type Beginner interface{ Begin(x *core.Exchange) bool }
 
+// MaxBranches bounds the branches of a policy.
+const MaxBranches = 4
+
 // Policy is immutable; loops share it.
 type Policy struct {
-	of     []core.RequestPolicy
-	writes []string // headers in which any of them tells an upstream who it is
+	branches []Branch
+	writes   []string // headers in which any of them tells an upstream who it is
 }
 
-// New gives the policy of these, which are asked in their order until one lets the request pass. Writes are the headers in which they tell
-// who it is: a client's own are dropped, also those of a policy that is not asked any more.
-func New(of []core.RequestPolicy, writes []string) *Policy { return &Policy{of, writes} }
+// New gives the policy of these, MaxBranches at most, which are asked in their order until one lets the request pass. Writes are the headers in
+// which their members tell who it is: a client's own are dropped, also those of a member that is not asked any more.
+func New(branches []Branch, writes []string) *Policy { return &Policy{branches, writes} }
 
-// OnRequest lets a request pass if any of the policies does. The credentials that are for the others do not reach the upstream, whether
-// they are right or not. If none does, the answer is that of the first that has found a credential, or could not judge one; if
-// nobody has found any, the first's, with what all of them ask for. Where all that is wrong is that nobody knows who it is, a browser is sent
-// to log in instead.
+// OnRequest lets a request pass if any of the branches does. What another branch has found out, before one of its members refused, counts for
+// nothing, and its credentials do not reach the upstream, whether they are right or not. If none lets it pass, the answer is that of the first
+// that has found a credential, or could not judge one; if nobody has found any, that of the first that asks for one, with what all of them ask
+// for; and only if all have refused before that, for an address, a method or the like, the first's. Where all that is wrong is that nobody
+// knows who it is, a browser is sent to log in instead.
 func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 	for _, name := range p.writes {
 		x.Request.RemoveLike(name)
 	}
-	var worst *core.Error
-	var asks [4]string
-	for i, one := range p.of {
-		if one.OnRequest(x) == core.Continue {
-			for j, other := range p.of {
-				if c, ok := other.(Concealer); ok && j != i {
-					c.Conceal(x)
+	var refusals [MaxBranches]refusal
+	var asks [MaxBranches]string
+	worst := 0
+	for i, b := range p.branches {
+		r, passes := b.ask(x)
+		if passes {
+			for j, other := range p.branches {
+				if j != i {
+					other.conceal(x)
 				}
 			}
 			return core.Continue
 		}
-		failed := x.Err
-		if failed == nil || failed.Status == 0 {
-			return core.Respond // the client has gone, or the answer is no refusal
+		if r.err == nil {
+			return core.Respond
 		}
-		if worst == nil || missing(worst) && !missing(failed) {
-			worst = failed
+		if refusals[i] = r; r.rank > refusals[worst].rank {
+			worst = i
 		}
-		if ask, ok := x.Response.Lookup("WWW-Authenticate"); ok && i < len(asks) {
+		if ask, ok := x.Response.Lookup("WWW-Authenticate"); ok {
 			asks[i] = string(ask)
 		}
 		x.Err = nil
 		x.Response.Reset()
 	}
-	if worst.Status == 401 {
-		for _, one := range p.of {
-			if b, ok := one.(Beginner); ok && b.Begin(x) {
+	return p.refuse(x, &refusals[worst], refusals[:len(p.branches)], asks[:])
+}
+
+// refuse answers with the worst of all refusals. The log learns who was refused, if he is known.
+func (p *Policy) refuse(x *core.Exchange, worst *refusal, all []refusal, asks []string) core.Verdict {
+	if worst.err.Status == 401 {
+		for i, b := range p.branches {
+			if b.begins(x, all[i].at) {
 				return core.Respond
 			}
 		}
 	}
-	x.Fail(worst)
-	if worst.Status == 401 {
+	x.Consumer = worst.who
+	x.Fail(worst.err)
+	if worst.err.Status == 401 {
 		for _, ask := range asks {
 			if ask != "" {
 				line := x.Response.Begin("WWW-Authenticate")
@@ -74,9 +82,4 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 		}
 	}
 	return core.Respond
-}
-
-// missing says whether a request was refused only because it had no credential.
-func missing(err *core.Error) bool {
-	return strings.HasSuffix(err.Reason, "_missing") || err.Reason == "login_required" || err == core.ErrClientCert
 }

@@ -8,14 +8,15 @@ import (
 	"github.com/sluice-gateway/sluice/core"
 )
 
-// Why a browser that comes back has no session. Nothing that the provider says of it is told.
+// Why a browser that comes back has no session: 401 where another login would help, 403 where somebody else has a hand in it, or the provider
+// has decided. Nothing that the provider says of it is told.
 var (
-	errState     = &core.Error{Status: 400, Reason: "login_state", Detail: "the state is not of this browser"}
-	errExpired   = &core.Error{Status: 400, Reason: "login_expired"}
-	errIssuer    = &core.Error{Status: 400, Reason: "login_issuer", Detail: "another provider has answered"}
+	errState     = &core.Error{Status: 403, Reason: "login_state", Detail: "the state is not of this browser"}
+	errExpired   = &core.Error{Status: 401, Reason: "login_expired"}
+	errIssuer    = &core.Error{Status: 403, Reason: "login_issuer", Detail: "another provider has answered"}
 	errDenied    = &core.Error{Status: 403, Reason: "login_denied", Detail: "the provider says access_denied"}
-	errFailed    = &core.Error{Status: 400, Reason: "login_failed", Detail: "the provider reports an error"}
-	errHost      = &core.Error{Status: 400, Reason: "login_host"}
+	errFailed    = &core.Error{Status: 403, Reason: "login_failed", Detail: "the provider reports an error"}
+	errHost      = &core.Error{Status: 400, Reason: "login_host"} // a request that no browser makes: nobody is refused
 	maxCodeBytes = 4096
 )
 
@@ -157,6 +158,8 @@ func (p *Policy) returned(x *core.Exchange) (at attempt, l Login, failed *core.E
 		return at, l, errIssuer
 	case arguments[2] == "access_denied":
 		return at, l, errDenied
+	case arguments[2] == "server_error" || arguments[2] == "temporarily_unavailable": // of its own (RFC 6749, 4.1.2.1)
+		return at, l, ErrUnavailable
 	case arguments[2] != "":
 		return at, l, errFailed
 	case arguments[1] == "" || len(arguments[1]) > maxCodeBytes:

@@ -123,7 +123,7 @@ func New(spec Spec, provider Provider, sessions *Table, shared *Shared, sealer *
 // What people and programs are refused for.
 var (
 	errRequired  = &core.Error{Status: 401, Reason: "login_required"}
-	errAmbiguous = &core.Error{Status: 400, Reason: "session_ambiguous", Detail: "several cookies of the session"}
+	errAmbiguous = &core.Error{Status: 403, Reason: "session_ambiguous", Detail: "several cookies of the session"}
 	errClaims    = &core.Error{Status: 403, Reason: "login_claims"}
 	errBusy      = &core.Error{Status: 503, Reason: "provider_busy", Side: core.SideInternal}
 	errMethod    = &core.Error{Status: 405, Reason: "method_not_allowed"}
@@ -134,9 +134,9 @@ var (
 	// ErrUnavailable is the answer of a provider that gives none.
 	ErrUnavailable = &core.Error{Status: 503, Reason: "provider_unavailable", Side: core.SideInternal}
 	// ErrCode says that the provider does not know the code, or that it was used.
-	ErrCode = &core.Error{Status: 400, Reason: "login_code"}
+	ErrCode = &core.Error{Status: 401, Reason: "login_code"}
 	// ErrReplayed says that a login was finished before.
-	ErrReplayed = &core.Error{Status: 400, Reason: "login_replayed"}
+	ErrReplayed = &core.Error{Status: 401, Reason: "login_replayed"}
 	// ErrNonce, ErrIssuer, ErrAudience and ErrSubject say that an ID token is of another login, provider, client or person.
 	ErrNonce    = &core.Error{Status: 401, Reason: "id_token_nonce"}
 	ErrIssuer   = &core.Error{Status: 401, Reason: "id_token_issuer"}
@@ -144,7 +144,7 @@ var (
 	ErrSubject  = &core.Error{Status: 401, Reason: "id_token_subject"}
 	// ErrHash says that an ID token is not of the access token that came with it.
 	ErrHash = &core.Error{Status: 401, Reason: "id_token_at_hash"}
-	// ErrLogoutToken says that what a provider tells of a logout proves nothing.
+	// ErrLogoutToken says that what a provider tells of a logout proves nothing. Its status is that of OpenID Connect Back-Channel Logout 1.0, 2.8.
 	ErrLogoutToken = &core.Error{Status: 400, Reason: "logout_token"}
 	// ErrEnded says that a session has ended because the provider does not refresh it.
 	ErrEnded = &core.Error{Status: 401, Reason: "session_ended"}
@@ -176,9 +176,12 @@ func (m Member) OnRequest(x *core.Exchange) core.Verdict {
 	return v
 }
 
-// Begin has whoever is a browser log in; false: it is none, and nothing has been answered.
+// Begin has whoever is a browser log in; false: it is none, or has just come back and was refused, and nothing has been answered.
 func (m Member) Begin(x *core.Exchange) bool {
 	a := &m.lanes[x.Worker.Loop.Index()]
+	if string(x.Request.Path) == m.spec.Callback {
+		return false
+	}
 	if !isNavigation(x) {
 		a.counts.Denied++
 		return false

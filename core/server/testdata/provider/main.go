@@ -7,17 +7,23 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/ory/fosite"
@@ -75,15 +81,70 @@ func run() error {
 	mux.HandleFunc("/keys", p.keys)
 	mux.HandleFunc("/authorize", p.authorize)
 	mux.HandleFunc("/token", p.token)
-	mux.HandleFunc("/end", func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, r.FormValue("post_logout_redirect_uri"), http.StatusFound)
-	})
+	mux.HandleFunc("/end", p.end)
 	fmt.Println(p.issuer)
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
 	return http.Serve(l, mux)
+}
+
+// end takes back a browser that has logged out at the client (OpenID Connect RP-Initiated Logout 1.0, 2 and 3). It goes on only to a place that
+// is registered, on whatever port of 127.0.0.1, and only for an ID token that was issued here, for that client.
+func (p *provider) end(w http.ResponseWriter, r *http.Request) {
+	refuse := func(what string) { http.Error(w, "no logout: "+what, http.StatusBadRequest) }
+	claims, err := p.issued(r.FormValue("id_token_hint"))
+	if err != nil {
+		refuse("id_token_hint: " + err.Error())
+		return
+	}
+	if !slices.Contains(claims.Audience, "gateway") || r.FormValue("client_id") != "gateway" {
+		refuse("client_id")
+		return
+	}
+	to, err := url.Parse(r.FormValue("post_logout_redirect_uri"))
+	if err != nil || to.Scheme != "http" || to.Hostname() != "127.0.0.1" || to.User != nil || to.Path != "/bye" || to.RawQuery != "" || to.Fragment != "" {
+		refuse("post_logout_redirect_uri")
+		return
+	}
+	if state := r.FormValue("state"); state != "" {
+		to.RawQuery = url.Values{"state": {state}}.Encode()
+	}
+	http.Redirect(w, r, to.String(), http.StatusFound)
+}
+
+type issuedClaims struct {
+	Issuer   string   `json:"iss"`
+	Subject  string   `json:"sub"`
+	Audience []string `json:"aud"`
+}
+
+// issued gives the claims of an ID token that was signed here. It may have expired (2).
+func (p *provider) issued(token string) (c issuedClaims, err error) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return c, errors.New("it is no token")
+	}
+	signature, err := base64.RawURLEncoding.Strict().DecodeString(parts[2])
+	if err != nil {
+		return c, err
+	}
+	sum := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
+	if err := rsa.VerifyPKCS1v15(&p.key.PublicKey, crypto.SHA256, sum[:], signature); err != nil {
+		return c, err
+	}
+	payload, err := base64.RawURLEncoding.Strict().DecodeString(parts[1])
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(payload, &c); err != nil {
+		return c, err
+	}
+	if c.Issuer != p.issuer || c.Subject == "" {
+		return c, errors.New("it was issued elsewhere, or is nobody's")
+	}
+	return c, nil
 }
 
 func say(w http.ResponseWriter, v any) {
