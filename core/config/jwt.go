@@ -22,7 +22,7 @@ type JWT struct {
 	Types           []string      // of which typ must be one, in lower case and without "application/"; empty: any
 	KeyClaim        string        // names the key of a token without kid; "": none
 	Cache           time.Duration // that a verified token is believed without another look, so long a key that was withdrawn may still count; 1m, 0..1h
-	Stale           time.Duration // that keys stay in force while their place is away; 0: for ever
+	Stale           time.Duration // that keys stay in force from the first fetch that fails on; 0: for ever
 }
 
 // IssuerKeys is an issuer and the place of its keys, which are for no other's tokens.
