@@ -55,7 +55,10 @@ func eitherOf(r *Registry, c *Compiled, p *config.Policy, name string) (core.Ste
 	return all, nil
 }
 
-// carrierOf is where a credential is, and the scheme that it has in Authorization.
+// carrierOf is where a credential is. scheme is the one that it has in Authorization, unless the configuration names another, for all headers.
 func carrierOf(c config.Carrier, scheme string) core.Carrier {
-	return core.Carrier{Headers: c.Headers, Scheme: scheme, Cookies: c.Cookies, Arguments: c.Arguments}
+	if c.Schemed {
+		scheme = c.Scheme
+	}
+	return core.Carrier{Headers: c.Headers, Scheme: scheme, Schemed: c.Schemed, Cookies: c.Cookies, Arguments: c.Arguments}
 }

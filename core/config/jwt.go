@@ -58,7 +58,7 @@ type RequiredClaim struct {
 type ClaimHeader struct{ Header, Claim string }
 
 const (
-	bearerKeys        = "header cookie query issuer audience claims scopes hide_credentials optional headers consumer tier tenant groups run_on_preflight"
+	bearerKeys        = "header scheme cookie query issuer audience claims scopes hide_credentials optional headers consumer tier tenant groups run_on_preflight"
 	jwtKeys           = bearerKeys + " jwks secret keys issuers algorithms typ key_claim leeway maximum_lifetime cache stale"
 	jwtAlgorithms     = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA HS256 HS384 HS512"
 	defaultLeeway     = 30 * time.Second
@@ -248,6 +248,9 @@ func (w *dumper) optionalList(key string, values []string) {
 
 func (w *dumper) bearer(j *Bearer) {
 	w.optionalList("header", j.Carrier.Headers)
+	if j.Carrier.Schemed {
+		w.line("scheme: %s", quote(j.Carrier.Scheme))
+	}
 	w.optionalList("cookie", j.Carrier.Cookies)
 	w.optionalList("query", j.Carrier.Arguments)
 	w.optionalList("issuer", j.Issuers)
