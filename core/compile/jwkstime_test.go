@@ -128,7 +128,7 @@ func TestKeysFetchedByTime(t *testing.T) {
 			if n := p.asked(); n != i+1 {
 				t.Errorf("after answer %d, %+v: fetched again too early", i, s)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 		}
 		if n := p.asked(); n != len(steps)+1 {
