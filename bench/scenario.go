@@ -125,7 +125,7 @@ func allScenarios() []scenario {
 		with("routes-10k", 0, func(s *scenario) { s.routes, s.path = routeCount, routePrefix(routeCount/2)+"/item" }),
 		with("log-h1-64", 0.95, func(s *scenario) { s.accessLog = true }),
 		with("limits-h1-64", 1.05, func(s *scenario) { s.limits, s.script = true, "tenants.lua" }),
-		with("jwt-h1-64", 0, func(s *scenario) { s.tokens, s.script = true, "tokens.lua" }),
+		with("h1-64-jwt", 0, func(s *scenario) { s.tokens, s.script = true, "tokens.lua" }),
 		with("resilience-h1-64", 1.03, func(s *scenario) { s.resilience = true }),
 		with("idle", 0.5, func(s *scenario) { s.kind, s.connections = memoryPerIdle, idleConnections }),
 		with("active", 10, func(s *scenario) {

@@ -69,6 +69,13 @@ func (b *Bearer) Refuse(x *Exchange, err *Error) Verdict {
 	return Respond
 }
 
+// RefuseGenuine is Refuse of a token whose signature is right, or that its issuer says to be active. The log tells of whom it names, and nobody
+// else does: who is nobody's consumer to limits, conditions and upstreams.
+func (b *Bearer) RefuseGenuine(x *Exchange, err *Error, who *Consumer) Verdict {
+	x.Refused = who
+	return b.Refuse(x, err)
+}
+
 // Conceal takes the token out of the request that is forwarded, if that is wanted.
 func (b *Bearer) Conceal(x *Exchange) {
 	if b.Hide {

@@ -109,6 +109,16 @@ func (c Claims) At(name string) any {
 	return nil
 }
 
+// Named is whom claims name that are refused; nil: nobody, or somebody whom they may not name.
+func (p *ClaimRules) Named(claims Claims, d *Directory) *Consumer {
+	issuer, _ := claims["iss"].(string)
+	who, err := p.consumer(claims, issuer, d)
+	if err != nil {
+		return nil
+	}
+	return who
+}
+
 // keep gives those of the claims that are asked for and that there are; nil: none.
 func (c Claims) keep(asked []string) *ClaimTexts {
 	t := &ClaimTexts{}

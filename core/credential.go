@@ -10,6 +10,7 @@ import (
 type Carrier struct {
 	Headers   []string // in any case; empty: not in a header
 	Scheme    string   // that Authorization begins with, in any case (RFC 9110, 11.4); "": it has the credential alone, as other headers have
+	Schemed   bool     // the scheme is before the credential in every header
 	Cookies   []string // empty: not in a cookie
 	Arguments []string // empty: not in the query
 }
@@ -78,7 +79,7 @@ func (c *Carrier) lines(m *Message, name string) (value []byte, n int) {
 }
 
 func (c *Carrier) withoutScheme(name string, v []byte) ([]byte, bool) {
-	if c.Scheme == "" || !strings.EqualFold(name, FieldAuthorization.String()) {
+	if c.Scheme == "" || !c.Schemed && !strings.EqualFold(name, FieldAuthorization.String()) {
 		return v, true
 	}
 	n := len(c.Scheme)

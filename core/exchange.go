@@ -21,6 +21,7 @@ type Exchange struct {
 
 	Route    *Route
 	Consumer *Consumer   // who has proved who he is, by a policy of the route; nil: nobody has
+	Refused  *Consumer   // whom a genuine credential names that was refused for what it says, or withdrawn: for the access log alone; nil: nobody
 	Claims   *ClaimTexts // of the token by which he proved it; nil: it was not by a token, or nobody asks for any
 	Params   []Param     // of the route's path, in order
 	Attempt  lb.Attempt  // endpoints that were tried
@@ -162,7 +163,7 @@ func (x *Exchange) reset() {
 	x.Response.Reset()
 	x.Listener, x.Snapshot, x.Downstream = nil, nil, nil
 	x.Client = Client{}
-	x.Route, x.Consumer, x.Claims, x.Params, x.Upstream, x.Hold, x.Trial = nil, nil, nil, nil, nil, nil, nil
+	x.Route, x.Consumer, x.Refused, x.Claims, x.Params, x.Upstream, x.Hold, x.Trial = nil, nil, nil, nil, nil, nil, nil, nil
 	x.Attempt = lb.Attempt{}
 	x.Try = Try{}
 	x.Deadline, x.Hurried, x.Err = 0, false, nil

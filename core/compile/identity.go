@@ -81,7 +81,10 @@ func (r *Registry) member(c *Compiled, p *config.Policy, name string, to *either
 	return nil
 }
 
-// carrierOf is where a credential is, and the scheme that it has in Authorization.
+// carrierOf is where a credential is. scheme is the one that it has in Authorization, unless the configuration names another, for all headers.
 func carrierOf(c config.Carrier, scheme string) core.Carrier {
-	return core.Carrier{Headers: c.Headers, Scheme: scheme, Cookies: c.Cookies, Arguments: c.Arguments}
+	if c.Schemed {
+		scheme = c.Scheme
+	}
+	return core.Carrier{Headers: c.Headers, Scheme: scheme, Schemed: c.Schemed, Cookies: c.Cookies, Arguments: c.Arguments}
 }

@@ -35,7 +35,8 @@ type KeySource struct {
 	waiting int
 	asked   time.Time     // when an unknown key last made us fetch
 	text    []byte        // of the keys in force
-	stale   time.Duration // that keys stay in force while the place is away; 0: for ever
+	stale   time.Duration // that keys stay in force from away on; 0: for ever
+	away    time.Time     // since when no fetch has brought keys; zero: the last one has
 	status  KeyStatus
 }
 
@@ -150,7 +151,7 @@ func (s *KeySource) run(ctx context.Context, log *slog.Logger) {
 		var next time.Duration
 		switch {
 		case err != nil:
-			next = min(keysRetry<<min(failures, 10), keysRetryMost)
+			next = s.within(min(keysRetry<<min(failures, 10), keysRetryMost))
 			if failures++; failures == 1 {
 				log.Warn("keys cannot be fetched: those known stay in force", "error", err)
 			}
@@ -161,7 +162,9 @@ func (s *KeySource) run(ctx context.Context, log *slog.Logger) {
 		default:
 			next = s.fresh()
 		}
-		s.settle(time.Now().Add(next))
+		if s.settle(time.Now().Add(next)) {
+			log.Warn("keys are in force no longer: their place has been away for too long")
+		}
 		t := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
@@ -174,19 +177,32 @@ func (s *KeySource) run(ctx context.Context, log *slog.Logger) {
 	}
 }
 
-// settle lets those go on who wait for the fetch that has ended.
-func (s *KeySource) settle(next time.Time) {
+// within gives wait, or less if the keys are in force for less while the place is away.
+func (s *KeySource) within(wait time.Duration) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if left := time.Until(s.away.Add(s.stale)); s.stale > 0 && left > 0 {
+		return min(wait, left)
+	}
+	return wait
+}
+
+// settle lets those go on who wait for the fetch that has ended. dropped says that it has put keys out of force: their place has been away for
+// too long, since the first fetch that failed.
+func (s *KeySource) settle(next time.Time) (dropped bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status.Next = next
-	if s.stale > 0 && s.text != nil && time.Since(s.status.Fetched) > s.stale {
+	if s.stale > 0 && s.text != nil && !s.away.IsZero() && time.Since(s.away) >= s.stale {
 		s.current.Store(&jwt.KeySet{})
 		s.text, s.status.Keys, s.status.IDs = nil, 0, nil
+		dropped = true
 	}
 	if s.pending != nil {
 		close(s.pending)
 		s.pending = nil
 	}
+	return dropped
 }
 
 // fresh is how long the keys are used before they are fetched anew: somewhat less than the place says, so that they never expire.
@@ -211,6 +227,9 @@ func (s *KeySource) fetch(ctx context.Context) error {
 	if err != nil {
 		s.status.Failures++
 		s.status.Problem = err.Error()
+		if s.away.IsZero() {
+			s.away = time.Now()
+		}
 		return fmt.Errorf("cannot fetch keys from %q: %w", s.Place, err)
 	}
 	if !same {
@@ -219,6 +238,7 @@ func (s *KeySource) fetch(ctx context.Context) error {
 		s.status.Keys, s.status.IDs = set.Len(), set.IDs()
 	}
 	s.status.Successes++
+	s.away = time.Time{}
 	s.status.Problem, s.status.Fetched, s.status.Next = "", time.Now(), time.Now().Add(life)
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 // Carrier is where requests carry a credential: the first of the three that has one counts, and of its names any. Each has at most 8.
 type Carrier struct {
 	Headers   []string
+	Scheme    string // before the credential in each of Headers, where Schemed; "": it stands alone
+	Schemed   bool   // else a token has Bearer in Authorization, and everything else stands alone
 	Cookies   []string
 	Arguments []string // of the query
 }
@@ -21,6 +23,10 @@ func (d *decoder) carrier(key string, n ast.Node, to *Carrier) bool {
 	switch key {
 	case "header":
 		d.carrierNames(key, n, &to.Headers, strings.EqualFold, d.fieldName)
+	case "scheme":
+		if d.text(key, n, &to.Scheme) && (to.Scheme == "" || d.token(key, n, to.Scheme)) {
+			to.Schemed = true
+		}
 	case "cookie":
 		d.carrierNames(key, n, &to.Cookies, sameText, d.cookieName)
 	case "query":
@@ -70,9 +76,9 @@ func (d *decoder) argumentName(key string, n ast.Node, s string) bool {
 	return true
 }
 
-// settle puts the credential into a header where nothing says where it is.
+// settle puts the credential into a header where nothing says where it is, or only what is before it there.
 func (c *Carrier) settle(header string) {
-	if len(c.Headers)+len(c.Cookies)+len(c.Arguments) == 0 {
+	if len(c.Headers)+len(c.Cookies)+len(c.Arguments) == 0 || c.Schemed && len(c.Headers) == 0 {
 		c.Headers = []string{header}
 	}
 }
@@ -87,6 +93,9 @@ func (c *Carrier) text() string {
 		if len(at.names) > 0 {
 			b.WriteString(at.key + ": " + quoteList(at.names) + ", ")
 		}
+	}
+	if c.Schemed {
+		b.WriteString("scheme: " + quote(c.Scheme) + ", ")
 	}
 	return b.String()
 }

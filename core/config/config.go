@@ -119,7 +119,7 @@ type ListenerTimeouts struct {
 
 // ListenerLimits bound what a client may send or hold.
 type ListenerLimits struct {
-	HeaderBytes      int   // request line and header section; 32KiB, 1KiB..1MiB
+	HeaderBytes      int   // request line and header section; 32KiB, 1KiB..256KiB, which a loop's large buffers hold
 	Headers          int   // field lines; 100, 1..1000
 	BodyBytes        int64 // 0: no limit
 	Connections      int   // open at once on this listener; 0: no limit

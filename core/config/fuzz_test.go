@@ -105,7 +105,7 @@ func check(c *Config) error {
 		if t := l.Timeouts; min(t.Header, t.Idle, t.Body, t.Write) < time.Millisecond || max(t.Header, t.Idle, t.Body, t.Write) > maxDuration {
 			return fmt.Errorf("timeouts: %+v", t)
 		}
-		if m := l.Limits; m.HeaderBytes < 1<<10 || m.HeaderBytes > 1<<20 || m.Headers < 1 || m.Headers > 1000 || m.BodyBytes < 0 || m.Connections < 0 {
+		if m := l.Limits; m.HeaderBytes < 1<<10 || m.HeaderBytes > 256<<10 || m.Headers < 1 || m.Headers > 1000 || m.BodyBytes < 0 || m.Connections < 0 {
 			return fmt.Errorf("limits: %+v", m)
 		}
 		if h := l.HTTP2; h.Streams < 1 || h.Streams > 1000 || min(h.KeepAliveTimeout, h.MaxAgeGrace) < time.Millisecond || min(h.KeepAlive, h.MaxAge) < 0 {

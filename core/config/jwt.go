@@ -22,7 +22,7 @@ type JWT struct {
 	Types           []string      // of which typ must be one, in lower case and without "application/"; empty: any
 	KeyClaim        string        // names the key of a token without kid; "": none
 	Cache           time.Duration // that a verified token is believed without another look, so long a key that was withdrawn may still count; 1m, 0..1h
-	Stale           time.Duration // that keys stay in force while their place is away; 0: for ever
+	Stale           time.Duration // that keys stay in force from the first fetch that fails on; 0: for ever
 }
 
 // IssuerKeys is an issuer and the place of its keys, which are for no other's tokens.
@@ -59,7 +59,7 @@ type RequiredClaim struct {
 type ClaimHeader struct{ Header, Claim string }
 
 const (
-	bearerKeys        = "header cookie query issuer audience claims scopes hide_credentials optional headers consumer tier tenant groups roles run_on_preflight"
+	bearerKeys        = "header scheme cookie query issuer audience claims scopes hide_credentials optional headers consumer tier tenant groups roles run_on_preflight"
 	jwtKeys           = bearerKeys + " jwks secret keys issuers algorithms typ key_claim leeway maximum_lifetime cache stale"
 	jwtAlgorithms     = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA HS256 HS384 HS512"
 	defaultLeeway     = 30 * time.Second
@@ -254,6 +254,9 @@ func (w *dumper) optionalList(key string, values []string) {
 
 func (w *dumper) bearer(j *Bearer) {
 	w.optionalList("header", j.Carrier.Headers)
+	if j.Carrier.Schemed {
+		w.line("scheme: %s", quote(j.Carrier.Scheme))
+	}
 	w.optionalList("cookie", j.Carrier.Cookies)
 	w.optionalList("query", j.Carrier.Arguments)
 	w.optionalList("issuer", j.Issuers)

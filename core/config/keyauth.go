@@ -25,7 +25,7 @@ func (d *decoder) keyAuth(key string, n ast.Node) *KeyAuth {
 	if _, word := n.(*ast.StringNode); word {
 		d.on(key, n)
 	} else {
-		d.mapping(key, n, "header cookie query prefix hide optional", func(key string, _, v ast.Node) bool {
+		d.mapping(key, n, "header scheme cookie query prefix hide optional", func(key string, _, v ast.Node) bool {
 			switch key {
 			case "prefix":
 				d.keyPrefixes(key, v, k)

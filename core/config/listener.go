@@ -13,6 +13,7 @@ const (
 	realIPHeaders = "X-Forwarded-For Forwarded X-Real-IP"
 	maxBodyBytes  = 1 << 50
 	maxCount      = 10_000_000 // of connections, and of whatever else is only counted
+	maxHeadBytes  = 256 << 10  // what a buffer of a loop holds, with room to write another head before it: loop.BulkBytes
 )
 
 func defaultListener(name string, pos Pos) Listener {
@@ -190,7 +191,7 @@ func (d *decoder) listenerLimits(key string, n ast.Node, l *ListenerLimits) {
 	d.mapping(key, n, valid, func(key string, _, v ast.Node) bool {
 		switch key {
 		case "header_bytes":
-			d.sizeInt(key, v, 1<<10, 1<<20, &l.HeaderBytes)
+			d.sizeInt(key, v, 1<<10, maxHeadBytes, &l.HeaderBytes)
 		case "headers":
 			d.integer(key, v, 1, 1000, &l.Headers)
 		case "body_bytes":

@@ -92,6 +92,9 @@ func (s *serverConn) receive() *exchange {
 			}
 		}
 		tried = end
+		if end == len(buf)-core.PieceTail {
+			buf = s.widen(buf, end)
+		}
 		n, err := c.ReadNow(buf[end : len(buf)-core.PieceTail])
 		if err == loop.ErrAgain && end > headRoom {
 			if deadline == 0 {
@@ -143,6 +146,16 @@ func (s *serverConn) more(buf []byte, end int, timeout, deadline int64) ([]byte,
 	buf = s.borrow()
 	copy(buf[headRoom:], s.held)
 	return buf, err
+}
+
+// widen exchanges a buffer that is full for a larger one: into none nothing would be read, for ever. config bounds HeaderBytes so that a
+// second one is not needed.
+func (s *serverConn) widen(buf []byte, end int) []byte {
+	s.held = append(s.held[:0], buf[headRoom:end]...)
+	s.server.worker.Loop.Return(buf)
+	buf = s.borrow()
+	copy(buf[headRoom:], s.held)
+	return buf
 }
 
 // borrow gives a buffer that takes what is held. After a long body that may be as much as was read of it at once.

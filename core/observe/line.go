@@ -72,9 +72,13 @@ func appendLine(dst []byte, x *core.Exchange, t *times, clock *lineClock) []byte
 	if x.Route != nil {
 		dst = appendString(dst, `,"route":"`, x.Route.Name)
 	}
-	if x.Consumer != nil {
-		dst = appendString(dst, `,"consumer":"`, x.Consumer.Name)
-		dst = appendString(dst, `,"key_id":"`, x.Consumer.KeyID)
+	who := x.Consumer
+	if who == nil && x.Err != nil {
+		who = x.Refused
+	}
+	if who != nil {
+		dst = appendString(dst, `,"consumer":"`, who.Name)
+		dst = appendString(dst, `,"key_id":"`, who.KeyID)
 	}
 	if x.Sent.Pool != nil {
 		dst = appendString(dst, `,"upstream":"`, x.Sent.Pool.Name)

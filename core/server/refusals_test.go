@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/core/admin"
 )
 
 // refusal is a request, and what is said of it: to the client, in the log and in the metrics.
@@ -63,6 +65,9 @@ routes:
   - { match: /keyauth, use: [{ keyauth: on }], to: a }
   - { match: /basic, use: [{ basic: on }], to: a }
   - { match: /jwt, use: [{ jwt: { audience: api, secret: "env:SLUICE_TEST_SHARED", scopes: [read] } }], to: a }
+  - { match: /jwt-claims, use: [{ jwt: { secret: "env:SLUICE_TEST_SHARED", claims: { plan: gold } } }], to: a }
+  - { match: /token-or-key, use: [{ any: [{ jwt: { secret: "env:SLUICE_TEST_SHARED", audience: api } }, { keyauth: on }] }], to: a }
+  - { match: /jwt-taken, use: [{ jwt: { secret: "env:SLUICE_TEST_SHARED", audience: api, consumer: org } }], to: a }
   - { match: /hmac, use: [{ hmac: on }], to: a }
   - { match: /mtls, use: [{ mtls: on }], to: a }
   - { match: /forward, use: [{ forward: { url: "FORWARD/check" } }], to: a }
@@ -112,8 +117,15 @@ func refusals(t *testing.T, a *authority, addr string) []refusal {
 		{"/jwt", nil, nil, 401, "token_missing", ""},
 		{"/jwt", bearer("x"), nil, 401, "token_malformed", ""},
 		{"/jwt", token(`,"aud":"api","scope":"read"`, 1), nil, 401, "token_signature", ""},
-		{"/jwt", token(`,"aud":"web","scope":"read"`, 0), nil, 401, "token_audience", ""},
-		{"/jwt", token(`,"aud":"api","scope":"write"`, 0), nil, 403, "token_scope", ""},
+		{"/jwt", token(`,"aud":"web","scope":"read"`, 0), nil, 401, "token_audience", "ann"},
+		{"/jwt", token(`,"aud":"api","scope":"write"`, 0), nil, 403, "token_scope", "ann"},
+		{"/jwt", token(`,"aud":"api","scope":"write"`, 1), nil, 401, "token_signature", ""},
+		{"/jwt", token(`,"aud":"api","scope":"read","nbf":4000000000`, 0), nil, 401, "token_not_yet_valid", "ann"},
+		{"/jwt", token(`,"aud":"api","scope":"read","jti":"withdrawn"`, 0), nil, 401, "token_revoked", "ann"},
+		{"/jwt-claims", token(`,"plan":"silver"`, 0), nil, 401, "token_claims", "ann"},
+		{"/jwt-taken", token(`,"aud":"api","org":"acme"`, 0), nil, 403, "consumer_unknown", ""},
+		{"/jwt-taken", token(`,"aud":"web","org":"acme"`, 0), nil, 401, "token_audience", ""},
+		{"/token-or-key", append(token(`,"aud":"web"`, 0), key...), nil, 200, "", "acme"},
 		{"/jwt", token(`,"aud":"api","scope":"read"`, 0), nil, 200, "", "ann"},
 		{"/hmac", nil, nil, 401, "signature_missing", ""},
 		{"/hmac", signature("s1", 1), nil, 401, "signature_wrong", ""},
@@ -126,7 +138,7 @@ func refusals(t *testing.T, a *authority, addr string) []refusal {
 		{"/forward", []string{"Authorization: User ann"}, nil, 200, "", ""},
 		{"/introspect", nil, nil, 401, "token_missing", ""},
 		{"/introspect", bearer("bad"), nil, 401, "token_inactive", ""},
-		{"/introspect", bearer("good-reader"), nil, 403, "token_scope", ""},
+		{"/introspect", bearer("good-reader"), nil, 403, "token_scope", "reader"},
 		{"/introspect", bearer("good-ann"), nil, 200, "", "ann"},
 		{"/oidc", []string{"Accept: application/json"}, nil, 401, "login_required", ""},
 		{"/ip", []string{"X-Forwarded-For: 192.0.2.1"}, nil, 403, "address_denied", ""},
@@ -153,6 +165,9 @@ func TestRefusals(t *testing.T) {
 		} else if time.Now().After(deadline) {
 			t.Fatalf("the provider is not known: %v %v", all, err)
 		}
+	}
+	if err := g.admin.ChangeTokens(admin.ChangeTokens{Change: "revoke", Kind: "jti", Values: []string{"withdrawn"}}); err != nil {
+		t.Fatal(err)
 	}
 	logins := newLoginRefusals(t, a, g, p)
 	all := append(refusals(t, a, "a.test"), logins.all...)

@@ -52,8 +52,9 @@ type lane struct {
 // verdict is what is kept of a token. Immutable.
 type verdict struct {
 	grant *core.Grant
-	err   *core.Error // nil: the token is good for grant
-	until int64       // on the wall clock
+	err   *core.Error    // nil: the token is good for grant
+	names *core.Consumer // whom a token names that is active and refused all the same; nil: nobody
+	until int64          // on the wall clock
 }
 
 // New gives the policy, for one loop for each of counts.
@@ -94,10 +95,10 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 		}
 	}
 	if v.err != nil {
-		return p.spec.Refuse(x, v.err)
+		return p.spec.RefuseGenuine(x, v.err, v.names)
 	}
 	if p.spec.Withdrawn(v.grant, x.Worker.Loop.Time()) {
-		return p.spec.Refuse(x, core.ErrTokenRevoked)
+		return p.spec.RefuseGenuine(x, core.ErrTokenRevoked, v.grant.Consumer)
 	}
 	p.spec.Pass(x, v.grant)
 	return core.Continue
@@ -156,6 +157,9 @@ func (p *Policy) judge(claims core.Claims, d *core.Directory, now time.Time) *ve
 	refused := func(err *core.Error) *verdict { return &verdict{err: err, until: now.Add(p.spec.Negative).UnixNano()} }
 	if !active {
 		return refused(errInactive)
+	}
+	refused = func(err *core.Error) *verdict {
+		return &verdict{err: err, names: p.spec.Named(claims, d), until: now.Add(p.spec.Negative).UnixNano()}
 	}
 	exp, expires, ok := claims.Time("exp")
 	nbf, begins, also := claims.Time("nbf")

@@ -72,12 +72,14 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 	g := c.find(text, keys, d, x.Worker.Loop.Time())
 	if g == nil {
 		var err *core.Error
-		if g, err = p.await(x, c, string(text), keys, d); err != nil {
+		if g, err = p.await(x, c, string(text), keys, d); err != nil && g != nil {
+			return p.spec.RefuseGenuine(x, err, g.Consumer)
+		} else if err != nil {
 			return p.spec.Refuse(x, err)
 		}
 	}
 	if p.spec.Withdrawn(g.Grant, x.Worker.Loop.Time()) {
-		return p.spec.Refuse(x, core.ErrTokenRevoked)
+		return p.spec.RefuseGenuine(x, core.ErrTokenRevoked, g.Consumer)
 	}
 	p.spec.Pass(x, g.Grant)
 	return core.Continue
@@ -86,7 +88,7 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 // Conceal takes a token out of a request that another policy has let pass, if it is hidden.
 func (p *Policy) Conceal(x *core.Exchange) { p.spec.Conceal(x) }
 
-// await verifies a token beside the loop and keeps what it is good for.
+// await verifies a token beside the loop and keeps what it is good for. With an error g says whom the token names, as with verify.
 func (p *Policy) await(x *core.Exchange, c *cache, text string, keys *KeySet, d *core.Directory) (g *grant, err *core.Error) {
 	if c.verifying >= maxVerifying {
 		return nil, core.ErrTokenBusy
@@ -97,7 +99,7 @@ func (p *Policy) await(x *core.Exchange, c *cache, text string, keys *KeySet, d 
 	defer func() { c.verifying-- }()
 	x.Worker.Loop.Await(func() { g, with, err = p.verify(text, keys, d, now) })
 	if err != nil {
-		return nil, err
+		return g, err
 	}
 	if c.keys == with && c.directory == d && p.spec.CacheFor > 0 { // nothing has changed meanwhile
 		c.put(g)
@@ -105,7 +107,8 @@ func (p *Policy) await(x *core.Exchange, c *cache, text string, keys *KeySet, d 
 	return g, nil
 }
 
-// verify judges a token. with is the keys that were looked at last.
+// verify judges a token. with is the keys that were looked at last. With an error g is nil, or if the signature is right, says whom the token
+// names and no more.
 func (p *Policy) verify(text string, keys *KeySet, d *core.Directory, now time.Time) (g *grant, with *KeySet, err *core.Error) {
 	t, ok := p.tokens.read(text)
 	if !ok {
@@ -133,7 +136,7 @@ func (p *Policy) verify(text string, keys *KeySet, d *core.Directory, now time.T
 		return nil, keys, err
 	}
 	if g, err = p.judge(&t, d, now); err != nil {
-		return nil, keys, err
+		return &grant{Grant: &core.Grant{Consumer: p.spec.Named(t.claims, d)}}, keys, err
 	}
 	g.token = text
 	return g, keys, nil

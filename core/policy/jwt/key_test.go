@@ -81,7 +81,7 @@ func BenchmarkSignature(b *testing.B) {
 	}
 }
 
-func signed(b *testing.B) (*Policy, *core.Directory, string, *rsa.PublicKey, []byte) {
+func signed(b testing.TB) (*Policy, *core.Directory, string, *rsa.PublicKey, []byte) {
 	b.Helper()
 	k, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
