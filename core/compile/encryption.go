@@ -37,8 +37,8 @@ type Encryption struct {
 }
 
 // encrypt reads the certificates of a listener. issued are those that are got for it; nil: none are.
-func (r *Registry) encrypt(spec *config.Listener, issued *issuing) (*Encryption, error) {
-	t, log, before := spec.TLS, r.log, r.encrypted[spec.Name]
+func (r *Registry) encrypt(c *Compiled, spec *config.Listener, issued *issuing) (*Encryption, error) {
+	t, before := spec.TLS, r.encrypted[spec.Name]
 	options := tls.Options{Default: t.Default, RefuseUnknown: t.Unknown == "refuse", Partial: issued != nil}
 	for i := range t.Certificates {
 		options.Pairs = append(options.Pairs, pairOf(&t.Certificates[i]))
@@ -75,16 +75,14 @@ func (r *Registry) encrypt(spec *config.Listener, issued *issuing) (*Encryption,
 		server.Policies = &policies.configs
 	}
 	server.Challenges = issued != nil && t.ACME.TLSALPN01
-	c, more, err := e.config(server, t.ClientAuth, t.Pos)
+	own, more, err := e.config(server, t.ClientAuth, t.Pos)
 	if err != nil {
 		return nil, err
 	}
-	if warnings = append(warnings, more...); log != nil {
-		for _, w := range warnings {
-			log.Warn("certificate", "listener", spec.Name, "position", positionOf(t, w.Pair), "file", w.File, "warning", w.Text)
-		}
+	for _, w := range append(warnings, more...) {
+		c.warn(Warning{At: positionOf(t, w.Pair), Message: "certificate", Noun: "listener", Name: spec.Name, File: w.File, Text: w.Text})
 	}
-	e.settings = &listen.TLS{Config: c, Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, len(r.workers))}
+	e.settings = &listen.TLS{Config: own, Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, len(r.workers))}
 	e.settings.Names = &served{certificates: certificates, settings: e.settings, policies: policies, asks: t.ClientAuth != nil}
 	return e, nil
 }
