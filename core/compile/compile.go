@@ -97,6 +97,7 @@ type Compiled struct {
 	Faults      map[string]*fault.Policy    // by name; one that is written in a route has that of the route and its place there
 	// Warnings are in the order in which they were found; they refuse nothing.
 	Warnings       []Warning
+	first          bool // as of CompileFirst
 	issuers        map[issuerKey]*issuing
 	issuerOf       map[string]issuerKey // by listener
 	policies       map[string]core.Step
@@ -136,8 +137,15 @@ type Compiled struct {
 }
 
 // Compile builds cfg. No name is resolved and no file of endpoints is read yet.
-func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
+func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) { return r.compile(cfg, false) }
+
+// CompileFirst is Compile for a process that begins. What was right when it was configured and has gone bad by itself since, such as a
+// certificate that has expired, is a warning: a restart at night must not take down what a running process goes on with.
+func (r *Registry) CompileFirst(cfg *config.Config) (*Compiled, error) { return r.compile(cfg, true) }
+
+func (r *Registry) compile(cfg *config.Config, first bool) (*Compiled, error) {
 	c := r.begin(cfg)
+	c.first = first
 	for _, step := range [...]func(*Compiled) error{
 		r.identity, r.upstreamsOf, r.gatesOf, r.listeners, r.consumersOf, r.share, r.policiesOf, r.routesOf, r.hostsOf,
 	} {

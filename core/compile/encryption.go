@@ -39,7 +39,10 @@ type Encryption struct {
 // encrypt reads the certificates of a listener. issued are those that are got for it; nil: none are.
 func (r *Registry) encrypt(c *Compiled, spec *config.Listener, issued *issuing) (*Encryption, error) {
 	t, before := spec.TLS, r.encrypted[spec.Name]
-	options := tls.Options{Default: t.Default, RefuseUnknown: t.Unknown == "refuse", Partial: issued != nil}
+	options := tls.Options{Default: t.Default, RefuseUnknown: t.Unknown == "refuse", Partial: issued != nil, Starting: c.first}
+	if before != nil {
+		options.Before = before.Store
+	}
 	for i := range t.Certificates {
 		options.Pairs = append(options.Pairs, pairOf(&t.Certificates[i]))
 	}
@@ -80,7 +83,7 @@ func (r *Registry) encrypt(c *Compiled, spec *config.Listener, issued *issuing) 
 		return nil, err
 	}
 	for _, w := range append(warnings, more...) {
-		c.warn(Warning{At: positionOf(t, w.Pair), Message: "certificate", Noun: "listener", Name: spec.Name, File: w.File, Text: w.Text})
+		c.warn(Warning{At: positionOf(t, w.Pair), Message: "certificate", Noun: "listener", Name: spec.Name, File: w.File, Text: w.Text, Severe: severe(w.Kind)})
 	}
 	e.settings = &listen.TLS{Config: own, Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, len(r.workers))}
 	e.settings.Names = &served{certificates: certificates, settings: e.settings, policies: policies, asks: t.ClientAuth != nil}
@@ -192,6 +195,10 @@ func certificateErrors(t *config.TLS, err error) error {
 	all := make([]error, len(each))
 	for i, one := range each {
 		all[i] = fmt.Errorf("%s: %w", positionOf(t, one.Pair), one.Err)
+		var overlap *tls.OverlapError
+		if errors.As(one.Err, &overlap) && overlap.First != overlap.Second {
+			all[i] = fmt.Errorf("%w; first at %s", all[i], positionOf(t, overlap.First))
+		}
 	}
 	return errors.Join(all...)
 }

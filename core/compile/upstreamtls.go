@@ -63,12 +63,16 @@ func (c *Compiled) secure(u *config.Upstream, before *upstreamTLS) (*upstreamTLS
 	if t.Certificate != nil {
 		var warnings []tls.Warning
 		var err error
-		if s.store, warnings, err = tls.NewStore(tls.Options{Pairs: []tls.Pair{pairOf(t.Certificate)}, Client: true}); err != nil {
+		own := tls.Options{Pairs: []tls.Pair{pairOf(t.Certificate)}, Client: true, Starting: c.first}
+		if before != nil {
+			own.Before = before.store
+		}
+		if s.store, warnings, err = tls.NewStore(own); err != nil {
 			return nil, fmt.Errorf("%s: upstream %q: %w", t.Certificate.Pos, u.Name, err)
 		}
 		o.Store = s.store
 		for _, w := range warnings {
-			c.warn(Warning{At: t.Certificate.Pos, Message: "certificate", Noun: "upstream", Name: u.Name, File: w.File, Text: w.Text})
+			c.warn(Warning{At: t.Certificate.Pos, Message: "certificate", Noun: "upstream", Name: u.Name, File: w.File, Text: w.Text, Severe: severe(w.Kind)})
 		}
 	}
 	var warnings []tls.Warning

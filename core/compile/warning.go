@@ -1,10 +1,12 @@
 package compile
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/tls"
 )
 
 // Warning is what works, but not for long, not for everybody or not safely. It refuses nothing.
@@ -14,6 +16,7 @@ type Warning struct {
 	Noun, Name string // whose it is, such as a listener's
 	File       string // that it is about; "": none
 	Text       string // one line
+	Severe     bool   // clients are refused by it, or will not get what was meant for them
 }
 
 // String says all but the place.
@@ -24,6 +27,9 @@ func (w Warning) String() string {
 	}
 	return of + ": " + w.Text
 }
+
+// severe says so of what would refuse a configuration that is new.
+func severe(k tls.Kind) bool { return k == tls.Expired || k == tls.Overlap }
 
 func (c *Compiled) warn(w Warning) { c.Warnings = append(c.Warnings, w) }
 
@@ -37,6 +43,10 @@ func (r *Registry) tell(all []Warning) {
 		if w.File != "" {
 			attributes = append(attributes, slog.String("file", w.File))
 		}
-		r.log.Warn(w.Message, append(attributes, slog.String("warning", w.Text))...)
+		level := slog.LevelWarn
+		if w.Severe {
+			level = slog.LevelError
+		}
+		r.log.Log(context.Background(), level, w.Message, append(attributes, slog.String("warning", w.Text))...)
 	}
 }
