@@ -62,7 +62,7 @@ func (r *Registry) encrypt(c *Compiled, spec *config.Listener, issued *issuing) 
 	if e.Tickets, err = ticketKeys(t, before); err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Pos, err)
 	}
-	server := tls.ServerOptions{Store: e.Store, MinVersion: t.MinVersion, ALPN: alpn(spec.Protocols), Tickets: e.Tickets,
+	server := tls.ServerOptions{Store: e.Store, MinVersion: t.MinVersion, Ciphers: t.Ciphers, ALPN: alpn(spec.Protocols), Tickets: e.Tickets,
 		TicketScope: ticketScope(t.ClientAuth), Offload: loop.Offload}
 	var certificates serves = e.Store
 	if issued != nil {
