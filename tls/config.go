@@ -16,6 +16,9 @@ type ServerOptions struct {
 	Challenges bool
 	// MinVersion is "1.2", the default, or "1.3".
 	MinVersion string
+	// Ciphers are the names, at IANA, of the cipher suites of TLS 1.2 that are agreed to; none: all that have forward secrecy and
+	// authenticated encryption, of which they must be.
+	Ciphers []string
 	// ALPN are the protocols offered, the preferred first. A client that offers only others is refused, RFC 7301, section 3.2.
 	ALPN []string
 	// ClientAuth is "none", the default, "optional": a certificate that is sent must be valid, or "require". The latter two
@@ -46,12 +49,16 @@ func NewServerConfig(o ServerOptions) (*cryptotls.Config, error) {
 	if err := checkALPN(o.ALPN); err != nil {
 		return nil, err
 	}
+	ciphers, err := chosen(o.Ciphers)
+	if err != nil {
+		return nil, err
+	}
 	if o.Store == nil {
 		return nil, errors.New("cannot serve TLS without certificates")
 	}
 	c := &cryptotls.Config{
 		MinVersion:             version,
-		CipherSuites:           suites(),
+		CipherSuites:           ciphers,
 		CurvePreferences:       curves(),
 		NextProtos:             append([]string(nil), o.ALPN...),
 		GetCertificate:         getCertificate(&o),

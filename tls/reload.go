@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// reload tries the slot's files again where they changed. It says whether another certificate is in use now.
-func (l *slot) reload(now time.Time) (changed bool) {
+// reload tries the slot's files again where they changed. It says whether another certificate is in use now. What has expired is taken
+// where lenient says so.
+func (l *slot) reload(now time.Time, lenient func(*loaded) bool) (changed bool) {
 	names := l.source.files()
 	if l.good != nil && len(names) == 0 {
 		return false
@@ -23,6 +24,7 @@ func (l *slot) reload(now time.Time) (changed bool) {
 			return false
 		}
 	}
+	l.waiting = nil
 	files, err := l.read()
 	if err != nil {
 		l.files, l.problem = nil, err
@@ -38,9 +40,9 @@ func (l *slot) reload(now time.Time) (changed bool) {
 		return false
 	}
 	next, err := l.load(certText, keyText)
-	if err == nil && l.good != nil {
-		if end, was := next.chain[0].NotAfter, l.good.chain[0].NotAfter; now.After(end) && now.Before(was) {
-			err = fmt.Errorf("cannot use %q: it expired on %s, while the one in use is valid until %s", l.label(), day(end), day(was))
+	if err == nil && !lenient(next) {
+		if over := next.over(now); over != "" {
+			err = fmt.Errorf("cannot use %q: %s", l.label(), over)
 		}
 	}
 	if l.problem = err; err != nil {
@@ -58,33 +60,32 @@ func (s *Store) Reload() (changed []string, problems []error) {
 	defer s.mu.Unlock()
 	now := time.Now()
 	next := make([]*slot, 0, len(s.slots))
-	old := map[source]*slot{}
-	for _, l := range s.slots {
-		old[l.source] = l
+	old, before, slots := map[source]*slot{}, map[*slot]*loaded{}, s.slots
+	for _, l := range slots {
+		old[l.source], before[l] = l, l.good
 	}
 	for i := range s.options.Pairs {
-		slots, err := s.expand(i, maxCertificates-len(next), old)
+		found, err := s.expand(i, maxCertificates-len(next), old)
 		if err != nil {
 			problems = append(problems, err)
 		}
-		next = append(next, slots...)
+		next = append(next, found...)
 	}
+	s.renew(next, now)
 	for _, l := range next {
-		delete(old, l.source)
-		if l.reload(now) {
+		if good, had := before[l]; l.good != nil && (!had || l.good != good) {
 			changed = append(changed, l.label())
 		}
+		delete(old, l.source)
 		if l.problem != nil {
 			problems = append(problems, l.problem)
 		}
 	}
-	for _, l := range s.slots {
+	for _, l := range slots {
 		if old[l.source] != nil && l.good != nil {
 			changed = append(changed, l.label()+" (removed)")
 		}
 	}
-	// Set even without a change: a file that was never right comes and goes too.
-	s.slots = next
 	if len(changed) > 0 {
 		s.defaultProblem = s.publish()
 	}
@@ -92,6 +93,22 @@ func (s *Store) Reload() (changed []string, problems []error) {
 		problems = append(problems, s.defaultProblem)
 	}
 	return changed, problems
+}
+
+// renew makes next the slots, even where nothing has changed: a file that was never right comes and goes too. Their files are read again.
+func (s *Store) renew(next []*slot, now time.Time) {
+	s.slots = next
+	renewed := map[*slot]*loaded{}
+	for _, l := range next {
+		before := l.good
+		if l.reload(now, func(*loaded) bool { return before != nil && before.over(now) != "" }) {
+			renewed[l] = before
+		} else if l.waiting != nil {
+			l.good, l.waiting, l.problem = l.waiting, nil, nil
+			renewed[l] = before
+		}
+	}
+	s.settle(renewed)
 }
 
 // expand gives the slots of one pair as its files are now: those that were there, and new ones.

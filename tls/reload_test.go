@@ -94,7 +94,7 @@ func TestRenewal(t *testing.T) {
 	reload(t, s, "")
 	write(t, p.Cert, expired.text)
 	write(t, p.Key, expired.keyText)
-	reload(t, s, "it expired on")
+	reload(t, s, "the certificate expired on")
 	served(third)
 	write(t, p.Cert, first.text)
 	write(t, p.Key, first.keyText)

@@ -1,6 +1,7 @@
 package tls
 
 import (
+	"crypto/sha256"
 	cryptotls "crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -30,6 +31,11 @@ type Options struct {
 	Client bool
 	// Partial says that other certificates are Joined: there may be no pair.
 	Partial bool
+	// Starting says that a process begins, with what was right when it was configured: a certificate that has expired since, or a name
+	// of two files of which a pattern found one, are warned of and not refused.
+	Starting bool
+	// Before is the store that this one replaces; nil: none. Of what it has in use neither is refused: it would stay in use.
+	Before *Store
 	// Staples are the OCSP responses that KeepStapled takes and adds to; nil: nothing is stapled. Stores may have them in common.
 	Staples *Staples
 }
@@ -62,6 +68,7 @@ type slot struct {
 	source
 	files   []*reading // the last that were tried, without their text
 	good    *loaded    // in use; nil for a file of a pattern that has never been right
+	waiting *loaded    // the renewal of good, that overlaps; problem is an OverlapError then; nil: none
 	problem error      // why the last try was not taken
 }
 
@@ -81,7 +88,8 @@ type Store struct {
 	defaultProblem error
 }
 
-// NewStore reads all pairs. An error is PairErrors and says which of them cannot be used and why.
+// NewStore reads all pairs. An error is PairErrors and says which of them cannot be used and why: what cannot be read or does not fit, but
+// also, unless Options say otherwise, a certificate that has expired and a name in two certificates with the same kind of key, an OverlapError.
 func NewStore(o Options) (*Store, []Warning, error) {
 	o.Pairs = slices.Clone(o.Pairs)
 	s := &Store{options: o, usage: x509.ExtKeyUsageServerAuth}
@@ -90,6 +98,9 @@ func NewStore(o Options) (*Store, []Warning, error) {
 	}
 	var wrong PairErrors
 	add := func(pair int, err error) { wrong = append(wrong, &PairError{pair, err}) }
+	now, inForce := time.Now(), o.Before.inUse()
+	lenient := func(l *loaded) bool { return o.Starting || inForce[l.digest] }
+	s.options.Before = nil // not kept alive
 	for i := range o.Pairs {
 		found, err := o.Pairs[i].sources(i, maxCertificates-len(s.slots))
 		if err != nil {
@@ -98,7 +109,7 @@ func NewStore(o Options) (*Store, []Warning, error) {
 		}
 		for _, src := range found {
 			l := &slot{source: src}
-			l.reload(time.Now())
+			l.reload(now, lenient)
 			if l.problem != nil {
 				add(i, l.problem)
 			}
@@ -118,7 +129,32 @@ func NewStore(o Options) (*Store, []Warning, error) {
 	if err := s.publish(); err != nil {
 		return nil, nil, PairErrors{{-1, err}}
 	}
+	for _, overlap := range s.overlaps {
+		known := inForce[overlap.first.good.digest] && inForce[overlap.second.good.digest]
+		if !o.Client && !known && !(o.Starting && overlap.fromPattern()) {
+			add(overlap.second.pair, overlap.refusal(overlap.second))
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, nil, wrong
+	}
 	return s, s.Warnings(), nil
+}
+
+// inUse gives the certificates that are, by what they were read from.
+func (s *Store) inUse() map[[sha256.Size]byte]bool {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[[sha256.Size]byte]bool, len(s.slots))
+	for _, l := range s.slots {
+		if l.good != nil {
+			all[l.good.digest] = true
+		}
+	}
+	return all
 }
 
 // Pick gives the certificate for a handshake: of the exact name, or of the wildcard above it, or the default, or
@@ -185,29 +221,13 @@ func (s *Store) ServesName(serverName, host string) bool {
 
 // publish makes a set of what the slots hold. An error is that of the default, in whose place the old one stays.
 func (s *Store) publish() error {
-	next := &set{exact: map[string]*choice{}, wild: map[string]*choice{}}
-	owner := map[*cryptotls.Certificate]*slot{}
-	collisions := map[[2]*slot]*overlap{}
-	s.overlaps = nil
 	for _, l := range s.slots {
-		if l.good == nil {
-			continue
-		}
-		l.good = s.options.Staples.staple(l.good, time.Now())
-		owner[l.good.cert] = l
-		for _, n := range l.good.names {
-			taken := next.add(n, l.good.cert)
-			if taken == nil || taken.Leaf.Equal(l.good.cert.Leaf) {
-				continue
-			}
-			at := [2]*slot{owner[taken], l}
-			if collisions[at] == nil {
-				collisions[at] = &overlap{first: at[0], second: l, name: n}
-				s.overlaps = append(s.overlaps, collisions[at])
-			}
-			collisions[at].names++
+		if l.good != nil {
+			l.good = s.options.Staples.staple(l.good, time.Now())
 		}
 	}
+	var next *set
+	next, s.overlaps = s.build()
 	err := s.setFallback(next)
 	if err != nil {
 		if old := s.set.Load(); old != nil {
@@ -218,6 +238,33 @@ func (s *Store) publish() error {
 		s.set.Store(next)
 	}
 	return err
+}
+
+// build makes a set without a fallback of what the slots hold. Of a name that stands in several certificates with the same kind of key the
+// first is used.
+func (s *Store) build() (next *set, overlaps []*overlap) {
+	next = &set{exact: map[string]*choice{}, wild: map[string]*choice{}}
+	owner := map[*cryptotls.Certificate]*slot{}
+	collisions := map[[2]*slot]*overlap{}
+	for _, l := range s.slots {
+		if l.good == nil {
+			continue
+		}
+		owner[l.good.cert] = l
+		for _, n := range l.good.names {
+			taken := next.add(n, l.good.cert)
+			if taken == nil || taken.Leaf.Equal(l.good.cert.Leaf) {
+				continue
+			}
+			at := [2]*slot{owner[taken], l}
+			if collisions[at] == nil {
+				collisions[at] = &overlap{first: at[0], second: l, name: n}
+				overlaps = append(overlaps, collisions[at])
+			}
+			collisions[at].names++
+		}
+	}
+	return next, overlaps
 }
 
 func (s *set) add(name string, cert *cryptotls.Certificate) (taken *cryptotls.Certificate) {

@@ -27,19 +27,6 @@ func minVersion(text string) (uint16, error) {
 	return 0, fmt.Errorf("cannot use TLS version %q: it is neither 1.2 nor 1.3", text)
 }
 
-// suites are those of TLS 1.2 that have forward secrecy and authenticated encryption; RFC 9113, Appendix A, forbids the rest
-// for HTTP/2. The suites of TLS 1.3 are all of this kind and cannot be chosen.
-func suites() []uint16 {
-	return []uint16{
-		cryptotls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-		cryptotls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-		cryptotls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-		cryptotls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-		cryptotls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-		cryptotls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-	}
-}
-
 func curves() []cryptotls.CurveID {
 	return []cryptotls.CurveID{cryptotls.X25519MLKEM768, cryptotls.X25519, cryptotls.CurveP256, cryptotls.CurveP384}
 }

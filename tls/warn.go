@@ -19,8 +19,8 @@ const (
 // Kind says what a Warning is about, for those who treat some otherwise.
 type Kind string
 
-// The kinds of warnings. Overlap: a name stands in two certificates with the same kind of key, and only the first is used for
-// it. Purpose: the extended key usage excludes what it is there for. Unchecked: nothing is verified, or not everything
+// The kinds of warnings. Expired and Overlap, a name in two certificates with the same kind of key, of which only the first is used for
+// it, are mistakes in most places: see NewStore. Purpose: the extended key usage excludes what it is there for. Unchecked: nothing is verified, or not everything
 // that was asked for. Unstapled: clients may refuse the certificate without an OCSP staple, and it can have none.
 const (
 	Expired      Kind = "expired"
@@ -59,6 +59,25 @@ func validity(c *x509.Certificate, now time.Time) (Kind, string) {
 	return "", ""
 }
 
+// over says that the certificate has expired, or one of those that clients need to verify it; "" if none has. An anchor that is sent along
+// does not matter: clients have their own.
+func (l *loaded) over(now time.Time) string {
+	for i, c := range l.chain {
+		if k, text := validity(c, now); k == Expired && (i == 0 || !selfIssued(c)) {
+			return ofChain(i, text)
+		}
+	}
+	return ""
+}
+
+// ofChain makes a text about the certificate one about the certificate at i.
+func ofChain(i int, text string) string {
+	if i == 0 {
+		return text
+	}
+	return strings.Replace(text, "the certificate", fmt.Sprintf("certificate %d of the chain", i+1), 1)
+}
+
 func day(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // warnings looks at a certificate as a client would that is stricter than most.
@@ -68,10 +87,7 @@ func (l *loaded) warnings(s *source, usage x509.ExtKeyUsage, staples bool, now t
 	}
 	for i, c := range l.chain {
 		if k, text := validity(c, now); k != "" {
-			if i > 0 {
-				text = strings.Replace(text, "the certificate", fmt.Sprintf("certificate %d of the chain", i+1), 1)
-			}
-			warn(k, "%s", text)
+			warn(k, "%s", ofChain(i, text))
 		}
 		if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() < weakRSABits {
 			warn(WeakKey, "certificate %d has a weak key: RSA with %d bits, less than %d", i+1, k.N.BitLen(), weakRSABits)
@@ -136,16 +152,4 @@ func issuedBy(c, issuer *x509.Certificate) bool {
 		return false
 	}
 	return len(c.AuthorityKeyId) == 0 || len(issuer.SubjectKeyId) == 0 || bytes.Equal(c.AuthorityKeyId, issuer.SubjectKeyId)
-}
-
-// overlap is a name in two certificates with the same kind of key.
-type overlap struct {
-	first, second *slot
-	names         int
-	name          string // one of them
-}
-
-func (o *overlap) warning() Warning {
-	return Warning{o.second.pair, o.second.label(), Overlap,
-		fmt.Sprintf("the name %q%s stands with the same kind of key in %q, which is used for it", o.name, more(o.names-1), o.first.label())}
 }

@@ -65,9 +65,12 @@ func runCheck(c *invocation) int {
 	if problems.Refused() {
 		return exitRefused
 	}
-	memory, err := server.Check(file)
+	memory, warnings, err := server.Check(file)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
+		return exitRefused
+	}
+	if _, err := warnings.WriteTo(stderr); err != nil {
 		return exitRefused
 	}
 	for _, line := range memory {

@@ -56,6 +56,7 @@ func scriptCommands() map[string]scriptCommand {
 		"release":        cmdRelease,
 		"config":         cmdConfig,
 		"sluice-start":   cmdSluiceStart,
+		"certificate":    cmdCertificate,
 		"check":          cmdCheck,
 		"ctl":            cmdCtl,
 		"signal":         cmdSignal,

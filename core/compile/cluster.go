@@ -42,7 +42,7 @@ func (r *Registry) share(c *Compiled) (err error) {
 		before = r.sharing.tls
 	}
 	if t := cfg.Cluster.Redis.TLS; t != nil {
-		if s.tls, err = secure(&config.Upstream{Name: "redis", TLS: t, Protocol: "h1"}, before, r.log); err != nil {
+		if s.tls, err = c.secure(&config.Upstream{Name: "redis", TLS: t, Protocol: "h1"}, before); err != nil {
 			return err
 		}
 	}

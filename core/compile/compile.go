@@ -90,11 +90,14 @@ type Compiled struct {
 	Upstreams []*upstream.Upstream   // likewise
 	Encrypted map[string]*Encryption // by listener
 	// Authorities are those that certificates are got from, Staples the OCSP responses of all listeners.
-	Authorities    []Authority
-	Staples        *tls.Staples
-	Limiters       []*Limiter
-	Mirrors        map[string]*upstream.Mirror // by route
-	Faults         map[string]*fault.Policy    // by name; one that is written in a route has that of the route and its place there
+	Authorities []Authority
+	Staples     *tls.Staples
+	Limiters    []*Limiter
+	Mirrors     map[string]*upstream.Mirror // by route
+	Faults      map[string]*fault.Policy    // by name; one that is written in a route has that of the route and its place there
+	// Warnings are in the order in which they were found; they refuse nothing.
+	Warnings       []Warning
+	first          bool // as of CompileFirst
 	issuers        map[issuerKey]*issuing
 	issuerOf       map[string]issuerKey // by listener
 	policies       map[string]core.Step
@@ -134,15 +137,23 @@ type Compiled struct {
 }
 
 // Compile builds cfg. No name is resolved and no file of endpoints is read yet.
-func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) {
+func (r *Registry) Compile(cfg *config.Config) (*Compiled, error) { return r.compile(cfg, false) }
+
+// CompileFirst is Compile for a process that begins. What was right when it was configured and has gone bad by itself since, such as a
+// certificate that has expired, is a warning: a restart at night must not take down what a running process goes on with.
+func (r *Registry) CompileFirst(cfg *config.Config) (*Compiled, error) { return r.compile(cfg, true) }
+
+func (r *Registry) compile(cfg *config.Config, first bool) (*Compiled, error) {
 	c := r.begin(cfg)
+	c.first = first
 	for _, step := range [...]func(*Compiled) error{
-		r.identity, r.upstreamsOf, r.gatesOf, r.listeners, r.consumersOf, r.share, r.policiesOf, r.routesOf,
+		r.identity, r.upstreamsOf, r.gatesOf, r.listeners, r.consumersOf, r.share, r.policiesOf, r.routesOf, r.hostsOf,
 	} {
 		if err := step(c); err != nil {
 			return nil, err
 		}
 	}
+	r.tell(c.Warnings)
 	return c, nil
 }
 
@@ -172,10 +183,10 @@ func (r *Registry) upstreamsOf(c *Compiled) (err error) {
 		} else {
 			before = d.tls
 		}
-		if c.secured[u.Name], err = secure(u, before, r.log); err != nil {
+		if c.secured[u.Name], err = c.secure(u, before); err != nil {
 			return err
 		}
-		if c.checking[u.Name], err = r.checking(u, c.secured[u.Name], d.checks.tls); err != nil {
+		if c.checking[u.Name], err = r.checking(c, u, c.secured[u.Name], d.checks.tls); err != nil {
 			return err
 		}
 		if c.authorizers[u.Name], err = r.authorizer(c, u); err != nil {
@@ -247,7 +258,7 @@ func (r *Registry) listeners(c *Compiled) error {
 		case t.Passthrough:
 			s.TLS = &listen.TLS{Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, len(r.workers))}
 		default:
-			e, err := r.encrypt(spec, c.issuers[c.issuerOf[spec.Name]])
+			e, err := r.encrypt(c, spec, c.issuers[c.issuerOf[spec.Name]])
 			if err != nil {
 				return &certificateError{err}
 			}

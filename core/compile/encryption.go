@@ -46,9 +46,12 @@ type Encryption struct {
 }
 
 // encrypt reads the certificates of a listener. issued are those that are got for it; nil: none are.
-func (r *Registry) encrypt(spec *config.Listener, issued *issuing) (*Encryption, error) {
-	t, log, before := spec.TLS, r.log, r.encrypted[spec.Name]
-	options := tls.Options{Default: t.Default, RefuseUnknown: t.Unknown == "refuse", Partial: issued != nil}
+func (r *Registry) encrypt(c *Compiled, spec *config.Listener, issued *issuing) (*Encryption, error) {
+	t, before := spec.TLS, r.encrypted[spec.Name]
+	options := tls.Options{Default: t.Default, RefuseUnknown: t.Unknown == "refuse", Partial: issued != nil, Starting: c.first}
+	if before != nil {
+		options.Before = before.Store
+	}
 	for i := range t.Certificates {
 		options.Pairs = append(options.Pairs, pairOf(&t.Certificates[i]))
 	}
@@ -68,7 +71,7 @@ func (r *Registry) encrypt(spec *config.Listener, issued *issuing) (*Encryption,
 	if e.Tickets, err = ticketKeys(t, before); err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Pos, err)
 	}
-	server := tls.ServerOptions{Store: e.Store, MinVersion: t.MinVersion, ALPN: alpn(spec.Protocols), Tickets: e.Tickets,
+	server := tls.ServerOptions{Store: e.Store, MinVersion: t.MinVersion, Ciphers: t.Ciphers, ALPN: alpn(spec.Protocols), Tickets: e.Tickets,
 		TicketScope: ticketScope(t.ClientAuth), Offload: loop.Offload}
 	var certificates serves = e.Store
 	if issued != nil {
@@ -84,16 +87,14 @@ func (r *Registry) encrypt(spec *config.Listener, issued *issuing) (*Encryption,
 		server.Policies = &policies.configs
 	}
 	server.Challenges = issued != nil && t.ACME.TLSALPN01
-	c, more, err := e.config(server, t.ClientAuth, t.Pos)
+	own, more, err := e.config(server, t.ClientAuth, t.Pos)
 	if err != nil {
 		return nil, err
 	}
-	if warnings = append(warnings, more...); log != nil {
-		for _, w := range warnings {
-			log.Warn("certificate", "listener", spec.Name, "position", positionOf(t, w.Pair), "file", w.File, "warning", w.Text)
-		}
+	for _, w := range append(warnings, more...) {
+		c.warn(Warning{At: positionOf(t, w.Pair), Message: "certificate", Noun: "listener", Name: spec.Name, File: w.File, Text: w.Text, Severe: severe(w.Kind)})
 	}
-	e.settings = &listen.TLS{Config: c, Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, len(r.workers))}
+	e.settings = &listen.TLS{Config: own, Timeout: t.Timeout, Handshakes: t.Handshakes, Rate: ratePerLoop(t.Rate, len(r.workers))}
 	e.settings.Names = &served{certificates: certificates, settings: e.settings, policies: policies, asks: t.ClientAuth != nil}
 	return e, nil
 }
@@ -203,6 +204,10 @@ func certificateErrors(t *config.TLS, err error) error {
 	all := make([]error, len(each))
 	for i, one := range each {
 		all[i] = fmt.Errorf("%s: %w", positionOf(t, one.Pair), one.Err)
+		var overlap *tls.OverlapError
+		if errors.As(one.Err, &overlap) && overlap.First != overlap.Second {
+			all[i] = fmt.Errorf("%w; first at %s", all[i], positionOf(t, overlap.First))
+		}
 	}
 	return errors.Join(all...)
 }

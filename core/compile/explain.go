@@ -49,11 +49,11 @@ type Candidate struct {
 // maxExplainHeaders bounds the lines of an ExplainSpec, whatever the listener takes.
 const maxExplainHeaders = 1000
 
-// Explain compiles cfg as Registry.Compile does and looks for the request's route in the same table that serves. It opens no
+// Explain compiles cfg as Registry.CompileFirst does and looks for the request's route in the same table that serves. It opens no
 // socket and resolves no name. An error says that cfg cannot be compiled, or that the question itself cannot be understood.
 func Explain(cfg *config.Config, spec ExplainSpec) (*Explained, error) {
 	registry := NewRegistry(nil, observe.New(observe.Options{Loops: 1}).Registry(), nil)
-	c, err := registry.Compile(cfg)
+	c, err := registry.CompileFirst(cfg)
 	if err != nil {
 		return nil, err
 	}

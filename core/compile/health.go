@@ -27,7 +27,7 @@ type checking struct {
 }
 
 // checking compiles the check of u, whose TLS is t; before is the check's own TLS in force. nil: there is no check.
-func (r *Registry) checking(u *config.Upstream, t, before *upstreamTLS) (*checking, error) {
+func (r *Registry) checking(c *Compiled, u *config.Upstream, t, before *upstreamTLS) (*checking, error) {
 	h := u.Health
 	if h == nil {
 		return nil, nil
@@ -39,7 +39,7 @@ func (r *Registry) checking(u *config.Upstream, t, before *upstreamTLS) (*checki
 		t = nil
 	case h.TLS == "own", h.TLS == "on" && t == nil:
 		var err error
-		if t, err = secure(&config.Upstream{Name: u.Name, Protocol: u.Protocol, TLS: h.OwnTLS}, before, r.log); err != nil {
+		if t, err = c.secure(&config.Upstream{Name: u.Name, Protocol: u.Protocol, TLS: h.OwnTLS}, before); err != nil {
 			return nil, err
 		}
 		out.tls = t

@@ -54,7 +54,7 @@ func (r *Registry) service(c *Compiled, at config.Pos, name string, s *config.Se
 	if to.Scheme == "grpc" || to.Scheme == "grpcs" {
 		protocol = "h2"
 	}
-	if encrypted, err = secure(&config.Upstream{Name: name, Pos: at, Protocol: protocol, TLS: s.TLS}, was, r.log); err != nil {
+	if encrypted, err = c.secure(&config.Upstream{Name: name, Pos: at, Protocol: protocol, TLS: s.TLS}, was); err != nil {
 		return nil, err
 	}
 	if before == nil || before.encrypted != encrypted {

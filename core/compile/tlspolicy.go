@@ -23,7 +23,7 @@ func (e *Encryption) policies(spec *config.Listener, server tls.ServerOptions) (
 	for i := range spec.TLS.Policies {
 		one := &spec.TLS.Policies[i]
 		o := server
-		o.MinVersion, o.TicketScope = one.MinVersion, policyScope(one)
+		o.MinVersion, o.Ciphers, o.TicketScope = one.MinVersion, one.Ciphers, policyScope(one)
 		if one.Protocols != (config.Protocols{}) {
 			o.ALPN = alpn(one.Protocols)
 		}

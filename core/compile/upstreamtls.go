@@ -4,7 +4,6 @@ import (
 	cryptotls "crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"log/slog"
 	"os"
 
 	"github.com/sluice-gateway/sluice/core/config"
@@ -33,8 +32,8 @@ type upstreamTLS struct {
 	store    *tls.Store // of the client's certificate; nil: none
 }
 
-// secure prepares the TLS of an upstream; nil: it has none.
-func secure(u *config.Upstream, before *upstreamTLS, log *slog.Logger) (*upstreamTLS, error) {
+// secure prepares the TLS of an upstream, whose warnings c is told; nil: it has none.
+func (c *Compiled) secure(u *config.Upstream, before *upstreamTLS) (*upstreamTLS, error) {
 	t := u.TLS
 	if t == nil {
 		return nil, nil
@@ -62,11 +61,19 @@ func secure(u *config.Upstream, before *upstreamTLS, log *slog.Logger) (*upstrea
 		return before, nil
 	}
 	if t.Certificate != nil {
+		var warnings []tls.Warning
 		var err error
-		if s.store, _, err = tls.NewStore(tls.Options{Pairs: []tls.Pair{pairOf(t.Certificate)}, Client: true}); err != nil {
+		own := tls.Options{Pairs: []tls.Pair{pairOf(t.Certificate)}, Client: true, Starting: c.first}
+		if before != nil {
+			own.Before = before.store
+		}
+		if s.store, warnings, err = tls.NewStore(own); err != nil {
 			return nil, &certificateError{fmt.Errorf("%s: upstream %q: %w", t.Certificate.Pos, u.Name, err)}
 		}
 		o.Store = s.store
+		for _, w := range warnings {
+			c.warn(Warning{At: t.Certificate.Pos, Message: "certificate", Noun: "upstream", Name: u.Name, File: w.File, Text: w.Text, Severe: severe(w.Kind)})
+		}
 	}
 	var warnings []tls.Warning
 	var err error
@@ -78,10 +85,8 @@ func secure(u *config.Upstream, before *upstreamTLS, log *slog.Logger) (*upstrea
 			return refuse(fmt.Errorf("cannot read the system's authorities: %w", err))
 		}
 	}
-	if log != nil {
-		for _, w := range warnings {
-			log.Warn("upstream without verification", "upstream", u.Name, "position", t.Pos, "warning", w.Text)
-		}
+	for _, w := range warnings {
+		c.warn(Warning{At: t.Pos, Message: "upstream without verification", Noun: "upstream", Name: u.Name, Text: w.Text})
 	}
 	return s, nil
 }

@@ -218,6 +218,7 @@ func (w *dumper) tlsEnd(t *TLS) {
 	}
 	w.line("unknown: %s", t.Unknown)
 	w.line("min_version: %s", quote(t.MinVersion))
+	w.ciphers(t.Ciphers)
 	if t.ClientAuth != nil {
 		w.clientAuth(t.ClientAuth)
 	}

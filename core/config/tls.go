@@ -18,6 +18,7 @@ type TLS struct {
 	Default      string        // name whose certificate clients get that ask for an unknown one or for none; "": the first certificate's
 	Unknown      string        // what such clients get: default, refuse
 	MinVersion   string        // 1.2, 1.3
+	Ciphers      []string      // of TLS 1.2, by their names at IANA; none: all with forward secrecy and authenticated encryption
 	ClientAuth   *ClientAuth
 	Handshakes   int           // at once on one loop; 1024
 	Rate         int           // handshakes a second, all loops together; 0: no limit
@@ -66,7 +67,7 @@ type UpstreamTLS struct {
 const (
 	upstreamTLSKeys = "ca server_name pins certificate min_version insecure_skip_verify"
 
-	tlsKeys         = "passthrough certificates acme ocsp default unknown min_version client_auth handshakes handshake_rate timeout tickets policies"
+	tlsKeys         = "passthrough certificates acme ocsp default unknown min_version ciphers client_auth handshakes handshake_rate timeout tickets policies"
 	maxPEMBytes     = 1 << 20
 	maxTicketSecret = 4 << 10
 )
@@ -79,6 +80,7 @@ func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 	}
 	named := false
 	var policies ast.Node
+	var ciphersAt Pos
 	var ends []written // what is of TLS that is ended here
 	ok := d.mapping(key, n, tlsKeys, func(key string, k, v ast.Node) bool {
 		switch key {
@@ -104,6 +106,9 @@ func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 			d.word(key, v, "default refuse", &t.Unknown)
 		case "min_version":
 			d.version(key, v, &t.MinVersion)
+		case "ciphers":
+			ciphersAt = d.at(k)
+			d.ciphers(key, v, &t.Ciphers)
 		case "client_auth":
 			d.clientAuth(key, v, t)
 		case "handshakes":
@@ -126,6 +131,10 @@ func (d *decoder) tls(key string, n ast.Node, l *Listener) {
 			d.problemAt(w.pos, "drop it, or pass single names through by routes with passthrough:", "%q has no meaning beside %q: no TLS is ended here", w.key, "passthrough")
 		}
 		named = true
+	}
+	if len(t.Ciphers) > 0 && t.MinVersion == "1.3" {
+		d.idleCiphers(ciphersAt)
+		t.Ciphers = nil
 	}
 	if policies != nil {
 		d.policies("policies", policies, t)

@@ -12,13 +12,15 @@ type TLSPolicy struct {
 	Pos        Pos
 	Names      []Host // at least one; a wildcard covers one label or more
 	MinVersion string // 1.2, 1.3; as the listener's unless given
+	// Ciphers are the listener's unless given; none where MinVersion is 1.3.
+	Ciphers []string
 	// ClientAuth is the listener's unless given; nil where the file says `client_auth: false`, or where the listener has none.
 	ClientAuth *ClientAuth
 	Protocols  Protocols // h1, h2; none: the listener's
 }
 
 const (
-	policyKeys     = "names min_version client_auth protocols"
+	policyKeys     = "names min_version ciphers client_auth protocols"
 	maxTLSPolicies = 1000
 	maxPolicyNames = 10_000 // of all policies of a listener
 )
@@ -38,9 +40,10 @@ func (d *decoder) policies(key string, n ast.Node, t *TLS) {
 }
 
 func (d *decoder) tlsPolicy(n ast.Node, t *TLS, seen map[string]Pos) TLSPolicy {
-	p := TLSPolicy{Pos: d.at(n), MinVersion: t.MinVersion, ClientAuth: t.ClientAuth}
+	p := TLSPolicy{Pos: d.at(n), MinVersion: t.MinVersion, Ciphers: t.Ciphers, ClientAuth: t.ClientAuth}
 	named, differs := false, false
-	ok := d.mapping("policies", n, policyKeys, func(key string, _, v ast.Node) bool {
+	var ciphersAt Pos
+	ok := d.mapping("policies", n, policyKeys, func(key string, k, v ast.Node) bool {
 		differs = differs || key != "names"
 		switch key {
 		case "names":
@@ -48,6 +51,9 @@ func (d *decoder) tlsPolicy(n ast.Node, t *TLS, seen map[string]Pos) TLSPolicy {
 			d.list(key, v, func(v ast.Node) { d.policyName(key, v, &p, seen) })
 		case "min_version":
 			d.version(key, v, &p.MinVersion)
+		case "ciphers":
+			ciphersAt = d.at(k)
+			d.ciphers(key, v, &p.Ciphers)
 		case "client_auth":
 			if b, off := d.resolve(v).(*ast.BoolNode); off && !b.Value {
 				p.ClientAuth = nil
@@ -66,12 +72,18 @@ func (d *decoder) tlsPolicy(n ast.Node, t *TLS, seen map[string]Pos) TLSPolicy {
 		}
 		return true
 	})
+	if p.MinVersion == "1.3" {
+		if ciphersAt.Line > 0 {
+			d.idleCiphers(ciphersAt)
+		}
+		p.Ciphers = nil
+	}
 	switch {
 	case !ok:
 	case !named:
 		d.problem(n, `add names: ["*.bank.example"]`, "a policy has no %q", "names")
 	case !differs:
-		d.problem(n, "add min_version, client_auth or protocols", "the policy says nothing of its names")
+		d.problem(n, "add min_version, ciphers, client_auth or protocols", "the policy says nothing of its names")
 	}
 	return p
 }
@@ -111,6 +123,7 @@ func (w *dumper) tlsPolicy(p *TLSPolicy) {
 	}
 	w.line("names: %s", quoteList(names))
 	w.line("min_version: %s", quote(p.MinVersion))
+	w.ciphers(p.Ciphers)
 	if p.ClientAuth == nil {
 		w.line("client_auth: false")
 	} else {

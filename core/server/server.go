@@ -213,7 +213,7 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	if s.before != nil {
 		s.takeSeed(s.before.parts)
 	}
-	compiled, err := s.registry.Compile(cfg)
+	compiled, err := s.registry.CompileFirst(cfg)
 	if err != nil {
 		return because(failedConfig, err)
 	}

@@ -309,7 +309,7 @@ func TestTLSConfigRefused(t *testing.T) {
         - { cert: missing.pem, key: a.key }
 routes: [{ match: "*", respond: {} }]
 `), 0o600))
-	_, err := Check(file)
+	_, _, err := Check(file)
 	if err == nil {
 		t.Fatal("the configuration is taken")
 	}
