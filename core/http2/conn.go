@@ -35,10 +35,12 @@ type conn struct {
 	taken  int64 // of those it has sent, what is used up and not yet given back to it
 	wide   int   // streams that the peer may send more on than at first
 
-	blocked []*stream
-	sent    int64 // when bytes were last written
-	due     int64 // when what the peer has begun must be complete, or a failed connection is closed; 0: nothing is due
-	calm    calm
+	blocked  []*stream // in line to send, in the order of their priorities
+	turns    uint64    // frames of bodies that were sent
+	foretold *foretold // nil: no priority has come before its stream
+	sent     int64     // when bytes were last written
+	due      int64     // when what the peer has begun must be complete, or a failed connection is closed; 0: nothing is due
+	calm     calm
 	pulse
 	crowded bool // a stream holds more than fits into a buffer: its taker should have its turn
 	ending  bool // the end was announced

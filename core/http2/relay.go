@@ -48,6 +48,12 @@ func (t *stream) sendPiece(m *core.Message, p *core.Piece, end bool) *core.Error
 		if err := t.roomy(); err != nil {
 			return err
 		}
+		if len(rest) > 0 && len(t.conn.blocked) > 0 {
+			t.giveWay()
+			if err := t.roomy(); err != nil {
+				return err
+			}
+		}
 		if len(rest) > 0 && !t.passes() {
 			if kept == nil && len(rest) <= smallRest && len(p.Buf) >= loop.BufferBytes {
 				kept = r.hold(rest)
