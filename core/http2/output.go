@@ -1,5 +1,7 @@
 package http2
 
+import "github.com/sluice-gateway/sluice/core/loop"
+
 // outBytes is how much the output of a connection gathers before streams must wait: a slow reader's share of memory.
 const outBytes = 60 << 10
 
@@ -58,6 +60,9 @@ func (c *conn) flush() {
 		o.underway = false
 		l.Return(buf)
 		if err != nil {
+			if err == loop.ErrTimeout && !c.client && !c.dying {
+				c.res.calm[calmSlow]++ // there is no way to tell it
+			}
 			c.raw.Close()
 			break
 		}

@@ -181,8 +181,7 @@ func (t *stream) wait() *core.Error {
 	case err == nil:
 		return nil
 	case err == loop.ErrTimeout:
-		c.cut(t.id, CodeCancel, c.blame.slowTaker)
-		return c.blame.slowTaker
+		return t.slow()
 	case t.gone != nil:
 		return t.gone
 	}
