@@ -141,8 +141,6 @@ func (c *serverConn) request(b headerBlock) {
 	case err != nil:
 	case b.self:
 		err = errSelfDependency
-	case m.Method == core.MethodConnect:
-		err = core.ErrMethod
 	case m.Protocol != nil && !core.EqualFold(m.Protocol, core.WebSocket):
 		err = errProtocol // nothing is known of how HTTP/1.1 says it
 	}
