@@ -40,7 +40,9 @@ func eachCombinationWith(t *testing.T, more, chain, besides string, f func(t *te
 					upstream = more
 				}
 				text := strings.Replace(h2Config(u.addr, "[h1, h2c]"), `"] } }`, `"], protocol: `+protocol+upstream+` } }`, 1)
-				text = strings.Replace(text, `"/*", to: a`, `"/*", use: [`+chain+`], to: a`, 1) + besides
+				if chain != "" {
+					text = strings.Replace(text, `"/*", to: a`, `"/*", use: [`+chain+`], to: a`, 1) + besides
+				}
 				c := &combination{gate: newGate(t, text), up: u, h2: client == "h2c", h2up: protocol == "h2c"}
 				if c.base = "http://" + c.addr; c.h2 {
 					c.client = newH2Client(t)
