@@ -42,8 +42,7 @@ func (c *conn) continuation(h FrameHeader, payload []byte) {
 		return
 	}
 	if limit := 2 * c.limits.HeaderBytes; b.frames > maxBlockFrames+limit/MinMaxFrame || len(b.bytes) > limit {
-		c.res.calm[calmBlock]++
-		c.fail(CodeEnhanceYourCalm, CalmReasons()[calmBlock])
+		c.abused(calmBlock)
 		return
 	}
 	if h.Flags.Has(FlagEndHeaders) {

@@ -1,5 +1,7 @@
 package http2
 
+import "github.com/sluice-gateway/sluice/core"
+
 // What a client can do too often. Each has its own bucket of tokens, so that one says which it was.
 const (
 	calmControl  = iota // PRIORITY, unknown frames, frames on closed streams
@@ -10,12 +12,15 @@ const (
 	calmReset           // streams opened and reset
 	calmBlock           // header blocks that do not end
 	calmBomb            // header blocks that decode to far more than they are
+	calmStall           // streams whose window stays shut
+	calmSlow            // nothing, or too little, is read from the connection
 	calmCount
 )
 
 // CalmReasons name the entries of Counters.Calm.
 func CalmReasons() [calmCount]string {
-	return [...]string{"control_flood", "settings_flood", "ping_flood", "window_update_flood", "empty_frame_flood", "rapid_reset", "continuation_flood", "hpack_bomb"}
+	return [...]string{"control_flood", "settings_flood", "ping_flood", "window_update_flood", "empty_frame_flood", "rapid_reset", "continuation_flood", "hpack_bomb",
+		"stall", "slow_reader"}
 }
 
 // rates are tokens a second, and twice that at most in stock. Window updates follow what is downloaded: they are counted
@@ -27,10 +32,26 @@ type calm [calmCount]int64
 
 const second = int64(1e9)
 
+// A pause is no attack: a stream whose client takes nothing for the write timeout is reset, and that is all. But each has held memory
+// and an upstream for that long, so that a connection may have maxStalls of them in stock, and one more each stallCost.
+const (
+	maxStalls = 10
+	stallCost = 10 * second
+)
+
+// price is what a token costs, and what all in stock do, in nanoseconds.
+func price(what int) (each, all int64) {
+	if what == calmStall || what == calmSlow {
+		return stallCost, maxStalls * stallCost
+	}
+	return second / rates[what], 2 * second
+}
+
 // take takes a token, and says whether there was one.
 func (m *calm) take(what int, now int64) bool {
-	full := max(m[what], now) + second/rates[what]
-	if full > now+2*second {
+	each, all := price(what)
+	full := max(m[what], now) + each
+	if full > now+all {
 		return false
 	}
 	m[what] = full
@@ -57,7 +78,34 @@ func (c *conn) calmly(what int) bool {
 	if c.calm.take(what, c.res.loop.Now()) {
 		return true
 	}
-	c.res.calm[what]++
-	c.fail(CodeEnhanceYourCalm, CalmReasons()[what])
+	c.abused(what)
 	return false
+}
+
+// abused ends the connection for what.
+func (c *conn) abused(what int) {
+	if !c.dying && !c.closed {
+		c.res.calm[what]++
+		c.fail(CodeEnhanceYourCalm, CalmReasons()[what])
+	}
+}
+
+// slow ends the stream because its peer takes too little, and the connection if there is more to it: nothing was read from it for as
+// long, or this happens again and again.
+func (t *stream) slow() *core.Error {
+	c, err := t.conn, t.conn.blame.slowTaker
+	what := calmStall
+	if t.passes() {
+		what = calmSlow
+	}
+	deaf := what == calmSlow && c.res.loop.Now()-t.since() >= t.sendTimeout
+	c.cut(t.id, CodeCancel, err)
+	switch {
+	case c.client: // an upstream has its own reasons
+	case deaf:
+		c.abused(what)
+	default:
+		c.calmly(what)
+	}
+	return err
 }

@@ -81,9 +81,7 @@ func (t *ClientStream) send(x *core.Exchange) *core.Error {
 	c.departed.opened(c.last, id)
 	c.last = id
 	t.open(&c.conn, id)
-	if p, ok := m.Lookup("priority"); ok {
-		t.urgency = urgencyOf(p, t.urgency)
-	}
+	t.priority.incremental = true // what clients send goes on in turn, whatever one of them says of its own
 	b := c.append(FrameHeaderBytes)
 	start := len(b)
 	b = append(b, make([]byte, FrameHeaderBytes)...)
@@ -110,7 +108,8 @@ func (t *ClientStream) send(x *core.Exchange) *core.Error {
 
 // fits says that n bytes of body can be sent without a wait.
 func (t *stream) fits(n int) bool {
-	return int64(n) <= min(t.window, t.conn.window) && n <= outBytes-len(t.conn.out.pending)
+	c := t.conn
+	return int64(n) <= min(t.window, c.window) && !c.out.full() && n <= outBytes-len(c.out.pending)
 }
 
 // onHead takes the head of an answer from the connection's reader.

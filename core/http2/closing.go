@@ -9,6 +9,9 @@ import (
 // lingerTime is how long a failed connection is read from, so that its last words are not destroyed by a reset.
 const lingerTime = time.Second
 
+// lingerBytes is how much of that, about: who goes on sending has had what was under way, and shall not have the processor.
+const lingerBytes = 1 << 20
+
 // unopened says that nobody has opened the stream of this number.
 func (c *conn) unopened(id uint32) bool { return id > c.last || id&1 == 0 }
 

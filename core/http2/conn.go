@@ -35,16 +35,19 @@ type conn struct {
 	taken  int64 // of those it has sent, what is used up and not yet given back to it
 	wide   int   // streams that the peer may send more on than at first
 
-	blocked []*stream
-	sent    int64 // when bytes were last written
-	came    int64 // when what Serve takes had come
-	due     int64 // when what the peer has begun must be complete, or a failed connection is closed; 0: nothing is due
-	calm    calm
+	blocked  []*stream // in line to send, in the order of their priorities
+	turns    uint64    // frames of bodies that were sent
+	foretold *foretold // nil: no priority has come before its stream
+	sent     int64     // when bytes were last written
+	came     int64     // when what Serve takes had come
+	due      int64     // when what the peer has begun must be complete, or a failed connection is closed; 0: nothing is due
+	calm     calm
 	pulse
-	crowded bool // a stream holds more than fits into a buffer: its taker should have its turn
-	ending  bool // the end was announced
-	dying   bool // the connection has failed: what comes is thrown away
-	closed  bool
+	crowded   bool // a stream holds more than fits into a buffer: its taker should have its turn
+	ending    bool // the end was announced
+	dying     bool // the connection has failed: what comes is thrown away
+	discarded int  // bytes of that
+	closed    bool
 }
 
 // side is what clients and servers do differently. It is asked between frames, and must not wait.
@@ -101,10 +104,10 @@ func (c *conn) Serve(raw *loop.Conn) {
 			c.crowded = false
 			l.Yield()
 			c.came = l.Turned()
-			if c.dying && l.Now() >= c.due {
-				err = loop.ErrTimeout
-				break
-			}
+		}
+		if c.dying && (l.Now() >= c.due || c.discarded > lingerBytes) {
+			err = loop.ErrTimeout
+			break
 		}
 		if n > 0 {
 			n = copy(buf, buf[c.take(buf[:n]):n])
@@ -132,6 +135,7 @@ const maxReads = 16
 // take uses up the whole frames at the start of b.
 func (c *conn) take(b []byte) (used int) {
 	if c.dying {
+		c.discarded += len(b)
 		return len(b)
 	}
 	if !c.greeted {

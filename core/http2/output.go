@@ -1,5 +1,7 @@
 package http2
 
+import "github.com/sluice-gateway/sluice/core/loop"
+
 // outBytes is how much the output of a connection gathers before streams must wait: a slow reader's share of memory.
 const outBytes = 60 << 10
 
@@ -12,13 +14,16 @@ type output struct {
 	pending []byte // gathered; grows out of buf at need
 	writing bool   // a task writes, and takes what is gathered meanwhile
 	task    func()
+
+	underway bool // a write has begun, and waits for the peer
 }
 
 // waits says whether something is gathered or being written.
 func (o *output) waits() bool { return o.writing || len(o.pending) > 0 }
 
-// full says that who can should wait.
-func (o *output) full() bool { return len(o.pending) >= outBytes }
+// full says that who can should wait. While the peer takes nothing that is everybody: who goes next is decided when it does, and
+// what it does not take is gathered but once.
+func (o *output) full() bool { return o.underway || len(o.pending) >= outBytes }
 
 // append gives the output to append n bytes to; appended must follow before any wait.
 func (c *conn) append(n int) []byte {
@@ -50,9 +55,14 @@ func (c *conn) flush() {
 	for len(o.pending) > 0 && !c.closed {
 		buf, out := o.buf, o.pending
 		o.buf, o.pending = nil, nil
+		o.underway = true
 		_, err := c.raw.WriteOver(out)
+		o.underway = false
 		l.Return(buf)
 		if err != nil {
+			if err == loop.ErrTimeout && !c.client && !c.dying {
+				c.res.calm[calmSlow]++ // there is no way to tell it
+			}
 			c.raw.Close()
 			break
 		}
@@ -73,7 +83,7 @@ func (c *conn) flush() {
 	c.side.rest()
 }
 
-// wakeBlocked lets streams that wait for room or for the window look again, in the order in which they came.
+// wakeBlocked lets streams that wait for room or for the window look again, in the order of their priorities.
 func (c *conn) wakeBlocked() {
 	for _, t := range c.blocked {
 		t.sender.Wake()

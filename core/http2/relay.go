@@ -38,26 +38,25 @@ func (t *stream) relay(m *core.Message, count *int64) *core.Error {
 	}
 }
 
-// sendPiece sends a piece of the body of m, whose head was sent; end says that nothing follows. If the peer's window shuts in the middle of it, a small rest is
-// kept in a small buffer meanwhile, and not in the loop's that the whole piece stood in.
+// sendPiece sends a piece of the body of m, whose head was sent; end says that nothing follows. If it must wait in the middle, a small
+// rest is kept in a small buffer meanwhile, and not in the loop's that the whole piece stood in.
 func (t *stream) sendPiece(m *core.Message, p *core.Piece, end bool) *core.Error {
 	r, rest := t.conn.res, p.Bytes()
 	var kept []byte
 	defer func() { r.giveBack(kept) }()
 	for {
-		if err := t.roomy(); err != nil {
-			return err
+		if len(rest) > 0 && len(rest) <= smallRest && kept == nil && len(p.Buf) >= loop.BufferBytes && (t.conn.out.full() || !t.passes()) {
+			kept = r.hold(rest)
+			rest, p.Buf = kept, nil
+			m.Body.Release()
+			m.Own() // the loop does not keep every buffer that it gets back: nothing may point to it
 		}
-		if len(rest) > 0 && !t.passes() {
-			if kept == nil && len(rest) <= smallRest && len(p.Buf) >= loop.BufferBytes {
-				kept = r.hold(rest)
-				rest, p.Buf = kept, nil
-				m.Body.Release()
-				m.Own() // the loop does not keep every buffer that it gets back: nothing may point to it
-			}
-			if err := t.sendable(nil); err != nil {
+		if len(rest) == 0 {
+			if err := t.roomy(); err != nil {
 				return err
 			}
+		} else if err := t.turned(); err != nil {
+			return err
 		}
 		if rest = t.sendFrame(rest, end); len(rest) == 0 {
 			return nil

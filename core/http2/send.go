@@ -54,7 +54,7 @@ func (t *stream) endBlock(b []byte, start int, end bool) {
 func (t *stream) sendData(p []byte, end bool) *core.Error {
 	for {
 		if len(p) > 0 {
-			if err := t.sendable(nil); err != nil {
+			if err := t.turned(); err != nil {
 				return err
 			}
 		} else if err := t.roomy(); err != nil {
@@ -81,6 +81,8 @@ func (t *stream) sendFrame(p []byte, end bool) (rest []byte) {
 		c.appended(append(b, p[:n]...))
 		t.window -= int64(n)
 		c.window -= int64(n)
+		c.turns++
+		t.turn = c.turns
 		c.calm.sent(n)
 		t.moved(n)
 	}
@@ -108,6 +110,15 @@ func (t *stream) since() int64 {
 
 // passes says whether the windows let bytes of the body pass.
 func (t *stream) passes() bool { return t.window > 0 && t.conn.window > 0 }
+
+// turned waits until it is t's turn to send bytes that are at hand.
+func (t *stream) turned() *core.Error {
+	if err := t.sendable(nil); err != nil || len(t.conn.blocked) == 0 {
+		return err
+	}
+	t.giveWay()
+	return t.sendable(nil)
+}
 
 // sendable waits until the peer takes bytes of the body and there is room for them, or only the end is left of body, if it is given.
 func (t *stream) sendable(body core.Body) *core.Error {
@@ -170,18 +181,17 @@ func (t *stream) wait() *core.Error {
 	case err == nil:
 		return nil
 	case err == loop.ErrTimeout:
-		c.cut(t.id, CodeCancel, c.blame.slowTaker)
-		return c.blame.slowTaker
+		return t.slow()
 	case t.gone != nil:
 		return t.gone
 	}
 	return core.ErrClientGone
 }
 
-// line puts t in line: by urgency, and behind those of the same.
+// line puts t in line, at the place that its priority gives it.
 func (c *conn) line(t *stream) {
 	i := len(c.blocked)
-	for i > 0 && c.blocked[i-1].urgency > t.urgency {
+	for i > 0 && t.before(c.blocked[i-1]) {
 		i--
 	}
 	c.blocked = append(c.blocked, nil)
@@ -200,27 +210,33 @@ func (c *conn) unblock(t *stream) {
 	}
 }
 
+// overtakes says whether somebody is in line who can send and whose turn is before t's.
+func (t *stream) overtakes() bool {
+	for _, o := range t.conn.blocked {
+		if !o.before(t) {
+			return false
+		}
+		if o.passes() {
+			return true
+		}
+	}
+	return false
+}
+
+// giveWay lets those go first whom t would overtake. While there is room they were woken, so that they run before t does again, if
+// only to leave the line.
+func (t *stream) giveWay() {
+	if c := t.conn; t.overtakes() {
+		t.sender = c.res.loop.Self()
+		c.line(t)
+		c.res.loop.Yield()
+		c.unblock(t)
+	}
+}
+
 // unblock lets the stream look again whether it can send.
 func (t *stream) unblock() {
 	if t.waiting {
 		t.sender.Wake()
 	}
-}
-
-// prioritise takes the urgency of a Priority value (RFC 9218, 4.1). What is not understood changes nothing.
-func (c *conn) prioritise(id uint32, value []byte) {
-	if t := c.streams[id]; t != nil {
-		t.urgency = urgencyOf(value, t.urgency)
-	}
-}
-
-const defaultUrgency = 3 // RFC 9218, 4.1
-
-func urgencyOf(value []byte, before uint8) uint8 {
-	for i := 0; i+2 < len(value); i++ {
-		if value[i] == 'u' && value[i+1] == '=' && value[i+2] >= '0' && value[i+2] <= '7' && (i == 0 || value[i-1] == ' ' || value[i-1] == ',') {
-			return value[i+2] - '0'
-		}
-	}
-	return before
 }

@@ -27,7 +27,9 @@ var serverBlame = blame{gone: core.ErrClientGone, wrong: core.ErrClientGone, slo
 // greet says how we want to be spoken to.
 func (c *serverConn) greet() {
 	settings := c.port.Settings()
-	c.raw.WriteTimeout = int64(settings.WriteTimeout)
+	if c.raw.WriteTimeout = int64(settings.WriteTimeout); settings.WriteTimeout > 0 {
+		c.raw.WriteTimeout += int64(lingerTime) // streams that wait give up earlier, and a client that comes back by then may read why
+	}
 	c.limit(settings)
 	c.most = cmp.Or(settings.HTTP2.Streams, defaultStreams)
 	c.setAge(&settings.HTTP2)
@@ -139,8 +141,6 @@ func (c *serverConn) request(b headerBlock) {
 	case err != nil:
 	case b.self:
 		err = errSelfDependency
-	case m.Method == core.MethodConnect:
-		err = core.ErrMethod
 	case m.Protocol != nil && !core.EqualFold(m.Protocol, core.WebSocket):
 		err = errProtocol // nothing is known of how HTTP/1.1 says it
 	}

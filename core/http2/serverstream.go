@@ -79,17 +79,15 @@ func (t *serverStream) end() {
 // beginBody prepares for the body that follows a request's head.
 func (t *serverStream) beginBody(m *core.Message) *core.Error {
 	l := t.x.Listener
+	t.prioritise(m)
 	t.receiveTimeout, t.sendTimeout = int64(l.BodyTimeout), int64(l.WriteTimeout)
-	if m.Protocol != nil { // what comes is the tunnel's
+	if m.Protocol != nil || m.Method == core.MethodConnect { // what comes is the tunnel's
 		return nil
 	}
 	if !m.GRPC { // whose streams may be silent for long, and be read as slowly as an application likes
 		t.receivePace, t.sendPace = l.MinRate.NewPace(l.MinRate.Receive), l.MinRate.NewPace(l.MinRate.Send)
 	}
 	t.declared = m.ContentLength
-	if p, ok := m.Lookup("priority"); ok {
-		t.urgency = urgencyOf(p, t.urgency)
-	}
 	if t.ended {
 		if t.declared > 0 {
 			return errLength
@@ -148,6 +146,7 @@ func (t *serverStream) Respond(x *core.Exchange) *core.Error {
 	if x.OpensTunnel() {
 		return t.openTunnel(m)
 	}
+	t.reprioritise(m)
 	if m.Body == nil || x.Request.Method == core.MethodHead || m.Status == 204 || m.Status == 304 {
 		return t.sendHead(m, true)
 	}

@@ -41,7 +41,9 @@ type stream struct {
 	stalled     int64 // since when it waits without having sent anything; 0: it does not
 	starved     bool  // it waits for the peer's window for it
 	finished    bool  // END_STREAM has been sent
-	urgency     uint8
+	priority    priority
+	preferred   bool   // the priority is what the client said
+	turn        uint64 // when it last sent, of the connection's turns
 
 	tunnel bool // bytes pass unread both ways, from OpenTunnel on
 }
@@ -49,7 +51,8 @@ type stream struct {
 // open makes t a stream of c.
 func (t *stream) open(c *conn, id uint32) {
 	t.conn, t.id = c, id
-	t.window, t.declared, t.urgency = c.peer.initialWindow, -1, defaultUrgency
+	t.window, t.declared, t.priority = c.peer.initialWindow, -1, priority{urgency: defaultUrgency}
+	t.turn = c.turns
 	t.intake = intake{width: streamWindow, left: streamWindow}
 	c.streams[id] = t
 }

@@ -25,6 +25,12 @@ type combination struct {
 // eachCombination runs f with every combination of protocols. more is of the settings of an HTTP/2 upstream.
 func eachCombination(t *testing.T, more string, f func(t *testing.T, c *combination)) {
 	t.Helper()
+	eachCombinationWith(t, more, "", "", f)
+}
+
+// eachCombinationWith is eachCombination with a chain of policies, and what the configuration has besides.
+func eachCombinationWith(t *testing.T, more, chain, besides string, f func(t *testing.T, c *combination)) {
+	t.Helper()
 	for _, client := range []string{"h1", "h2c"} {
 		for _, protocol := range []string{"h1", "h2c"} {
 			t.Run(client+" to "+protocol, func(t *testing.T) {
@@ -34,6 +40,9 @@ func eachCombination(t *testing.T, more string, f func(t *testing.T, c *combinat
 					upstream = more
 				}
 				text := strings.Replace(h2Config(u.addr, "[h1, h2c]"), `"] } }`, `"], protocol: `+protocol+upstream+` } }`, 1)
+				if chain != "" {
+					text = strings.Replace(text, `"/*", to: a`, `"/*", use: [`+chain+`], to: a`, 1) + besides
+				}
 				c := &combination{gate: newGate(t, text), up: u, h2: client == "h2c", h2up: protocol == "h2c"}
 				if c.base = "http://" + c.addr; c.h2 {
 					c.client = newH2Client(t)
@@ -82,6 +91,58 @@ func TestCombinationsAnswers(t *testing.T) {
 		}
 		if _, body, err := exchange(c.client, "GET", c.base+"/empty", nil); err != nil || body != "" {
 			t.Errorf("an empty body of unknown length: %q, %v", body, err)
+		}
+	})
+}
+
+// TestCombinationsPolicies takes each combination through one chain: CORS answers and marks, a key is wanted and hidden, fields are set both
+// ways, and a consumer has so many requests.
+func TestCombinationsPolicies(t *testing.T) {
+	const limit = 3
+	chain := `{ cors: { origins: ["https://app.example"], methods: [GET, PUT] } }, { keyauth: { header: X-Key } },
+  { rate_limit: { limit: 3/h, key: consumer } }, { headers: { request: { set: { X-Large: "for {path}" } }, response: { set: { X-Chain: seen } } } }`
+	consumers := "consumers: { acme: { keys: \"" + keyHash(acmeKey) + "\" } }\n"
+	eachCombinationWith(t, "", chain, consumers, func(t *testing.T, c *combination) {
+		f := func(method string, want int, fields ...string) http.Header {
+			t.Helper()
+			req, _ := http.NewRequest(method, c.base+"/large", nil)
+			for i := 0; i < len(fields); i += 2 {
+				req.Header.Set(fields[i], fields[i+1])
+			}
+			res, err := c.client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+			if res.StatusCode != want {
+				t.Errorf("%s with %v: %s, want %d", method, fields, res.Status, want)
+			}
+			return res.Header
+		}
+		has := func(h http.Header, name, want string) {
+			t.Helper()
+			if got := h.Get(name); got != want {
+				t.Errorf("%s is %q, want %q", name, got, want)
+			}
+		}
+		const origin = "https://app.example"
+		h := f("OPTIONS", 204, "Origin", origin, "Access-Control-Request-Method", "PUT")
+		has(h, "Access-Control-Allow-Origin", origin)
+		f("GET", 401, "Origin", origin)
+		f("GET", 401, "X-Key", "wrong")
+		if n := c.up.seen.Load(); n != 0 {
+			t.Errorf("the upstream has seen %d requests", n)
+		}
+		for range limit {
+			h = f("GET", 200, "Origin", origin, "X-Key", acmeKey, "X-Large", "mine")
+			has(h, "Access-Control-Allow-Origin", origin)
+			has(h, "X-Large", "for /large")
+			has(h, "X-Chain", "seen")
+		}
+		f("GET", 429, "X-Key", acmeKey)
+		if n := c.up.seen.Load(); n != limit {
+			t.Errorf("the upstream has seen %d requests", n)
 		}
 	})
 }

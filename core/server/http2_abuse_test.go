@@ -8,6 +8,8 @@ import (
 	"time"
 
 	xhttp2 "golang.org/x/net/http2"
+
+	"github.com/sluice-gateway/sluice/core/loop"
 )
 
 // flood is something that a client does again and again.
@@ -72,6 +74,9 @@ func bomb(c *rawH2) error {
 	return c.framer.WriteHeaders(xhttp2.HeadersFrameParam{StreamID: 1, EndStream: true, EndHeaders: true, BlockFragment: block})
 }
 
+// floodTime is what a flood may take of the processor until it has ended, with what sends it, which is in this process.
+const floodTime = 500 * time.Millisecond
+
 // TestHTTP2Floods shows that each ends the connection of who does it, is counted, costs little memory, and leaves others alone.
 func TestHTTP2Floods(t *testing.T) {
 	for _, f := range floods() {
@@ -84,7 +89,7 @@ func testFlood(t *testing.T, f *flood) {
 	g := newGate(t, h2Config(u.addr, "[h2c]"))
 	client := newH2Client(t)
 	g.mustAnswer(client, "/small")
-	growth := heap()
+	growth, used := heap(), processor()
 	c := dialRawH2(t, g.addr)
 	ended := make(chan error, 1)
 	go func() { ended <- c.ending() }()
@@ -113,6 +118,9 @@ func testFlood(t *testing.T, f *flood) {
 		t.Errorf("the connection stands after %d", sent)
 	}
 	wantCalm(t, <-ended)
+	if n := used(); n > floodTime {
+		t.Errorf("it took %v of the processor", n)
+	}
 	if took := time.Since(told); !told.IsZero() && took > 3*time.Second {
 		t.Errorf("the connection was cut off %v after its end was announced", took)
 	}
@@ -135,8 +143,11 @@ func stallConfig(upstream string) string {
 const (
 	stalled      = 100 // streams
 	stallTimeout = 800 * time.Millisecond
-	// stallBytes is what stalled streams may hold: a buffer of the loop each, and what the upstream holds, which is in this process.
-	stallBytes = 16 * mebibyte
+	// stallBytes is what stalled streams may hold: a buffer of the loop each, and what the upstream holds for them, which is in this
+	// process: an exchange, two buffered writers, and the buffer that it copies from.
+	stallBytes = stalled*(loop.BufferBytes+96<<10) + 4*mebibyte
+	// stallShare is what they may take of a processor, with both sides of the test and on a machine that is slow.
+	stallShare = 0.5
 )
 
 // TestHTTP2Stalls shows what becomes of who asks for much and takes little.
@@ -151,11 +162,12 @@ func TestHTTP2Stalls(t *testing.T) {
 	t.Run("window used up", func(t *testing.T) { testStall(t, window(dripBytes), "/drip", nil, stallBytes/2) })
 }
 
-// testStall opens streams whose windows are never opened: each is reset after the write timeout.
+// testStall opens streams whose windows are never opened: their connection ends after the write timeout.
 func testStall(t *testing.T, s xhttp2.Setting, path string, meanwhile func(c *rawH2) error, bound int64) {
 	u := newManyUpstream(t)
 	g := newGate(t, stallConfig(u.addr))
 	client := newH2Client(t)
+	g.mustAnswer(client, "/small")
 	growth := heap()
 	c := dialRawH2(t, g.addr, s)
 	start := time.Now()
@@ -164,27 +176,16 @@ func testStall(t *testing.T, s xhttp2.Setting, path string, meanwhile func(c *ra
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "all are under way", func() bool { return u.seen.Load() == stalled })
-	resets := make(chan int, 1)
-	go func() {
-		n := 0
-		for n < stalled {
-			f, err := c.framer.ReadFrame()
-			if err != nil {
-				break
-			}
-			if f, ok := f.(*xhttp2.RSTStreamFrame); ok && f.ErrCode == xhttp2.ErrCodeCancel {
-				n++
-			}
-		}
-		resets <- n
-	}()
+	eventually(t, "all are under way", func() bool { return u.seen.Load() == stalled+1 })
+	time.Sleep(stallTimeout / 4) // until the upstream, which is in this process, has filled what the kernel has for it
+	settled, used := time.Now(), processor()
+	ended := make(chan error, 1)
+	go func() { ended <- c.ending() }()
 	for over := false; !over; {
 		select {
-		case n := <-resets:
-			if over = true; n != stalled {
-				t.Errorf("%d of %d streams were reset", n, stalled)
-			}
+		case err := <-ended:
+			over = true
+			wantCalm(t, err)
 		case <-time.After(20 * time.Millisecond):
 			g.mustAnswer(client, "/small")
 			if meanwhile != nil {
@@ -192,23 +193,76 @@ func testStall(t *testing.T, s xhttp2.Setting, path string, meanwhile func(c *ra
 			}
 		}
 	}
-	if took := time.Since(start); took < stallTimeout || took > 10*stallTimeout {
-		t.Errorf("the streams ended after %v, the timeout is %v", took, stallTimeout)
+	took := time.Since(start)
+	if took < stallTimeout || took > 10*stallTimeout {
+		t.Errorf("the connection ended after %v, the timeout is %v", took, stallTimeout)
+	}
+	if share := float64(used()) / float64(time.Since(settled)); share > stallShare {
+		t.Errorf("it took %.2f of a processor", share)
+	}
+	if n := g.calmed("stall"); n != 1 {
+		t.Errorf("%d connections were ended for it: %+v", n, g.counters())
 	}
 	if n := growth(); n > bound {
 		t.Errorf("the heap has grown by %d bytes, more than %d", n, bound)
 	}
-	eventually(t, "the upstreams are free", func() bool { return g.active() == 0 && u.open.Load() <= 1 })
-	if err := c.get(2*stalled+1, "/status/204"); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := c.outcome(2*stalled + 1); got != "204 0" {
-		t.Errorf("the connection does not go on: %q, %v", got, err)
-	}
+	_ = c.conn.Close()
+	eventually(t, "the upstreams are free", func() bool { return g.active() == 0 && u.open.Load() <= 1 && g.counters().Connections == 1 })
+	g.mustAnswer(client, "/small")
 }
 
-// TestHTTP2SlowReader opens the windows wide, and does not read: the connection ends.
+// TestHTTP2Pauses shows that a few answers that are not taken are reset, and that their connection goes on.
+func TestHTTP2Pauses(t *testing.T) {
+	u := newManyUpstream(t)
+	g := newGate(t, stallConfig(u.addr))
+	c := dialRawH2(t, g.addr, xhttp2.Setting{ID: xhttp2.SettingInitialWindowSize, Val: 0})
+	const paused = 5
+	for i := range uint32(paused) {
+		if err := c.get(2*i+1, "/download/4194304"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for reset := 0; reset < paused; {
+		f, err := c.framer.ReadFrame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f, ok := f.(*xhttp2.RSTStreamFrame); ok {
+			if reset++; f.ErrCode != xhttp2.ErrCodeCancel {
+				t.Errorf("stream %d was reset with %v", f.StreamID, f.ErrCode)
+			}
+		}
+	}
+	if err := c.get(2*paused+1, "/status/204"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.outcome(2*paused + 1); got != "204 0" {
+		t.Errorf("the connection does not go on: %q, %v", got, err)
+	}
+	if n := g.calmed("stall"); n != 0 {
+		t.Errorf("%d connections were ended for it", n)
+	}
+	eventually(t, "the upstreams are free", func() bool { return g.active() == 0 && u.open.Load() <= 1 })
+}
+
+// TestHTTP2SlowReader opens the windows wide, and does not read: the connection ends. Who looks again soon after is told why.
 func TestHTTP2SlowReader(t *testing.T) {
+	t.Run("never again", func(t *testing.T) {
+		testSlowReader(t, func(g *gate, _ *rawH2) bool { return g.counters().Connections == 1 })
+	})
+	t.Run("told", func(t *testing.T) {
+		testSlowReader(t, func(g *gate, c *rawH2) bool {
+			if g.calmed("slow_reader") == 0 {
+				return false
+			}
+			wantCalm(t, c.ending())
+			return true
+		})
+	})
+}
+
+// testSlowReader goes on until over.
+func testSlowReader(t *testing.T, over func(*gate, *rawH2) bool) {
 	u := newManyUpstream(t)
 	g := newGate(t, stallConfig(u.addr))
 	client := newH2Client(t)
@@ -222,12 +276,18 @@ func TestHTTP2SlowReader(t *testing.T) {
 		}
 	}
 	eventually(t, "it is on", func() bool { return g.counters().Streams == stalled })
-	start := time.Now()
-	for g.counters().Connections > 1 {
+	time.Sleep(stallTimeout / 4) // as testStall
+	settled, used := time.Now(), processor()
+	eventually(t, "it is over", func() bool {
 		g.mustAnswer(client, "/small")
-		if time.Since(start) > 10*time.Second {
-			t.Fatalf("it stands: %+v", g.counters())
-		}
+		time.Sleep(10 * time.Millisecond) // others ask at some rate, not as fast as they can
+		return over(g, c)
+	})
+	if share := float64(used()) / float64(time.Since(settled)); share > stallShare {
+		t.Errorf("it took %.2f of a processor", share)
+	}
+	if n := g.calmed("slow_reader"); n != 1 {
+		t.Errorf("%d connections were ended for it: %+v", n, g.counters())
 	}
 	if n := growth(); n > stallBytes {
 		t.Errorf("the heap has grown by %d bytes", n)

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"runtime/metrics"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -95,7 +97,7 @@ func heap() (growth func() int64) {
 			select {
 			case <-end:
 				return
-			case <-time.After(10 * time.Millisecond):
+			case <-time.After(50 * time.Millisecond):
 				most.Store(max(most.Load(), look()))
 			}
 		}
@@ -107,13 +109,27 @@ func heap() (growth func() int64) {
 	}
 }
 
+// processor gives the processor time that the process has used since, without its garbage collector's: the tests' look at the heap is
+// not what they measure.
+func processor() (used func() time.Duration) {
+	look := func() time.Duration {
+		var u syscall.Rusage
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail
+		sample := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}}
+		metrics.Read(sample)
+		return time.Duration(u.Utime.Nano()+u.Stime.Nano()) - time.Duration(sample[0].Value.Float64()*float64(time.Second))
+	}
+	before := look()
+	return func() time.Duration { return look() - before }
+}
+
 // TestHTTP2RapidReset opens streams and resets them at once, as fast as it can.
 func TestHTTP2RapidReset(t *testing.T) {
 	u := newManyUpstream(t)
 	g := newGate(t, h2Config(u.addr, "[h2c]"))
 	client := newH2Client(t)
 	g.mustAnswer(client, "/small")
-	growth := heap()
+	growth, used := heap(), processor()
 	c := dialRawH2(t, g.addr)
 	ended := make(chan error, 1)
 	go func() { ended <- c.ending() }()
@@ -128,6 +144,7 @@ func TestHTTP2RapidReset(t *testing.T) {
 				return
 			default:
 				most.Store(max(most.Load(), int64(g.active())))
+				time.Sleep(time.Millisecond) // between two looks
 			}
 		}
 	})
@@ -140,6 +157,9 @@ func TestHTTP2RapidReset(t *testing.T) {
 		}
 	}
 	wantCalm(t, <-ended)
+	if n := used(); n > floodTime {
+		t.Errorf("it took %v of the processor", n)
+	}
 	close(stop)
 	watch.Wait()
 	g.mustAnswer(client, "/small")
@@ -183,6 +203,7 @@ func TestHTTP2Resets(t *testing.T) {
 		_ = c.get(4*i+1, "/hold")
 		_ = c.framer.WriteRSTStream(4*i+1, xhttp2.ErrCodeCancel)
 	}
+	eventually(t, "the upstream has seen the others", func() bool { return u.seen.Load() == 300 })
 	seen := u.seen.Load()
 	_, _ = c.conn.Write(at.Bytes())
 	eventually(t, "the resets are counted", func() bool { return g.counters().Resets == 170 && g.active() == 0 })
