@@ -79,9 +79,10 @@ race:
 	@flag=-race; if ! command -v "$$($(GO) env CC)" >/dev/null; then flag=; echo "check: no C compiler, so no race detector" >&2; fi; \
 	set -x; SLUICE_SOAK=60s $(GO) test $$flag -vet=off -shuffle=on -timeout 30m ./core/server ./...
 
-# The race detector allocates, so the tests that count allocations, or what is kept of many tokens, are run once more without it.
+# The race detector allocates and computes, so the tests that count allocations, what is kept of many tokens, or the processor's time, are
+# run once more without it.
 allocs:
-	SLUICE_SOAK=60s $(GO) test -vet=off -count=1 -timeout 5m -run 'Alloc|^TestJWTLoad$$' ./core/...
+	SLUICE_SOAK=60s $(GO) test -vet=off -count=1 -timeout 5m -run 'Alloc|^TestJWTLoad$$|^TestHTTP2(Floods|Stalls|SlowReader|RapidReset)$$' ./core/...
 
 clean: ## remove what was built
 	rm -rf bin

@@ -275,7 +275,7 @@ func TestHTTP2StreamLimit(t *testing.T) {
 // TestHTTP2LargeHeaders sends heads that need CONTINUATION, both ways.
 func TestHTTP2LargeHeaders(t *testing.T) {
 	u := newManyUpstream(t)
-	text := strings.Replace(h2Config(u.addr, "[h2c]"), "protocols:", "limits: { header_bytes: 1MiB }\n    protocols:", 1)
+	text := strings.Replace(h2Config(u.addr, "[h2c]"), "protocols:", "limits: { header_bytes: 256KiB }\n    protocols:", 1)
 	g := newGate(t, text)
 	client := newH2Client(t)
 	for _, size := range []int{100, 16 << 10, 40 << 10} {
@@ -291,7 +291,7 @@ func TestHTTP2LargeHeaders(t *testing.T) {
 			t.Errorf("%d bytes: %d came back, %s", size, len(got), res.Status)
 		}
 	}
-	value := string(bytes.Repeat([]byte("v"), 900<<10)) // too much of an answer, not of a request
+	value := string(bytes.Repeat([]byte("v"), 230<<10)) // too much of an answer, not of a request
 	req, _ := http.NewRequest("GET", "http://"+g.addr+"/small", nil)
 	req.Header.Set("X-Large", value)
 	res, err := client.Do(req)
