@@ -63,22 +63,20 @@ func (l *Loop) runArrivals() {
 	for c, ok := l.answers.next(); ok; c, ok = l.answers.next() {
 		l.attend(c)
 	}
-	l.going.begin()
+	l.ration(&l.going, 0)
+	l.ration(&l.arrivals, 1)
+}
+
+// ration serves those in line until as much has begun as may: what they begin themselves, and each for so much.
+func (l *Loop) ration(line *batch[*Conn], each int) {
+	line.begin()
 	for l.begun = 0; l.begun < maxBegun; {
-		c, ok := l.going.next()
+		c, ok := line.next()
 		if !ok {
-			break
-		}
-		l.attend(c)
-	}
-	l.arrivals.begin()
-	for l.begun = 0; l.begun < maxBegun; {
-		c, ok := l.arrivals.next()
-		if !ok {
-			break
+			return
 		}
 		if l.attend(c) {
-			l.begun++
+			l.begun += each
 		}
 	}
 }

@@ -306,23 +306,17 @@ func (c *Conn) Read(p []byte) (int, error) {
 }
 
 // Write writes all of p, waiting as often as it must.
-func (c *Conn) Write(p []byte) (int, error) {
-	if err := c.loop.spend(); err != nil {
-		return 0, err
-	}
-	if c.secure != nil {
-		return c.secure.write(p, false)
-	}
-	return c.writeRaw(p)
-}
+func (c *Conn) Write(p []byte) (int, error) { return c.write(p, false) }
 
 // WriteOver is Write that may overwrite p: while it waits, what is left of p stands in it encrypted, and no other buffer is held.
-func (c *Conn) WriteOver(p []byte) (int, error) {
+func (c *Conn) WriteOver(p []byte) (int, error) { return c.write(p, true) }
+
+func (c *Conn) write(p []byte, over bool) (int, error) {
 	if err := c.loop.spend(); err != nil {
 		return 0, err
 	}
 	if c.secure != nil {
-		return c.secure.write(p, true)
+		return c.secure.write(p, over)
 	}
 	return c.writeRaw(p)
 }

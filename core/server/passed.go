@@ -219,8 +219,8 @@ func (s *Server) resign(to *successor) {
 	s.complain(s.service.MainPID(to.pid))
 }
 
-// ownFiles takes over the files of the unix sockets that systemd kept, once the start has succeeded: one that fails leaves them to
-// the next.
+// ownFiles takes over the files of the unix sockets that systemd kept, or the process before has left, once the start has succeeded: one
+// that fails leaves them to the next, or to that process.
 func (s *Server) ownFiles() {
 	for _, l := range s.listeners {
 		for _, b := range l.binds {

@@ -261,16 +261,7 @@ func (s *Server) succeed() error {
 	if err := s.before.taker.Taken(); err != nil {
 		return err
 	}
-	for _, l := range s.listeners {
-		for _, b := range l.binds {
-			if b.passed {
-				continue // the file is of whoever passed it
-			}
-			if err := b.sockets.Own(); err != nil {
-				s.log.Warn("the socket's file will not be removed at the end", "listener", l.name, "error", err)
-			}
-		}
-	}
+	s.ownFiles()
 	if s.admin != nil {
 		admin.Own(s.admin.listener, true)
 	}

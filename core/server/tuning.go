@@ -91,6 +91,7 @@ func (s *Server) watchMemory() {
 		read = f.host.Usage
 	}
 	f.stop = make(chan struct{})
+	fixed := os.Getenv("GOGC") != ""
 	f.done.Go(func() {
 		tick := time.NewTicker(usageEvery)
 		defer tick.Stop()
@@ -110,7 +111,7 @@ func (s *Server) watchMemory() {
 			if now == nil {
 				continue
 			}
-			if set := &now.compiled.Config.Tuning; set.GCAuto && os.Getenv("GOGC") == "" {
+			if set := &now.compiled.Config.Tuning; set.GCAuto && !fixed {
 				collector.Look(time.Now())
 			} else {
 				collector.End(set.GCPercent)
