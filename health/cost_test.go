@@ -169,7 +169,7 @@ func BenchmarkDetectorInterval(b *testing.B) {
 	}
 	for b.Loop() {
 		for _, t := range d.tallies {
-			t.cells[0].external.requests.Add(1000)
+			t.cells[0].external.successes.Add(1000)
 		}
 		d.Interval(0)
 	}

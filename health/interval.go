@@ -32,7 +32,7 @@ func (d *Detector) Interval(now int64) (events []Event) {
 func (d *Detector) judge(events []Event, side int, rate, percent Cause, now int64) []Event {
 	var byRate, byPercent []*Tally
 	for _, t := range d.tallies {
-		n := t.interval[side].requests
+		n := t.interval[side].requests()
 		if t.ejected || n == 0 {
 			continue
 		}

@@ -27,7 +27,7 @@ var runCauses = [runCount]Cause{runGateway: CauseConsecutiveGatewayFailure, run5
 // Tally counts what requests to one endpoint came to. It lives as long as the endpoint, and Report may be called until then.
 //
 // Two things are counted, in two ways. Totals, for the analysis at each interval, are kept for each loop apart and never
-// reset: they are exact. They are atomic all the same, for the detector reads them from another goroutine: 6 ns a report
+// reset: they are exact, and a request is one of them, so that none is seen as half. They are atomic all the same, for the detector reads them from another goroutine: 6 ns a report
 // instead of the 1 ns that collecting them on their loops would cost. Failures in a row are one count for all loops, as in
 // Envoy, because "in a row" is a matter of order: the order is that in which loops report. A success only reads it unless
 // there was a failure, so that loops do not contend while all is well. Bound: where reports of n loops meet in one instant,
@@ -61,9 +61,9 @@ type cell struct {
 	_               [96]byte
 }
 
-type atomicTotals struct{ requests, failures atomic.Uint64 }
+type atomicTotals struct{ successes, failures atomic.Uint64 }
 
-type totals struct{ requests, failures uint64 }
+type totals struct{ successes, failures uint64 }
 
 // Report counts what a request came to. loop is the caller's, from 0. A trigger that it gives goes to Detector.Triggered, on the
 // detector's goroutine.
@@ -74,7 +74,6 @@ type totals struct{ requests, failures uint64 }
 func (t *Tally) Report(loop int, o Outcome) Trigger {
 	c := &t.cells[loop]
 	if t.split {
-		c.local.requests.Add(1)
 		if o.local() {
 			c.local.failures.Add(1)
 			if t.runs[runLocal].fail() {
@@ -82,10 +81,11 @@ func (t *Tally) Report(loop int, o Outcome) Trigger {
 			}
 			return NoTrigger
 		}
+		c.local.successes.Add(1)
 		t.runs[runLocal].end()
 	}
-	c.external.requests.Add(1)
 	if o == Success {
+		c.external.successes.Add(1)
 		t.runs[run5xx].end()
 		t.runs[runGateway].end()
 		return NoTrigger
@@ -115,27 +115,22 @@ func (r *run) end() {
 // fail counts a failure, and says whether the run is full. It says so once, by the one that filled it.
 func (r *run) fail() bool { return r.failures.Add(1) == r.limit && r.limit != 0 }
 
-// count brings what an interval counted from the cells. Failures are read first: none is seen without its request. One that
-// is added behind its request, when that was read already, counts in the next interval, or as soon as there are requests for
-// it.
+// count brings what an interval counted from the cells.
 func (t *Tally) count() {
 	var now [2]totals
 	for i := range t.cells {
-		c := &t.cells[i]
-		now[0].failures += c.external.failures.Load()
-		now[0].requests += c.external.requests.Load()
-		now[1].failures += c.local.failures.Load()
-		now[1].requests += c.local.requests.Load()
+		for side, c := range []*atomicTotals{&t.cells[i].external, &t.cells[i].local} {
+			now[side].successes += c.successes.Load()
+			now[side].failures += c.failures.Load()
+		}
 	}
-	for i := range now {
-		requests := now[i].requests - t.seen[i].requests
-		t.interval[i] = totals{requests, min(now[i].failures-t.seen[i].failures, requests)}
-		t.seen[i].requests += requests
-		t.seen[i].failures += t.interval[i].failures
+	for i, seen := range t.seen {
+		t.interval[i] = totals{now[i].successes - seen.successes, now[i].failures - seen.failures}
 	}
+	t.seen = now
 }
 
+func (t *totals) requests() uint64 { return t.successes + t.failures }
+
 // rate is the success rate in percent of an interval that had requests.
-func (t *totals) rate() float64 {
-	return 100 * float64(t.requests-t.failures) / float64(t.requests)
-}
+func (t *totals) rate() float64 { return 100 * float64(t.successes) / float64(t.requests()) }
