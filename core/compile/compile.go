@@ -116,7 +116,8 @@ type Compiled struct {
 	spread         *splits   // likewise
 	loops          int
 	breakers       map[breakerKey]*breaking
-	gates          map[string]*upstream.Gate // by upstream
+	gates          map[string]*upstream.Gate          // by upstream
+	proxies        map[upstream.Proxy]*upstream.Proxy // while routes are compiled: those that are equal are one
 	services       map[string]*service
 	tokens         map[string]*tokenSource
 	tokenOf        map[string]*tokenSource         // by upstream
@@ -215,7 +216,13 @@ func (r *Registry) consumersOf(c *Compiled) (err error) {
 }
 
 func (r *Registry) routesOf(c *Compiled) error {
-	var rules []route.Rule
+	count := 0
+	for i := range c.Config.Routes {
+		count += len(c.Config.Routes[i].Matches)
+	}
+	rules := make([]route.Rule, 0, count)
+	c.Snapshot.Routes = make([]*core.Route, 0, len(c.Config.Routes))
+	c.proxies = map[upstream.Proxy]*upstream.Proxy{}
 	for i := range c.Config.Routes {
 		spec := &c.Config.Routes[i]
 		target, err := r.route(c, spec)
@@ -233,6 +240,7 @@ func (r *Registry) routesOf(c *Compiled) error {
 			rules = append(rules, rule(spec, &spec.Matches[j], target))
 		}
 	}
+	c.proxies = nil
 	table, err := route.New(rules)
 	if err != nil {
 		return ruleError(c.Config, err)

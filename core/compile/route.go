@@ -86,7 +86,16 @@ func (r *Registry) action(c *Compiled, spec *config.Route) (core.Action, error) 
 		return nil, err
 	}
 	p := upstream.NewProxy(targets, spec.Timeout, spec.Host == "upstream", len(r.workers))
-	return p.Limit(routeLimits(spec)).Shape(split, canary, mirror).Guard(gate), nil
+	return c.proxy(p.Limit(routeLimits(spec)).Shape(split, canary, mirror).Guard(gate)), nil
+}
+
+// proxy is the one that the routes of c share whose proxies are equal to p. Most routes say nothing but where to.
+func (c *Compiled) proxy(p *upstream.Proxy) *upstream.Proxy {
+	if same := c.proxies[*p]; same != nil {
+		return same
+	}
+	c.proxies[*p] = p
+	return p
 }
 
 func respond(spec *config.Respond) (core.Action, error) {

@@ -9,8 +9,10 @@ import (
 	"github.com/sluice-gateway/sluice/health"
 )
 
-// Proxy answers exchanges from upstreams: a route's `to:`.
+// Proxy answers exchanges from upstreams: a route's `to:`. It is immutable but for what it points to. It can be compared: routes whose
+// proxies are equal may share one.
 type Proxy struct {
+	only    *Subset       // which gets all; nil: there is a split
 	split   *Split
 	canary  *Canary       // nil: there is none
 	mirror  *Mirror       // nil: there is none
@@ -23,13 +25,19 @@ type Proxy struct {
 // NewProxy gives an action that spreads exchanges over targets by weight. At least one weight must be above zero. With
 // ownHost an endpoint gets its configured name as Host, instead of what the client asked for.
 func NewProxy(targets []Target, timeout time.Duration, ownHost bool, loops int) *Proxy {
-	return &Proxy{split: NewSplit(targets, nil, loops), timeout: timeout, ownHost: ownHost}
+	p := &Proxy{timeout: timeout, ownHost: ownHost}
+	if len(targets) == 1 {
+		p.only = targets[0].subset()
+	} else {
+		p.split = NewSplit(targets, nil, loops)
+	}
+	return p
 }
 
 // Shape gives p, before it is used, a split in the place of its own, a canary and a mirror. Each may be nil.
 func (p *Proxy) Shape(s *Split, c *Canary, m *Mirror) *Proxy {
 	if s != nil {
-		p.split = s
+		p.only, p.split = nil, s
 	}
 	p.canary, p.mirror = c, m
 	return p
@@ -45,6 +53,9 @@ func (p *Proxy) Guard(g *Gate) *Proxy {
 func (p *Proxy) choose(x *core.Exchange, given *cookies) *Subset {
 	if p.canary != nil && p.canary.takes(x, given) {
 		return p.canary.to
+	}
+	if p.only != nil {
+		return p.only
 	}
 	return p.split.choose(x, given)
 }
