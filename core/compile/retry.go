@@ -64,7 +64,10 @@ func hedgePolicy(h *config.Hedge) *upstream.HedgePolicy {
 
 // routeLimits are what a route has in the place of its upstreams'.
 func routeLimits(spec *config.Route) upstream.Limits {
-	l := upstream.Limits{Header: spec.Timeouts.Header, Idle: spec.Timeouts.Idle, PerTry: spec.Timeouts.PerTry}
+	var l upstream.Limits
+	if t := spec.Timeouts; t != nil {
+		l.Header, l.Idle, l.PerTry = t.Header, t.Idle, t.PerTry
+	}
 	if spec.Retry != nil {
 		l.Retry = retryPolicy(spec.Retry)
 	}

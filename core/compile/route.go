@@ -160,17 +160,16 @@ func edits(spec *config.Route) (chain core.Chain, err error) {
 // rule is one match of a route.
 func rule(spec *config.Route, m *config.Match, target *core.Route) route.Rule {
 	out := route.Rule{
-		Target:       target,
-		Priority:     spec.Priority,
-		Host:         route.Host{Name: m.Host.Name, Wildcard: m.Host.Wildcard},
-		Path:         route.Path{Kind: route.PathKind(m.Path.Kind), Value: m.Path.Value},
-		Listeners:    m.Listeners,
-		Methods:      m.Methods,
-		Headers:      fields(m.Headers),
-		Query:        fields(m.Query),
-		Cookies:      fields(m.Cookies),
-		ContentTypes: m.ContentTypes,
-		Clients:      m.Clients,
+		Target:    target,
+		Priority:  spec.Priority,
+		Host:      route.Host{Name: m.Host.Name, Wildcard: m.Host.Wildcard},
+		Path:      route.Path{Kind: route.PathKind(m.Path.Kind), Value: m.Path.Value},
+		Listeners: m.Listeners,
+		Methods:   m.Methods,
+	}
+	if f := m.Further; f != nil {
+		out.Headers, out.Query, out.Cookies = fields(f.Headers), fields(f.Query), fields(f.Cookies)
+		out.ContentTypes, out.Clients = f.ContentTypes, f.Clients
 	}
 	return out
 }

@@ -247,10 +247,10 @@ type Route struct {
 	Rewrite       *Rewrite
 	Host          string // preserve, upstream or a host name
 
-	Timeout  time.Duration // whole exchange; 0: the upstream's
-	Timeouts RouteTimeouts
-	Retry    *Retry // nil: the upstream's
-	Hedge    *Hedge // nil: the upstream's
+	Timeout  time.Duration  // whole exchange; 0: the upstream's
+	Timeouts *RouteTimeouts // nil: the upstream's
+	Retry    *Retry         // nil: the upstream's
+	Hedge    *Hedge         // nil: the upstream's
 
 	RequestTimeout string // header: X-Request-Timeout shortens the time, and the upstream is told what is left; ignore; "": the listener's
 
@@ -263,12 +263,17 @@ type Route struct {
 
 // Match is a set of conditions that must all hold.
 type Match struct {
-	Pos          Pos
-	Text         string   // as written in the short form, or its equivalent
-	Listeners    []string // empty: any
-	Methods      []string // empty: any
-	Host         Host
-	Path         Path
+	Pos       Pos
+	Text      string   // as written in the short form, or its equivalent
+	Listeners []string // empty: any
+	Methods   []string // empty: any
+	Host      Host
+	Path      Path
+	Further   *Conditions // nil: none
+}
+
+// Conditions are those of a match that few have. They stand apart because there may be 100,000 matches.
+type Conditions struct {
 	Headers      []FieldMatch
 	Query        []FieldMatch
 	Cookies      []FieldMatch

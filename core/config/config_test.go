@@ -121,7 +121,9 @@ func bare(cfg *Config) *Config {
 				barePolicy(p)
 			}
 		}
-		clear(&r.Timeouts.perTryAt)
+		if r.Timeouts != nil {
+			clear(&r.Timeouts.perTryAt)
+		}
 		if r.Hedge != nil {
 			clear(&r.Hedge.pos)
 		}

@@ -356,20 +356,21 @@ func (w *dumper) match(m *Match) {
 	if m.Path.Kind != PathAny {
 		w.line("path: %s", quote(m.Path.String()))
 	}
+	further := m.further()
 	for _, list := range []struct {
 		key    string
 		values []string
-	}{{"listener", m.Listeners}, {"methods", m.Methods}, {"content_type", m.ContentTypes}} {
+	}{{"listener", m.Listeners}, {"methods", m.Methods}, {"content_type", further.ContentTypes}} {
 		if len(list.values) > 0 {
 			w.line("%s: %s", list.key, quoteList(list.values))
 		}
 	}
-	if len(m.Clients) > 0 {
-		w.line("client: %s", prefixList(m.Clients))
+	if len(further.Clients) > 0 {
+		w.line("client: %s", prefixList(further.Clients))
 	}
-	w.fields("headers", m.Headers)
-	w.fields("query", m.Query)
-	w.fields("cookies", m.Cookies)
+	w.fields("headers", further.Headers)
+	w.fields("query", further.Query)
+	w.fields("cookies", further.Cookies)
 }
 
 func (w *dumper) fields(key string, list []FieldMatch) {

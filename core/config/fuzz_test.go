@@ -196,7 +196,8 @@ func checkRoute(r *Route, listeners map[string]*Listener, upstreams map[string]*
 				return fmt.Errorf("match on no listener: %+v", m)
 			}
 		}
-		for _, fields := range [][]FieldMatch{m.Headers, m.Query, m.Cookies} {
+		further := m.further()
+		for _, fields := range [][]FieldMatch{further.Headers, further.Query, further.Cookies} {
 			for _, f := range fields {
 				if f.Name == "" || (f.Regex != nil) != (f.Op == FieldRegex) {
 					return fmt.Errorf("field: %+v", f)

@@ -180,6 +180,7 @@ func (l *loader) file(name string, text []byte, depth int) {
 	if l.env.Source != nil {
 		l.env.Source(name, src.text)
 	}
+	l.reserve(segments)
 	d := &decoder{loader: l, src: src, depth: depth, anchors: map[string]ast.Node{}}
 	hasAnchors := strings.Contains(src.text, "&")
 	parseSegments(name, segments, func(seg segment, tree parsed) {

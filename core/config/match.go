@@ -64,6 +64,7 @@ func (d *decoder) matchShort(n ast.Node, m *Match) {
 
 func (d *decoder) matchMap(n ast.Node, m *Match) {
 	given := map[string]bool{}
+	var further Conditions
 	d.mapping("match", n, matchKeys, func(key string, k, v ast.Node) bool {
 		singular := strings.TrimSuffix(key, "s")
 		if given[singular] {
@@ -95,20 +96,23 @@ func (d *decoder) matchMap(n ast.Node, m *Match) {
 				d.path(v, s, 0, &m.Path)
 			}
 		case "header", "headers":
-			m.Headers = d.conditions(key, v)
+			further.Headers = d.conditions(key, v)
 		case "query":
-			m.Query = d.conditions(key, v)
+			further.Query = d.conditions(key, v)
 		case "cookie", "cookies":
-			m.Cookies = d.conditions(key, v)
+			further.Cookies = d.conditions(key, v)
 		case "content_type":
-			d.list(key, v, func(v ast.Node) { d.mediaType(key, v, m) })
+			d.list(key, v, func(v ast.Node) { d.mediaType(key, v, &further) })
 		case "client":
-			d.prefixes(key, v, &m.Clients)
+			d.prefixes(key, v, &further.Clients)
 		default:
 			return false
 		}
 		return true
 	})
+	if further.count() > 0 {
+		m.Further = &further
+	}
 }
 
 // isMethods tells whether a word can be the METHOD of a short form: GET, or GET,HEAD.
@@ -350,7 +354,7 @@ func hasControl(s string) bool {
 	return false
 }
 
-func (d *decoder) mediaType(key string, n ast.Node, m *Match) {
+func (d *decoder) mediaType(key string, n ast.Node, c *Conditions) {
 	var s string
 	if !d.text(key, n, &s) {
 		return
@@ -361,11 +365,31 @@ func (d *decoder) mediaType(key string, n ast.Node, m *Match) {
 		d.problem(n, `write "application/json" or "text/*", without parameters`, "%q is no media type", clip(s))
 		return
 	}
-	if len(m.ContentTypes) < maxConditions {
-		m.ContentTypes = append(m.ContentTypes, s)
+	if len(c.ContentTypes) < maxConditions {
+		c.ContentTypes = append(c.ContentTypes, s)
 		return
 	}
 	d.problem(n, "", "%q has more than %d conditions", key, maxConditions)
+}
+
+// further are the conditions that few matches have.
+func (m *Match) further() (c Conditions) {
+	if m.Further != nil {
+		c = *m.Further
+	}
+	return c
+}
+
+// count is the number of conditions, of which alternatives count as one.
+func (c *Conditions) count() int {
+	n := len(c.Headers) + len(c.Query) + len(c.Cookies)
+	if len(c.ContentTypes) > 0 {
+		n++
+	}
+	if len(c.Clients) > 0 {
+		n++
+	}
+	return n
 }
 
 // short returns the short form of the methods, host and path. Other conditions have none.

@@ -22,20 +22,21 @@ func (d *decoder) passes(r *Route, parts *routeParts) {
 
 // needsRequest names a condition that only a request can meet; "": there is none.
 func (m *Match) needsRequest() string {
+	further := m.further()
 	switch {
 	case len(m.Methods) > 0:
 		return "method"
 	case m.Path.Kind != PathAny:
 		return "path"
-	case len(m.Headers) > 0:
+	case len(further.Headers) > 0:
 		return "header"
-	case len(m.Query) > 0:
+	case len(further.Query) > 0:
 		return "query argument"
-	case len(m.Cookies) > 0:
+	case len(further.Cookies) > 0:
 		return "cookie"
-	case len(m.ContentTypes) > 0:
+	case len(further.ContentTypes) > 0:
 		return "content type"
-	case len(m.Clients) > 0:
+	case len(further.Clients) > 0:
 		return "client"
 	}
 	return ""

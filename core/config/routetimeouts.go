@@ -35,7 +35,7 @@ func (d *decoder) attempts(key string, v ast.Node, r *Route, parts *routeParts) 
 
 // routeTimeouts reads the timeouts of a route.
 func (d *decoder) routeTimeouts(key string, n ast.Node, r *Route, parts *routeParts) {
-	t := &r.Timeouts
+	t := &RouteTimeouts{}
 	d.mapping(key, n, "header idle per_try total", func(key string, k, v ast.Node) bool {
 		switch key {
 		case "header":
@@ -53,6 +53,17 @@ func (d *decoder) routeTimeouts(key string, n ast.Node, r *Route, parts *routePa
 		}
 		return true
 	})
+	if *t != (RouteTimeouts{}) {
+		r.Timeouts = t
+	}
+}
+
+// own are the route's timeouts in the place of its upstreams'.
+func (r *Route) own() (t RouteTimeouts) {
+	if r.Timeouts != nil {
+		t = *r.Timeouts
+	}
+	return t
 }
 
 // checkPerTry finds attempts that may take longer than the whole.
@@ -72,8 +83,9 @@ func (l *loader) checkPerTry() {
 }
 
 func (l *loader) checkRoutePerTry(r *Route) {
-	if r.Retry != nil && r.Retry.PerTry > 0 && r.Timeouts.PerTry > 0 {
-		l.problemAt(r.Retry.perTryAt, "", "route %q has a %q already, at %s", clip(r.Name), "per_try", r.Timeouts.perTryAt)
+	own := r.own()
+	if r.Retry != nil && r.Retry.PerTry > 0 && own.PerTry > 0 {
+		l.problemAt(r.Retry.perTryAt, "", "route %q has a %q already, at %s", clip(r.Name), "per_try", own.perTryAt)
 		return
 	}
 	for _, t := range r.To {
@@ -87,8 +99,8 @@ func (l *loader) checkRoutePerTry(r *Route) {
 			total = u.Timeouts.Total
 		}
 		switch {
-		case r.Timeouts.PerTry > 0:
-			l.perTryFits(r.Timeouts.PerTry, r.Timeouts.perTryAt, total, r.Pos)
+		case own.PerTry > 0:
+			l.perTryFits(own.PerTry, own.perTryAt, total, r.Pos)
 		case r.Retry != nil && r.Retry.PerTry > 0:
 			l.perTryFits(r.Retry.PerTry, r.Retry.perTryAt, total, r.Pos)
 		case r.Timeout > 0 && r.Retry == nil && u.Retry.PerTry > r.Timeout, r.Timeout > 0 && u.Timeouts.PerTry > r.Timeout:
@@ -111,10 +123,11 @@ func (l *loader) perTryFits(perTry time.Duration, pos Pos, total time.Duration, 
 // attempts writes how a route's upstreams are asked.
 func (w *dumper) attempts(r *Route) {
 	var list []string
+	own := r.own()
 	for _, t := range []struct {
 		key   string
 		value time.Duration
-	}{{"header", r.Timeouts.Header}, {"idle", r.Timeouts.Idle}, {"per_try", r.Timeouts.PerTry}} {
+	}{{"header", own.Header}, {"idle", own.Idle}, {"per_try", own.PerTry}} {
 		if t.value > 0 {
 			list = append(list, t.key+": "+formatDuration(t.value))
 		}

@@ -122,11 +122,15 @@ func (l *loader) coveredInGroup(all []rival, index, head int) *rival {
 
 // predicates counts the conditions besides host and path.
 func (m *Match) predicates() int {
-	n := len(m.Headers) + len(m.Query) + len(m.Cookies)
-	for _, given := range []bool{len(m.Listeners) > 0, len(m.Methods) > 0, len(m.ContentTypes) > 0, len(m.Clients) > 0} {
-		if given {
-			n++
-		}
+	n := 0
+	if m.Further != nil {
+		n = m.Further.count()
+	}
+	if len(m.Listeners) > 0 {
+		n++
+	}
+	if len(m.Methods) > 0 {
+		n++
 	}
 	return n
 }
@@ -134,16 +138,17 @@ func (m *Match) predicates() int {
 // predicatesCover tells whether the conditions of o besides host and path imply those of m.
 func (m *Match) predicatesCover(o *Match) bool {
 	same := func(a, b string) bool { return a == b }
+	own, others := m.further(), o.further()
 	return impliedBy(m.Listeners, o.Listeners, same) &&
 		impliedBy(m.Methods, o.Methods, same) &&
-		impliedBy(m.ContentTypes, o.ContentTypes, func(a, b string) bool {
+		impliedBy(own.ContentTypes, others.ContentTypes, func(a, b string) bool {
 			prefix, wild := strings.CutSuffix(a, "*")
 			return a == b || wild && strings.HasPrefix(b, prefix)
 		}) &&
-		impliedBy(m.Clients, o.Clients, func(a, b netip.Prefix) bool {
+		impliedBy(own.Clients, others.Clients, func(a, b netip.Prefix) bool {
 			return a.Bits() <= b.Bits() && a.Contains(b.Addr())
 		}) &&
-		fieldsCover(m.Headers, o.Headers) && fieldsCover(m.Query, o.Query) && fieldsCover(m.Cookies, o.Cookies)
+		fieldsCover(own.Headers, others.Headers) && fieldsCover(own.Query, others.Query) && fieldsCover(own.Cookies, others.Cookies)
 }
 
 // impliedBy tells whether each alternative of b falls under one of a. No alternatives at all mean that anything holds.
