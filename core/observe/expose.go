@@ -94,7 +94,7 @@ func (e *exposition) histogram(name string, labels []byte, h *histogram) {
 func (v *view[T]) each(e *exposition, f func(labels []byte, c *T)) {
 	var labels []byte
 	for id, n := range e.registry.live(v.kind) {
-		if n.inner == "" {
+		if n == "" {
 			continue
 		}
 		total, ok := v.sum(e.last, id)
@@ -103,13 +103,14 @@ func (v *view[T]) each(e *exposition, f func(labels []byte, c *T)) {
 		}
 		switch v.kind {
 		case Listeners:
-			labels = appendLabels(labels[:0], []string{"listener", n.inner})
+			labels = appendLabels(labels[:0], []string{"listener", string(n)})
 		case Routes:
-			labels = appendLabels(labels[:0], []string{"route", n.inner})
+			labels = appendLabels(labels[:0], []string{"route", string(n)})
 		case Pools:
-			labels = appendLabels(labels[:0], []string{"upstream", n.inner})
+			labels = appendLabels(labels[:0], []string{"upstream", string(n)})
 		case Endpoints:
-			labels = appendLabels(labels[:0], []string{"upstream", n.outer, "endpoint", n.inner})
+			pool, address := n.endpoint()
+			labels = appendLabels(labels[:0], []string{"upstream", pool, "endpoint", address})
 		}
 		f(labels, &total)
 	}
@@ -190,8 +191,9 @@ func (e *exposition) failures() {
 		}
 		for f, n := range e.last[i].failures {
 			p, at := nameOf(pools, f.pool), nameOf(endpoints, f.endpoint)
-			if p.inner != "" && at.inner != "" {
-				failed[[3]string{p.inner, at.inner, f.err.Reason}] += n
+			if p != "" && at != "" {
+				_, address := at.endpoint()
+				failed[[3]string{string(p), address, f.err.Reason}] += n
 			}
 		}
 	}
@@ -282,7 +284,7 @@ func nameOf(names []name, id int) name {
 	if id < len(names) {
 		return names[id]
 	}
-	return name{}
+	return ""
 }
 
 var _ core.Observer = (*Observer)(nil)

@@ -1,6 +1,8 @@
 package observe
 
 import (
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -36,6 +38,7 @@ type Registry struct {
 	names  [kinds]names
 	forget func(k Kind, ids []int) // clears the counters of ids
 	now    func() time.Time
+	start  time.Time
 }
 
 // names are those of one kind.
@@ -46,13 +49,22 @@ type names struct {
 	free    []int
 }
 
-// name is a name as its labels show it: that of an endpoint has its pool's before it.
-type name struct{ outer, inner string }
+// name is a name as its labels show it: that of an endpoint is its pool's and its address, with a NUL between, which neither has. It is one
+// string because there may be 100,000 routes. "" is none.
+type name string
+
+func endpointName(pool, address string) name { return name(pool + "\x00" + address) }
+
+// endpoint cuts the name of an endpoint.
+func (n name) endpoint() (pool, address string) {
+	pool, address, _ = strings.Cut(string(n), "\x00")
+	return pool, address
+}
 
 type entry struct {
 	name  name
+	gone  time.Duration // when it was retired, after Registry.start
 	state idState
-	gone  time.Time // when it was retired
 }
 
 type idState uint8
@@ -64,11 +76,11 @@ const (
 )
 
 func newRegistry(forget func(Kind, []int)) *Registry {
-	r := &Registry{forget: forget, now: time.Now}
+	r := &Registry{forget: forget, now: time.Now, start: time.Now()}
 	for k := range r.names {
-		first := entry{name: name{inner: noName}, state: idLive}
+		first := entry{name: noName, state: idLive}
 		if Kind(k) == Endpoints {
-			first.name.outer = noName
+			first.name = endpointName(noName, noName)
 		}
 		r.names[k] = names{ids: map[name]int{first.name: None}, entries: []entry{first}}
 	}
@@ -76,17 +88,17 @@ func newRegistry(forget func(Kind, []int)) *Registry {
 }
 
 // Listener is the id of a listener's counters.
-func (r *Registry) Listener(listener string) int { return r.id(Listeners, name{inner: listener}) }
+func (r *Registry) Listener(listener string) int { return r.id(Listeners, name(listener)) }
 
 // Route is the id of a route's counters.
-func (r *Registry) Route(route string) int { return r.id(Routes, name{inner: route}) }
+func (r *Registry) Route(route string) int { return r.id(Routes, name(route)) }
 
 // Pool is the id of an upstream's counters.
-func (r *Registry) Pool(pool string) int { return r.id(Pools, name{inner: pool}) }
+func (r *Registry) Pool(pool string) int { return r.id(Pools, name(pool)) }
 
 // Endpoint is the id of an endpoint's counters.
 func (r *Registry) Endpoint(pool, address string) int {
-	return r.id(Endpoints, name{outer: pool, inner: address})
+	return r.id(Endpoints, endpointName(pool, address))
 }
 
 func (r *Registry) id(k Kind, n name) int {
@@ -133,7 +145,7 @@ func (r *Registry) Keep(k Kind, ids []int) {
 	// What was cleared at the last Keep has been so on every loop by now, or will be before its next exchange.
 	ns.free = append(ns.free, ns.clear...)
 	ns.clear = nil
-	now := r.now()
+	now := r.now().Sub(r.start)
 	for id := range ns.entries {
 		switch e := &ns.entries[id]; {
 		case e.state == idFree:
@@ -141,7 +153,7 @@ func (r *Registry) Keep(k Kind, ids []int) {
 			e.state = idLive
 		case e.state == idLive:
 			e.state, e.gone = idRetired, now
-		case now.Sub(e.gone) >= grace:
+		case now-e.gone >= grace:
 			delete(ns.ids, e.name)
 			*e = entry{}
 			ns.clear = append(ns.clear, id)
@@ -157,7 +169,7 @@ func (r *Registry) lookupRoute(route string) (id int, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ns := &r.names[Routes]
-	id, ok = ns.ids[name{inner: route}]
+	id, ok = ns.ids[name(route)]
 	return id, ok && id != None && ns.entries[id].state == idLive
 }
 
@@ -177,12 +189,14 @@ func (r *Registry) live(k Kind) []name {
 // inherited is the id of a name that another process has counted under. One that nobody here has named is not in force until
 // somebody does.
 func (r *Registry) inherited(k Kind, parts ...string) int {
-	n := name{}
+	var n name
 	switch {
+	case slices.ContainsFunc(parts, func(s string) bool { return strings.Contains(s, "\x00") }):
+		return None
 	case k == Endpoints && len(parts) == 2:
-		n = name{outer: parts[0], inner: parts[1]}
+		n = endpointName(parts[0], parts[1])
 	case k != Endpoints && len(parts) == 1:
-		n.inner = parts[0]
+		n = name(parts[0])
 	default:
 		return None
 	}
@@ -193,7 +207,7 @@ func (r *Registry) inherited(k Kind, parts ...string) int {
 	}
 	id := r.give(k, n)
 	if id != None {
-		r.names[k].entries[id].state, r.names[k].entries[id].gone = idRetired, r.now()
+		r.names[k].entries[id].state, r.names[k].entries[id].gone = idRetired, r.now().Sub(r.start)
 	}
 	return id
 }

@@ -74,6 +74,23 @@ func TestRegistryStaysSmall(t *testing.T) {
 	}
 }
 
+// What another process says must not be taken for the end of one name and the start of the next.
+func TestRegistryRefusesNul(t *testing.T) {
+	r := newRegistry(func(Kind, []int) {})
+	id := r.Endpoint("p", "1")
+	if pool, address := r.live(Endpoints)[id].endpoint(); pool != "p" || address != "1" {
+		t.Errorf("endpoint %q of pool %q", address, pool)
+	}
+	for _, parts := range [][]string{{"p\x001", ""}, {"p", "1\x00"}} {
+		if got := r.inherited(Endpoints, parts...); got != None {
+			t.Errorf("%q has the id %d", parts, got)
+		}
+	}
+	if got := r.inherited(Endpoints, "p", "1"); got != id {
+		t.Errorf("the same endpoint has the ids %d and %d", id, got)
+	}
+}
+
 func TestRegistryConcurrently(t *testing.T) {
 	r := newRegistry(func(Kind, []int) {})
 	var wg sync.WaitGroup

@@ -43,10 +43,13 @@ func (o *Observer) Totals() (all Totals) {
 	add := func(kind string, values []uint64, names ...string) {
 		all = append(all, Count{kind, names, values})
 	}
-	totals(o, &listenerView, func(n name, c *listenerCell) { add(countListener, c.append(nil), n.inner) })
-	totals(o, &routeView, func(n name, c *routeCell) { add(countRoute, c.append(nil), n.inner) })
-	totals(o, &poolView, func(n name, c *poolCell) { add(countPool, []uint64{c.requests, c.retries}, n.inner) })
-	totals(o, &endpointView, func(n name, c *endpointCell) { add(countEndpoint, c.append(nil), n.outer, n.inner) })
+	totals(o, &listenerView, func(n name, c *listenerCell) { add(countListener, c.append(nil), string(n)) })
+	totals(o, &routeView, func(n name, c *routeCell) { add(countRoute, c.append(nil), string(n)) })
+	totals(o, &poolView, func(n name, c *poolCell) { add(countPool, []uint64{c.requests, c.retries}, string(n)) })
+	totals(o, &endpointView, func(n name, c *endpointCell) {
+		pool, address := n.endpoint()
+		add(countEndpoint, c.append(nil), pool, address)
+	})
 	pools, endpoints := o.registry.live(Pools), o.registry.live(Endpoints)
 	var loops [3]uint64
 	for i := range last {
@@ -57,8 +60,9 @@ func (o *Observer) Totals() (all Totals) {
 		}
 		for f, n := range k.failures {
 			p, at := nameOf(pools, f.pool), nameOf(endpoints, f.endpoint)
-			if p.inner != "" && at.inner != "" {
-				add(countFailure, []uint64{n}, p.inner, at.outer, at.inner, f.err.Reason)
+			if p != "" && at != "" {
+				pool, address := at.endpoint()
+				add(countFailure, []uint64{n}, string(p), pool, address, f.err.Reason)
 			}
 		}
 	}
@@ -80,7 +84,7 @@ func (o *Observer) Totals() (all Totals) {
 
 func totals[T any](o *Observer, v *view[T], f func(n name, c *T)) {
 	for id, n := range o.registry.live(v.kind) {
-		if total, ok := v.sum(o.scrape.last, id); ok && n.inner != "" {
+		if total, ok := v.sum(o.scrape.last, id); ok && n != "" {
 			f(n, &total)
 		}
 	}
