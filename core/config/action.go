@@ -64,6 +64,9 @@ func (d *decoder) targets(key string, n ast.Node, r *Route) {
 	default:
 		var name string
 		if d.text(key, n, &name) {
+			if i, known := d.upstreams[name]; known {
+				name = d.cfg.Upstreams[i].Name // one text for all routes to it
+			}
 			r.To = []Target{{Upstream: name, Weight: 1, Pos: d.at(n)}}
 		}
 		return

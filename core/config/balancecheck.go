@@ -9,9 +9,11 @@ import (
 // checkBalance finds what is said of balancing in vain.
 func (l *loader) checkBalance(partial bool) {
 	routes := map[int][]*Route{}
-	for i := range l.cfg.Routes {
-		for at := range l.answering(&l.cfg.Routes[i]) {
-			routes[at] = append(routes[at], &l.cfg.Routes[i])
+	if slices.ContainsFunc(l.cfg.Upstreams, func(u Upstream) bool { return len(u.Balance.Keys) > 0 }) {
+		for i := range l.cfg.Routes {
+			for at := range l.answering(&l.cfg.Routes[i]) {
+				routes[at] = append(routes[at], &l.cfg.Routes[i])
+			}
 		}
 	}
 	for i := range l.cfg.Upstreams {

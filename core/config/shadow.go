@@ -18,9 +18,16 @@ type rival struct {
 	next         int // in the group; -1 ends it
 }
 
+// place is what the matches of a group have in common.
+type place struct {
+	host Host
+	kind PathKind
+	path string
+}
+
 // checkShadows warns of matches that are never reached, because one that is looked at first takes all their requests.
 func (l *loader) checkShadows() {
-	var all []rival
+	all := make([]rival, 0, len(l.cfg.Routes))
 	lowest := 0
 	for i := range l.cfg.Routes {
 		if l.names[i].partial || l.cfg.Routes[i].Passthrough { // those are compared by server name
@@ -36,15 +43,15 @@ func (l *loader) checkShadows() {
 		}
 	}
 	raised := l.raised(all, lowest)
-	groups := make(map[string]int, len(all))
+	groups := make(map[place]int, len(all))
 	var heads []int                      // of each group: its first match
 	for i := len(all) - 1; i >= 0; i-- { // from the last, so that a group starts with the one written first
 		m := &l.cfg.Routes[all[i].route].Matches[all[i].match]
-		key := m.Host.String() + "\x00" + m.Path.shape()
-		group, ok := groups[key]
+		at := place{m.Host, m.Path.Kind, m.Path.shape()}
+		group, ok := groups[at]
 		if !ok {
 			group = len(heads)
-			groups[key] = group
+			groups[at] = group
 			heads = append(heads, -1)
 		}
 		all[i].group, all[i].next = group, heads[group]
@@ -223,13 +230,12 @@ func (p Path) covers(o Path) bool {
 	return have == "" || p.Kind == PathPrefix
 }
 
-// shape returns the path as it is written, with its parameters nameless.
+// shape returns the path's value with its parameters nameless.
 func (p Path) shape() string {
-	s := p.String()
-	if p.Kind == PathRegex || !strings.Contains(s, "{") {
-		return s
+	if p.Kind == PathRegex || !strings.Contains(p.Value, "{") {
+		return p.Value
 	}
-	segments := strings.Split(s, "/")
+	segments := strings.Split(p.Value, "/")
 	for i := range segments {
 		if _, ok := parameter(segments[i]); ok {
 			segments[i] = "{}"

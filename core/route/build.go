@@ -14,7 +14,7 @@ import (
 // out of the sorted list.
 type builder struct {
 	table  *Table
-	items  []item
+	items  []*item
 	labels strings.Builder
 	params map[string]uint32 // what is in table.params, by its text
 	edges  []edge
@@ -48,7 +48,7 @@ func (b *builder) add(i int, r *Rule) error {
 	if r.Target == nil {
 		return errors.New("it has no target")
 	}
-	it := item{priority: r.Priority, kind: r.Path.Kind}
+	it := &item{priority: r.Priority, kind: r.Path.Kind}
 	it.rule.target, it.rule.source = r.Target, int32(i)
 	var err error
 	if it.class, it.host, err = hostCondition(r.Host); err != nil {
@@ -145,13 +145,20 @@ func paramName(s string) (string, bool) {
 
 // compare puts items in the order of the table: level, site, place in the path, then the order in which rules of the
 // same place are tried.
-func compare(a, b item) int {
+func compare(a, b *item) int {
+	if c := cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.class, b.class)); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.host, b.host); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(a.rank(), b.rank()); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.key, b.key); c != 0 {
+		return c
+	}
 	return cmp.Or(
-		cmp.Compare(b.priority, a.priority),
-		cmp.Compare(a.class, b.class),
-		strings.Compare(a.host, b.host),
-		cmp.Compare(a.rank(), b.rank()),
-		strings.Compare(a.key, b.key),
 		cmp.Compare(a.kind, b.kind), // exact before prefix at the same node
 		cmp.Compare(b.count, a.count),
 		cmp.Compare(a.rule.source, b.rule.source),
@@ -195,7 +202,7 @@ func (b *builder) build() error {
 // run is the end of the run of items from lo on that are like the first of them.
 func (b *builder) run(lo, hi int, like func(*item) bool) int {
 	for i := lo + 1; i < hi; i++ {
-		if !like(&b.items[i]) {
+		if !like(b.items[i]) {
 			return i
 		}
 	}
@@ -205,7 +212,7 @@ func (b *builder) run(lo, hi int, like func(*item) bool) int {
 func (b *builder) level(lo, hi int) {
 	l := level{priority: b.items[lo].priority}
 	for lo < hi {
-		first := &b.items[lo]
+		first := b.items[lo]
 		end := b.run(lo, hi, func(it *item) bool { return it.class == first.class && it.host == first.host })
 		s := b.site(lo, end)
 		lo = end
@@ -222,7 +229,7 @@ func (b *builder) level(lo, hi int) {
 }
 
 func (b *builder) site(lo, hi int) uint32 {
-	first := &b.items[lo]
+	first := b.items[lo]
 	s := site{
 		name:   uint32(b.labels.Len()),
 		length: uint16(len(first.host)),

@@ -58,7 +58,7 @@ const (
 // compileConditions gives the bits of the methods that have an id, the other conditions, nil when there are none, and
 // their number: alternatives count as one.
 func compileConditions(r *Rule) (methods uint16, when *conditions, count int, err error) {
-	c := &conditions{}
+	var c conditions
 	for _, m := range r.Methods {
 		if !isToken(m) {
 			return 0, nil, 0, fmt.Errorf("method %q is no token", m)
@@ -100,13 +100,14 @@ func compileConditions(r *Rule) (methods uint16, when *conditions, count int, er
 			count++
 		}
 	}
-	if count == 0 && len(c.methods) == 0 {
-		c = nil
+	if count > 0 || len(c.methods) > 0 {
+		when = &conditions{}
+		*when = c
 	}
 	if methods != 0 {
 		count++
 	}
-	return methods, c, count, nil
+	return methods, when, count, nil
 }
 
 // prefixes gives the prefixes in the form in which addresses are looked for: IPv4 is never written as IPv6.

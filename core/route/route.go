@@ -161,7 +161,7 @@ func (e *RuleError) Unwrap() error { return e.Err }
 // New compiles rules, of which it keeps nothing but targets and regular expressions. It fails with a *RuleError where the
 // fault is a rule's.
 func New(rules []Rule) (*Table, error) {
-	b := builder{table: &Table{seed: maphash.MakeSeed(), params: [][]param{nil}}, params: map[string]uint32{}}
+	b := builder{table: &Table{seed: maphash.MakeSeed(), params: [][]param{nil}}, items: make([]*item, 0, len(rules)), params: map[string]uint32{}}
 	for i := range rules {
 		if err := b.add(i, &rules[i]); err != nil {
 			return nil, &RuleError{i, err}
