@@ -232,7 +232,7 @@ func (b *builder) site(lo, hi int) uint32 {
 	first := b.items[lo]
 	s := site{
 		name:   uint32(b.labels.Len()),
-		length: uint16(len(first.host)),
+		length: uint8(len(first.host)),
 		class:  first.class,
 		level:  uint32(len(b.table.levels)),
 	}
@@ -242,7 +242,7 @@ func (b *builder) site(lo, hi int) uint32 {
 		end := b.run(lo, hi, func(it *item) bool { return it.rank() == rank })
 		switch rank {
 		case 0:
-			s.root = b.node(lo, end, 0, 0)
+			s.root = b.child(lo, end, 0, 0)
 		case 1:
 			s.regex = span{uint32(lo), uint32(end)}
 		case 2:
@@ -289,12 +289,12 @@ func (b *builder) node(lo, hi, at int, depth uint16) uint32 {
 	return id
 }
 
-// child makes a static child for items whose keys have the next segment in common, and perhaps more: as many segments go
-// into its label as lie before the next rule, {name} or fork.
+// child makes a static child for items whose keys are the same up to the offset at: as many segments go into its label as lie before the
+// next rule, {name} or fork. Only that of a root may have none.
 func (b *builder) child(lo, hi, at int, depth uint16) uint32 {
 	first, last := b.items[lo].key, b.items[hi-1].key
-	end := segmentEnd(first, at)
-	for depth++; len(first) > end; depth++ {
+	end := at
+	for ; len(first) > end; depth++ {
 		e := segmentEnd(first, end)
 		if first[end+1:e] == paramMark || len(last) < e || last[:e] != first[:e] || len(last) > e && last[e] != separator {
 			break

@@ -114,16 +114,22 @@ func (s *search) site(id uint32, class hostClass) *rule {
 // tree tries exact paths and prefixes.
 func (s *search) tree(root uint32) *rule {
 	s.found, s.deepest = 0, 0
+	n, at := &s.table.nodes[root], 0
+	if n.length > 0 {
+		if at = s.table.label(root, s.path, 0); at == 0 {
+			return nil
+		}
+	}
 	if len(s.path) > 0 && s.path[0] == '/' {
-		if r := s.walk(root, 0); r != nil {
+		if r := s.walk(root, at); r != nil {
 			return r
 		}
-	} else if n := &s.table.nodes[root]; n.prefix > 0 { // "*" and the like
+	} else if n.prefix > 0 { // "*" and the like
 		s.hit(root, n)
 	}
 	if s.found > maxHits {
 		for depth := int(s.deepest); depth >= 0; depth-- {
-			if r := s.prefixesAt(root, 0, uint16(depth)); r != nil {
+			if r := s.prefixesAt(root, at, uint16(depth)); r != nil {
 				return r
 			}
 		}

@@ -238,12 +238,18 @@ func TestMatchIsAsTheReference(t *testing.T) {
 	}
 }
 
-// TestManyPrefixes takes the way of requests that meet more prefixes than a search notes.
+// TestManyPrefixes takes the way of requests that meet more prefixes than a search notes, also where all paths begin with the same.
 func TestManyPrefixes(t *testing.T) {
+	for _, base := range []string{"", "/x/y"} {
+		t.Run("below "+base+"/", func(t *testing.T) { manyPrefixes(t, base) })
+	}
+}
+
+func manyPrefixes(t *testing.T, base string) {
 	var rules []Rule
 	for i := range 1 << 6 { // every mixture of "a" and {name} at six depths
 		for depth := range 7 {
-			path := ""
+			path := base
 			for j := range depth {
 				path += []string{"/a", fmt.Sprintf("/{p%d}", j)}[i>>j&1]
 			}
@@ -254,14 +260,17 @@ func TestManyPrefixes(t *testing.T) {
 			rules = append(rules, rule)
 		}
 	}
-	empty := rule1("POST /a/a/a//a/*") // leads deep past an empty segment, which is none for a {name}
+	empty := rule1("POST " + base + "/a/a/a//a/*") // leads deep past an empty segment, which is none for a {name}
 	rules = append(rules, empty)
 	table := compile(t, rules...)
-	for _, in := range []string{"/a/a/a/a/a/a/a", "/a/a/a/b/a/a", "/b/a/a/a/b", "/a//a", "/a/a/a//a/a", "/", "POST /a/a/a/a/a/b",
-		"POST /b/b/b/b/b/b"} {
-		agree(t, rules, table, request(t, in))
+	for _, in := range []string{"/a/a/a/a/a/a/a", "/a/a/a/b/a/a", "/b/a/a/a/b", "/a//a", "/a/a/a//a/a", "/"} {
+		agree(t, rules, table, request(t, base+in))
+		agree(t, rules, table, request(t, "/x"+base+in))
 	}
-	x := request(t, "/a/a/a/a/a/a/a")
+	for _, in := range []string{"/a/a/a/a/a/b", "/b/b/b/b/b/b"} {
+		agree(t, rules, table, request(t, "POST "+base+in))
+	}
+	x := request(t, base+"/a/a/a/a/a/a/a")
 	if n := testing.AllocsPerRun(10, func() {
 		x.Params = x.Params[:0]
 		table.Match(x)

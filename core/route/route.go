@@ -119,10 +119,10 @@ type level struct {
 // site is the rules of one host condition at one priority.
 type site struct {
 	name   uint32 // in Table.labels
-	length uint16
-	class  hostClass
 	level  uint32
-	root   uint32 // node for the empty path; 0: no rule has an exact path or a prefix
+	root   uint32 // node for what all exact paths and prefixes begin with; 0: no rule has such a path
+	length uint8  // of the name; at most maxHostBytes
+	class  hostClass
 	regex  span
 	rest   span // no condition on the path
 }
