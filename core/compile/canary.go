@@ -85,7 +85,7 @@ func conditionError(k *config.Canary, err error) error {
 	at := k.AbortPos
 	var c *health.ConditionError
 	if errors.As(err, &c) {
-		at.Column += c.Offset
+		at.Column += int32(c.Offset)
 	}
 	return &placedError{at, err}
 }

@@ -48,14 +48,14 @@ type bareHosts struct {
 }
 
 func (b *bareHosts) look(m *config.Match, encrypted []*config.Listener) {
-	if len(m.Listeners) == 0 {
+	if len(m.Listeners()) == 0 {
 		if !slices.ContainsFunc(encrypted, func(l *config.Listener) bool { return b.bears(l, m.Host) }) {
 			b.warn(encrypted[0], m, len(encrypted))
 		}
 		return
 	}
 	for _, l := range encrypted {
-		if slices.Contains(m.Listeners, l.Name) && !b.bears(l, m.Host) {
+		if slices.Contains(m.Listeners(), l.Name) && !b.bears(l, m.Host) {
 			b.warn(l, m, 1)
 		}
 	}

@@ -125,7 +125,7 @@ func (c *Compiled) subset(d *discovered, t *config.Target) *upstream.Subset {
 		d.mu.Unlock()
 	}
 	if all[key] == nil {
-		all[key] = d.upstream.Subset(t.Subset, t.Otherwise == "any")
+		all[key] = d.upstream.Subset(t.Subset, t.OrAny)
 	}
 	return all[key]
 }
@@ -160,16 +160,15 @@ func edits(spec *config.Route) (chain core.Chain, err error) {
 // rule is one match of a route.
 func rule(spec *config.Route, m *config.Match, target *core.Route) route.Rule {
 	out := route.Rule{
-		Target:    target,
-		Priority:  spec.Priority,
-		Host:      route.Host{Name: m.Host.Name, Wildcard: m.Host.Wildcard},
-		Path:      route.Path{Kind: route.PathKind(m.Path.Kind), Value: m.Path.Value},
-		Listeners: m.Listeners,
-		Methods:   m.Methods,
+		Target:   target,
+		Priority: spec.Priority,
+		Host:     route.Host{Name: m.Host.Name, Wildcard: m.Host.Wildcard},
+		Path:     route.Path{Kind: route.PathKind(m.Path.Kind), Value: m.Path.Value},
+		Methods:  m.Methods,
 	}
 	if f := m.Further; f != nil {
 		out.Headers, out.Query, out.Cookies = fields(f.Headers), fields(f.Query), fields(f.Cookies)
-		out.ContentTypes, out.Clients = f.ContentTypes, f.Clients
+		out.Listeners, out.ContentTypes, out.Clients = f.Listeners, f.ContentTypes, f.Clients
 	}
 	return out
 }

@@ -126,10 +126,10 @@ func (l *loader) checkReach() {
 		}
 		for j := range l.cfg.Routes[i].Matches {
 			m := &l.cfg.Routes[i].Matches[j]
-			if len(m.Listeners) == 0 {
+			if len(m.Listeners()) == 0 {
 				return
 			}
-			for _, name := range m.Listeners {
+			for _, name := range m.Listeners() {
 				if k, ok := l.listeners[name]; ok {
 					reached[k] = true
 				}

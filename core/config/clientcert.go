@@ -117,7 +117,7 @@ func (l *loader) checkClientCerts() {
 
 func (l *loader) anyAsks(r *Route, asking []bool) bool {
 	for i := range r.Matches {
-		names := r.Matches[i].Listeners
+		names := r.Matches[i].Listeners()
 		for j := range asking {
 			if asking[j] && len(names) == 0 {
 				return true

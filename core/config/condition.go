@@ -67,7 +67,7 @@ func (d *decoder) condition(key string, n yaml.Node, a *Access) {
 	if errors.As(err, &placed) {
 		message = placed.Message
 		if s, plain := d.resolve(n).(*yaml.StringNode); plain && placed.Line == 1 {
-			at.Column += placed.Column
+			at.Column += int32(placed.Column)
 			if s.Token.Type != token.StringType {
 				at.Column++ // the quote
 			}

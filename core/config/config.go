@@ -13,7 +13,12 @@ import (
 // Pos is where a value was written.
 type Pos struct {
 	File         string
-	Line, Column int // both from 1
+	Line, Column int32 // both from 1; narrow, for there may be hundreds of thousands
+}
+
+// posAt is a place in a file, whose lines and columns its bounded size keeps within 32 bits.
+func posAt(file string, line, column int) Pos {
+	return Pos{File: file, Line: int32(line), Column: int32(column)}
 }
 
 // Config is one valid configuration, defaults filled in.
@@ -263,17 +268,17 @@ type Route struct {
 
 // Match is a set of conditions that must all hold.
 type Match struct {
-	Pos       Pos
-	Text      string   // as written in the short form, or its equivalent
-	Listeners []string // empty: any
-	Methods   []string // empty: any
-	Host      Host
-	Path      Path
-	Further   *Conditions // nil: none
+	Pos     Pos
+	Text    string   // as written in the short form, or its equivalent
+	Methods []string // empty: any
+	Host    Host
+	Path    Path
+	Further *Conditions // nil: none
 }
 
 // Conditions are those of a match that few have. They stand apart because there may be 100,000 matches.
 type Conditions struct {
+	Listeners    []string // empty: any
 	Headers      []FieldMatch
 	Query        []FieldMatch
 	Cookies      []FieldMatch
@@ -324,11 +329,11 @@ type FieldMatch struct {
 
 // Target is one upstream of a route's `to:`.
 type Target struct {
-	Upstream  string
-	Weight    int               // 0..1000; 1
-	Subset    map[string]string // labels that its endpoints must have; nil: all endpoints
-	Otherwise string            // what takes the place of a subset none of whose endpoints may be used: any endpoint, or none; none
-	Pos       Pos
+	Upstream string
+	Weight   int               // 0..1000; 1
+	Subset   map[string]string // labels that its endpoints must have; nil: all endpoints
+	OrAny    bool              // any endpoint takes the place of a subset none of whose endpoints may be used; else none does
+	Pos      Pos
 }
 
 // Respond answers without an upstream.

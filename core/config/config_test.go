@@ -195,7 +195,7 @@ const smallest = "listeners: { http: { bind: \":80\" } }\nroutes: [{ match: \"*\
 func TestDefaults(t *testing.T) {
 	got := mustParse(t, "listeners: { http: { bind: \":80\", real_ip: { trusted: 10.0.0.0/8 } } }\n"+
 		"upstreams: { a: \"b:80\" }\nroutes:\n  - { match: \"*\", to: a }\n  - { match: /x, respond: {} }\n  - { match: /y, redirect: /z }\n")
-	at := func(line, column int) Pos { return Pos{File: "sluice.yaml", Line: line, Column: column} }
+	at := func(line, column int32) Pos { return Pos{File: "sluice.yaml", Line: line, Column: column} }
 	want := &Config{
 		Secrets:   Secrets{Refresh: 5 * time.Minute},
 		Drain:     Drain{30 * time.Second, 30 * time.Second},

@@ -78,7 +78,7 @@ func ReadConsumersFile(path string) ([]byte, error) { return readUpTo(path, maxC
 func (f *ConsumersFile) read(text []byte, r *roll, report func(Problem)) {
 	f.Sum = sha256.Sum256(text)
 	refuse := func(line, column int, wrong string) {
-		report(Problem{Pos: Pos{File: f.Path, Line: line, Column: column}, Message: wrong, elsewhere: true}) // the line may hold a credential
+		report(Problem{Pos: posAt(f.Path, line, column), Message: wrong, elsewhere: true}) // the line may hold a credential
 	}
 	if len(text) > maxConsumerFile {
 		refuse(0, 0, "the file is larger than "+formatSize(maxConsumerFile))
@@ -90,7 +90,7 @@ func (f *ConsumersFile) read(text []byte, r *roll, report func(Problem)) {
 		if len(bytes.TrimSpace(one)) == 0 {
 			continue
 		}
-		c := Consumer{Pos: Pos{File: f.Path, Line: line, Column: 1}}
+		c := Consumer{Pos: posAt(f.Path, line, 1)}
 		if column, wrong := c.readLine(one); wrong != "" {
 			refuse(line, column, wrong)
 		} else if wrong := r.add(&c); wrong != "" {

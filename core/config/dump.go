@@ -360,7 +360,7 @@ func (w *dumper) match(m *Match) {
 	for _, list := range []struct {
 		key    string
 		values []string
-	}{{"listener", m.Listeners}, {"methods", m.Methods}, {"content_type", further.ContentTypes}} {
+	}{{"listener", further.Listeners}, {"methods", m.Methods}, {"content_type", further.ContentTypes}} {
 		if len(list.values) > 0 {
 			w.line("%s: %s", list.key, quoteList(list.values))
 		}

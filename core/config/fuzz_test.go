@@ -191,7 +191,7 @@ func checkRoute(r *Route, listeners map[string]*Listener, upstreams map[string]*
 		if p := m.Path; (p.Regex != nil) != (p.Kind == PathRegex) || p.Kind == PathExact && p.Value[0] != '/' || p.Kind == PathPrefix && p.Value != "" && p.Value[0] != '/' {
 			return fmt.Errorf("path: %+v", p)
 		}
-		for _, name := range m.Listeners {
+		for _, name := range m.Listeners() {
 			if listeners[name] == nil {
 				return fmt.Errorf("match on no listener: %+v", m)
 			}

@@ -77,7 +77,7 @@ func (d *decoder) matchMap(n ast.Node, m *Match) {
 		case "listener":
 			d.list(key, v, func(v ast.Node) {
 				if d.text(key, v, &s) {
-					m.Listeners = append(m.Listeners, s)
+					further.Listeners = append(further.Listeners, s)
 					d.matched = append(d.matched, reference{name: s, pos: d.at(v)})
 				}
 			})
@@ -372,6 +372,9 @@ func (d *decoder) mediaType(key string, n ast.Node, c *Conditions) {
 	d.problem(n, "", "%q has more than %d conditions", key, maxConditions)
 }
 
+// Listeners are the names of those whose connections and requests m takes; none: any.
+func (m *Match) Listeners() []string { return m.further().Listeners }
+
 // further are the conditions that few matches have.
 func (m *Match) further() (c Conditions) {
 	if m.Further != nil {
@@ -383,11 +386,10 @@ func (m *Match) further() (c Conditions) {
 // count is the number of conditions, of which alternatives count as one.
 func (c *Conditions) count() int {
 	n := len(c.Headers) + len(c.Query) + len(c.Cookies)
-	if len(c.ContentTypes) > 0 {
-		n++
-	}
-	if len(c.Clients) > 0 {
-		n++
+	for _, given := range [...]bool{len(c.Listeners) > 0, len(c.ContentTypes) > 0, len(c.Clients) > 0} {
+		if given {
+			n++
+		}
 	}
 	return n
 }

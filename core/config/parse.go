@@ -108,7 +108,7 @@ func countItems(of string, body ast.Node) int {
 func parseText(file string, seg segment) (body ast.Node, problem *Problem) {
 	defer func() {
 		if cause := recover(); cause != nil { // the parser is not ours; a panic in it must not end a gateway on reload
-			body, problem = nil, &Problem{Pos: Pos{File: file, Line: seg.linesBefore + 1, Column: 1},
+			body, problem = nil, &Problem{Pos: posAt(file, seg.linesBefore+1, 1),
 				Message: fmt.Sprintf("cannot parse this part of the file: %s", clip(fmt.Sprint(cause)))}
 		}
 	}()
@@ -157,7 +157,7 @@ func shiftTokens(file string, tokens token.Tokens, lines int) *Problem {
 			if flow == 0 && i > 0 {
 				open = countKey(open, tokens[i-1].Position.Column)
 				if open[len(open)-1].keys > maxKeys {
-					return &Problem{Pos: Pos{File: file, Line: last.Line, Column: last.Column},
+					return &Problem{Pos: posAt(file, last.Line, last.Column),
 						Message: fmt.Sprintf("a map of more than %d keys", maxKeys)}
 				}
 			}
@@ -168,7 +168,7 @@ func shiftTokens(file string, tokens token.Tokens, lines int) *Problem {
 			open = closeMaps(open, last.Column)
 		}
 		if flow > maxDepth || run > maxDepth {
-			return &Problem{Pos: Pos{File: file, Line: last.Line, Column: last.Column},
+			return &Problem{Pos: posAt(file, last.Line, last.Column),
 				Message: fmt.Sprintf("nested more than %d deep", maxDepth)}
 		}
 	}
@@ -196,7 +196,7 @@ func countKey(open []blockMap, column int) []blockMap {
 
 // syntaxProblem words the parser's error, with a hint for the mistakes that this grammar invites.
 func syntaxProblem(file string, seg segment, err error) *Problem {
-	p := &Problem{Pos: Pos{File: file, Line: seg.linesBefore + 1, Column: 1}}
+	p := &Problem{Pos: posAt(file, seg.linesBefore+1, 1)}
 	var failure yaml.Error
 	if !errors.As(err, &failure) {
 		p.Message, _, _ = strings.Cut(err.Error(), "\n")
@@ -209,7 +209,7 @@ func syntaxProblem(file string, seg segment, err error) *Problem {
 	if tk == nil || tk.Position == nil {
 		return p
 	}
-	p.Pos.Line, p.Pos.Column = max(tk.Position.Line, 1), max(tk.Position.Column, 1)
+	p.Pos = posAt(file, max(tk.Position.Line, 1), max(tk.Position.Column, 1))
 	if strings.Contains(message, "tab") || strings.Contains(message, "\t") {
 		p.Hint = "use spaces instead of tabs"
 	}
@@ -231,9 +231,8 @@ func position(file string, n ast.Node) Pos {
 	case *ast.MappingValueNode:
 		return position(file, x.Key)
 	}
-	pos := Pos{File: file, Line: 1, Column: 1}
 	if tk := n.GetToken(); tk != nil && tk.Position != nil {
-		pos.Line, pos.Column = max(tk.Position.Line, 1), max(tk.Position.Column, 1)
+		return posAt(file, max(tk.Position.Line, 1), max(tk.Position.Column, 1))
 	}
-	return pos
+	return posAt(file, 1, 1)
 }

@@ -47,12 +47,12 @@ func (m *Match) Passes(l *Listener) bool {
 	if l.TLS == nil {
 		return false
 	}
-	for _, name := range m.Listeners {
+	for _, name := range m.Listeners() {
 		if name == l.Name {
 			return true
 		}
 	}
-	return len(m.Listeners) == 0
+	return len(m.Listeners()) == 0
 }
 
 // passesOnly says whether the listener ends no TLS, and so has no requests.
@@ -137,12 +137,12 @@ func (l *loader) policyNames() map[string]Pos {
 
 // checkPassed looks at one match of what is passed through.
 func (l *loader) checkPassed(m *Match, passing []bool, first map[string]Pos) {
-	for _, name := range m.Listeners {
+	for _, name := range m.Listeners() {
 		if i, ok := l.listeners[name]; ok && l.cfg.Listeners[i].TLS == nil {
 			l.problemAt(m.Pos, fmt.Sprintf("add tls: passthrough to listener %q", name), "listener %q has no %q to pass through", name, "tls")
 		}
 	}
-	found := len(m.Listeners) > 0
+	found := len(m.Listeners()) > 0
 	for i := range l.cfg.Listeners {
 		ln := &l.cfg.Listeners[i]
 		if !m.Passes(ln) {
@@ -169,7 +169,7 @@ func (l *loader) checkPassed(m *Match, passing []bool, first map[string]Pos) {
 // checkRequests refuses matches of requests from a listener that has none.
 func (l *loader) checkRequests(r *Route) {
 	for j := range r.Matches {
-		for _, name := range r.Matches[j].Listeners {
+		for _, name := range r.Matches[j].Listeners() {
 			if i, ok := l.listeners[name]; ok && l.cfg.Listeners[i].passesOnly() {
 				l.problemAt(r.Matches[j].Pos, "write passthrough: UPSTREAM", "listener %q passes TLS through, and so has no requests", name)
 			}

@@ -72,7 +72,7 @@ func (p Problem) String() string {
 	b.WriteString(p.Message)
 	b.WriteByte('\n')
 	if p.Pos.Line > 0 && (p.Source != "" || !p.elsewhere) {
-		writeSource(&b, p.Source, p.Pos.Column)
+		writeSource(&b, p.Source, int(p.Pos.Column))
 	}
 	if p.Hint != "" {
 		b.WriteString(printIndent + p.Hint + "\n")
@@ -196,7 +196,7 @@ func (c *collector) result(sources []*source) Problems {
 	for i := range c.list {
 		p := &c.list[i]
 		if k, ok := order[p.Pos.File]; ok && p.Pos.Line > 0 {
-			p.Source = strings.Clone(c.shown(sources[k].line(p.Pos.Line))) // so that it does not keep the whole text
+			p.Source = strings.Clone(c.shown(sources[k].line(int(p.Pos.Line)))) // so that it does not keep the whole text
 		}
 	}
 	list := c.list

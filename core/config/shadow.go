@@ -133,9 +133,6 @@ func (m *Match) predicates() int {
 	if m.Further != nil {
 		n = m.Further.count()
 	}
-	if len(m.Listeners) > 0 {
-		n++
-	}
 	if len(m.Methods) > 0 {
 		n++
 	}
@@ -146,7 +143,7 @@ func (m *Match) predicates() int {
 func (m *Match) predicatesCover(o *Match) bool {
 	same := func(a, b string) bool { return a == b }
 	own, others := m.further(), o.further()
-	return impliedBy(m.Listeners, o.Listeners, same) &&
+	return impliedBy(own.Listeners, others.Listeners, same) &&
 		impliedBy(m.Methods, o.Methods, same) &&
 		impliedBy(own.ContentTypes, others.ContentTypes, func(a, b string) bool {
 			prefix, wild := strings.CutSuffix(a, "*")

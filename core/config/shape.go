@@ -324,7 +324,7 @@ func (w *dumper) shape(r *Route) {
 			if c.To.Subset == nil {
 				w.line("to: %s", quote(c.To.Upstream))
 			} else {
-				w.line("to: { upstream: %s, subset: %s, otherwise: %s }", quote(c.To.Upstream), labelText(c.To.Subset), c.To.Otherwise)
+				w.line("to: { upstream: %s, subset: %s, otherwise: %s }", quote(c.To.Upstream), labelText(c.To.Subset), c.To.otherwise())
 			}
 			w.line("steps: [%s]", strings.Trim(strings.ReplaceAll(fmt.Sprint(c.Steps), " ", ", "), "[]"))
 			w.line("hold: %s", formatDuration(c.Hold))

@@ -54,7 +54,7 @@ func newSource(name string, text []byte) (*source, *Problem) {
 		}
 		if what != "" {
 			column := utf8.RuneCountInString(s.text[lineStart:i]) + 1
-			return s, &Problem{Pos: Pos{File: name, Line: line, Column: column}, Message: what}
+			return s, &Problem{Pos: posAt(name, line, column), Message: what}
 		}
 		i += size
 	}
@@ -84,8 +84,8 @@ func (s *source) line(n int) string {
 // inside returns the position of the offset-th byte of a scalar's value, where the value stands in the source as it is:
 // plain, or in quotes without escapes, on one line. Otherwise it returns the position of the scalar.
 func (s *source) inside(at Pos, value string, offset int) Pos {
-	runes := []rune(s.line(at.Line))
-	column := at.Column - 1
+	runes := []rune(s.line(int(at.Line)))
+	column := int(at.Column) - 1
 	if column < 0 || column >= len(runes) {
 		return at
 	}
@@ -95,6 +95,5 @@ func (s *source) inside(at Pos, value string, offset int) Pos {
 	if !strings.HasPrefix(string(runes[column:]), value) {
 		return at
 	}
-	at.Column = column + 1 + utf8.RuneCountInString(value[:offset])
-	return at
+	return posAt(at.File, int(at.Line), column+1+utf8.RuneCountInString(value[:offset]))
 }

@@ -43,7 +43,7 @@ type splitter struct {
 func split(s *source, chunkBytes int) ([]segment, *Problem) {
 	p := splitter{text: s.text, chunkBytes: chunkBytes}
 	refuse := func(line int, message, hint string) *Problem {
-		return &Problem{Pos: Pos{File: s.name, Line: line + 1, Column: 1}, Message: message, Hint: hint}
+		return &Problem{Pos: posAt(s.name, line+1, 1), Message: message, Hint: hint}
 	}
 	sawContent, sawMarker := false, false
 	var problem *Problem

@@ -40,6 +40,7 @@ func (d *decoder) target(key string, n ast.Node, name string) (t Target, ok bool
 		valid = "upstream " + valid
 	}
 	var otherwise ast.Node
+	instead := "none"
 	ok = d.mapping(key, n, valid, func(key string, k, v ast.Node) bool {
 		switch {
 		case key == "upstream" && name == "":
@@ -53,7 +54,7 @@ func (d *decoder) target(key string, n ast.Node, name string) (t Target, ok bool
 			}
 		case key == "otherwise":
 			otherwise = k
-			d.word(key, v, "any none", &t.Otherwise)
+			d.word(key, v, "any none", &instead)
 		default:
 			return false
 		}
@@ -66,9 +67,8 @@ func (d *decoder) target(key string, n ast.Node, name string) (t Target, ok bool
 		return t, false
 	case otherwise != nil && t.Subset == nil:
 		d.problem(otherwise, "", "%q is of no use without %q", "otherwise", "subset")
-	case t.Subset != nil && t.Otherwise == "":
-		t.Otherwise = "none"
 	}
+	t.OrAny = instead == "any"
 	return t, ok
 }
 
@@ -92,7 +92,15 @@ func (t *Target) Key() string {
 	if t.Subset == nil {
 		return ""
 	}
-	return labelText(t.Subset) + " or " + t.Otherwise
+	return labelText(t.Subset) + " or " + t.otherwise()
+}
+
+// otherwise is how it is written what takes the subset's place.
+func (t *Target) otherwise() string {
+	if t.OrAny {
+		return "any"
+	}
+	return "none"
 }
 
 // Name tells the target from the others of its route: the upstream's name, and the labels of its subset as in catalog{tier=1,version=v2}.
@@ -202,7 +210,7 @@ func (w *dumper) targets(r *Route) {
 		case t.Subset == nil:
 			w.line("- { upstream: %s, weight: %d }", quote(t.Upstream), t.Weight)
 		default:
-			w.line("- { upstream: %s, weight: %d, subset: %s, otherwise: %s }", quote(t.Upstream), t.Weight, labelText(t.Subset), t.Otherwise)
+			w.line("- { upstream: %s, weight: %d, subset: %s, otherwise: %s }", quote(t.Upstream), t.Weight, labelText(t.Subset), t.otherwise())
 		}
 	}
 }

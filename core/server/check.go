@@ -42,7 +42,7 @@ func (s sourceLines) at(p config.Pos) string {
 		}
 		s[p.File] = lines
 	}
-	if p.Line < 1 || p.Line > len(lines) {
+	if p.Line < 1 || int(p.Line) > len(lines) {
 		return ""
 	}
 	return strings.TrimSuffix(lines[p.Line-1], "\r")
