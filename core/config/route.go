@@ -16,7 +16,7 @@ const (
 	maxMatches   = 10_000
 	maxTargets   = 1000
 
-	minRouteBytes = 16 // of the shortest text that is a route
+	minRouteBytes = 16 // of the shortest text that is a route and no alias
 )
 
 // namedRoute is where a route's name stands, until all are known and can be made unique.
