@@ -75,6 +75,7 @@ var (
 	}
 	files = [...]word{
 		{name: defaultConfig, help: "the configuration"},
+		{name: "/usr/share/doc/sluice/CONFIGURATION.md", help: "every key of it: default, bounds, meaning; below /usr/local where it was installed without a package"},
 		{name: "/run/sluice/admin.sock", help: "the admin API, which sluice ctl asks"},
 		{name: "/etc/sysctl.d/90-sluice.conf", help: "what sluice tune --apply has set, and what it was before"},
 	}
