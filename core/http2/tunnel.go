@@ -21,7 +21,7 @@ func (t *stream) OpenTunnel(idle time.Duration) {
 func (t *stream) Receive() ([]byte, error) {
 	p, err := t.next()
 	switch {
-	case err != nil && err == error(t.conn.blame.slowSender):
+	case err != nil && t.gone == nil && err == error(t.conn.blame.slowSender): // and not that the stream has ended for such a reason
 		return nil, loop.ErrTimeout
 	case err == nil && p.Last && p.Start == p.End:
 		return nil, io.EOF

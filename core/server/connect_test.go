@@ -85,9 +85,11 @@ func (g *gate) connect(h2 bool, target string) (*connected, error) {
 	// Neither says anything of a tunnel, and a client may say both.
 	_, _ = fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\nContent-Length: 0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", target)
 	r := bufio.NewReader(c)
-	res, err := http.ReadResponse(r, &http.Request{Method: http.MethodConnect})
-	if err != nil {
-		return nil, err
+	var res *http.Response
+	for res == nil || res.StatusCode < 200 {
+		if res, err = http.ReadResponse(r, &http.Request{Method: http.MethodConnect}); err != nil {
+			return nil, err
+		}
 	}
 	tcp := c.(*net.TCPConn)
 	return &connected{r, c, res, tcp.CloseWrite, func() {
