@@ -290,5 +290,5 @@ func (t *ClientStream) Finish(*core.Exchange) bool {
 	return whole
 }
 
-// Buffered is nil: no stream becomes a tunnel.
+// Buffered is nil: what came is the stream's, which becomes a tunnel itself.
 func (t *ClientStream) Buffered() []byte { return nil }

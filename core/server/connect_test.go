@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	cryptotls "crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -99,9 +98,10 @@ func (g *gate) connect(h2 bool, target string) (*connected, error) {
 }
 
 func (g *gate) connect2(target string) (*connected, error) {
-	transport := &xhttp2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, network, _ string, _ *cryptotls.Config) (net.Conn, error) {
+	transport := &http.Transport{Protocols: &http.Protocols{}, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, g.addr)
 	}}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	in, out := io.Pipe()
 	g.t.Cleanup(func() {
