@@ -96,6 +96,9 @@ func (m *Message) Version() string {
 	return "1.1"
 }
 
+// AsksTunnel says whether the request is for a tunnel: CONNECT, or for another protocol. Then it has no body.
+func (m *Message) AsksTunnel() bool { return m.Protocol != nil || m.Method == MethodConnect }
+
 // MethodBytes is the method's text.
 func (m *Message) MethodBytes() []byte { return m.Bytes(m.MethodText) }
 

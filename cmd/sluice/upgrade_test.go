@@ -57,6 +57,7 @@ func TestUpgrade(t *testing.T) {
 		{"added", testUpgradeAddsListeners},
 		{"systemd", testUpgradeUnderSystemd},
 		{"successor", testSuccessorDies},
+		{"networks", testUpgradeNetworks},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, binaries) })
 	}

@@ -48,6 +48,7 @@ type Registry struct {
 	revoker    *Revoker
 	keys       map[string]*KeySource   // by place
 	countries  map[string]*countryFile // by path
+	followed   map[followedKey]*followed
 	passwords  *gate
 	canaries   *canaries
 	splits     *splits
@@ -61,6 +62,8 @@ type Registry struct {
 	tokens     map[string]*tokenSource // likewise
 	generation int
 	kept       keeper
+
+	networksFiles map[string]*networksFile // by path
 
 	identityTokens *identityTokens // nil: none are signed
 
@@ -105,6 +108,8 @@ type Compiled struct {
 	sharing        *sharing
 	keys           map[string]*KeySource    // by place
 	countries      map[string]*countryFile  // by path
+	networks       map[string]*networksFile // likewise
+	followed       map[followedKey]*followed
 	stale          map[string]time.Duration // likewise: how long keys stay in force while the place is away
 	secured        map[string]*upstreamTLS
 	checking       map[string]*checking                   // by upstream; of those that are checked
@@ -164,8 +169,8 @@ func (r *Registry) begin(cfg *config.Config) *Compiled {
 		found: map[string]*discovered{}, subsets: map[string]map[string]*upstream.Subset{}, checking: map[string]*checking{},
 		Encrypted: map[string]*Encryption{}, secured: map[string]*upstreamTLS{},
 		issuers: map[issuerKey]*issuing{}, issuerOf: map[string]issuerKey{}, keys: map[string]*KeySource{}, stale: map[string]time.Duration{},
-		countries: map[string]*countryFile{},
-		Mirrors:   map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers),
+		countries: map[string]*countryFile{}, networks: map[string]*networksFile{}, followed: map[followedKey]*followed{},
+		Mirrors: map[string]*upstream.Mirror{}, Faults: map[string]*fault.Policy{}, judged: r.canaries, spread: r.splits, loops: len(r.workers),
 		breakers: map[breakerKey]*breaking{}, gates: map[string]*upstream.Gate{},
 		services: map[string]*service{}, tokens: map[string]*tokenSource{}, tokenOf: map[string]*tokenSource{},
 		authorizers: map[string]*upstream.Authorizer{}, forwardCounts: map[string][]forward.Counts{},
@@ -332,6 +337,8 @@ func (r *Registry) Apply(c *Compiled) {
 	r.putSharing(c)
 	r.putKeys(c)
 	r.putCountries(c)
+	r.putNetworks(c)
+	r.followed = c.followed
 	r.canaries.put(c.canaries)
 	r.splits.put(r, c.splits)
 	r.mirrors, r.faults = c.Mirrors, c.Faults
@@ -381,6 +388,9 @@ func (r *Registry) Close() {
 		r.closing.Go(s.stop)
 	}
 	for _, f := range r.countries {
+		r.closing.Go(f.stop)
+	}
+	for _, f := range r.networksFiles {
 		r.closing.Go(f.stop)
 	}
 	for _, p := range r.providers {

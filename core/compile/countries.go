@@ -10,7 +10,6 @@ import (
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
-	"github.com/sluice-gateway/sluice/core/listen"
 	"github.com/sluice-gateway/sluice/core/policy/ip"
 )
 
@@ -21,11 +20,10 @@ const watchCountriesEvery = time.Second
 // countryFile is a database of countries, which all policies share that name it. It outlives configurations.
 type countryFile struct {
 	background
-	path      string
+	*followed
 	countries ip.Countries
 
-	watch   fileWatch // after start its goroutine's, as is the one below
-	problem string    // that the log was told of; "": none
+	watch fileWatch // after start its goroutine's
 }
 
 // countryFile gives that of a path: the one in force, with the table that it has, or a new one, which is read at once.
@@ -35,18 +33,18 @@ func (r *Registry) countryFile(c *Compiled, path string) (*countryFile, error) {
 		f = r.countries[path]
 	}
 	if f == nil {
-		f = &countryFile{path: path}
+		f = &countryFile{followed: r.follow(c, "countries", path)}
 		if _, err := f.look(context.Background(), true); err != nil {
 			return nil, err
 		}
 	}
-	c.countries[path] = f
+	c.countries[path], c.followed[f.followedKey] = f, f.followed
 	return f, nil
 }
 
 // putCountries starts to watch the databases of c that are new, and ends it for those that it has not.
 func (r *Registry) putCountries(c *Compiled) {
-	replace(&r.closing, r.countries, c.countries, func(f *countryFile) { f.start(r.log.With("file", f.path)) })
+	replace(&r.closing, r.countries, c.countries, func(f *countryFile) { f.start(r.log) })
 	r.countries = c.countries
 }
 
@@ -64,14 +62,14 @@ func (f *countryFile) start(log *slog.Logger) {
 // look reads the file if it is another than the one that was read, and puts it in force if it is right. With now it does not wait for the
 // end of writing. The error is errUnchanged if there is nothing new to say of it.
 func (f *countryFile) look(ctx context.Context, now bool) (switched bool, err error) {
-	at, err := f.watch.look(f.path, now)
+	at, err := f.watch.look(f.Path, now)
 	if err != nil {
 		return false, err
 	}
 	f.watch.took(at)
-	t, err := readCountries(ctx, f.path)
+	t, err := readCountries(ctx, f.Path)
 	if err != nil {
-		return false, fmt.Errorf("cannot read %q: %w", f.path, err)
+		return false, fmt.Errorf("cannot read %q: %w", f.Path, err)
 	}
 	f.countries.Switch(t)
 	return true, nil
@@ -82,25 +80,16 @@ func (f *countryFile) note(log *slog.Logger, switched bool, err error) {
 	switch {
 	case errors.Is(err, errUnchanged):
 	case err != nil:
-		if f.problem != err.Error() {
-			log.Error("the database of countries is of no use: the one before stays in force", "error", err)
-		}
-		f.problem = err.Error()
+		f.wrong(log, err)
 	case switched:
-		f.problem = ""
-		log.Info("the database of countries was read again", "ranges", f.countries.Table().Len())
+		f.right()
+		log.Info("the database of countries was read again", "file", f.Path, "ranges", f.countries.Table().Len())
 	}
 }
 
 // addresses makes the policy of kind ip.
 func addresses(r *Registry, c *Compiled, p *config.Policy, _ string) (core.Step, error) {
-	spec := ip.Spec{}
-	if len(p.IP.Allow) > 0 {
-		spec.Allow = listen.NewNetworks(p.IP.Allow)
-	}
-	if len(p.IP.Deny) > 0 {
-		spec.Deny = listen.NewNetworks(p.IP.Deny)
-	}
+	spec := ip.Spec{Allow: r.networks(c, &p.IP.Allow), Deny: r.networks(c, &p.IP.Deny)}
 	if by := p.IP.Countries; by != nil {
 		f, err := r.countryFile(c, by.File)
 		if err != nil {
@@ -118,7 +107,7 @@ func (r *Registry) warnOfCountries(f *countryFile, codes []string) {
 	t := f.countries.Table()
 	for _, code := range codes {
 		if !t.Has(code) && r.log != nil {
-			r.log.Warn("the database of countries has no network of this country", "file", f.path, "country", code)
+			r.log.Warn("the database of countries has no network of this country", "file", f.Path, "country", code)
 		}
 	}
 }

@@ -82,7 +82,7 @@ func TestCountriesWatch(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "country.mmdb")
 	right := countryDB(t, map[string]string{"192.0.2.0/24": "DE"})
 	putFile(t, path, right)
-	file := &countryFile{path: path}
+	file := &countryFile{followed: &followed{followedKey: followedKey{"countries", path}}}
 	if _, err := file.look(context.Background(), true); err != nil {
 		t.Fatal(err)
 	}

@@ -198,10 +198,11 @@ func (p *parser) finishResponse() fault {
 	return faultNone
 }
 
-// finish settles what becomes of the connection (RFC 9112, 9.3); HTTP/1.0 knows no Upgrade (RFC 9110, 7.8).
+// finish settles what becomes of the connection (RFC 9112, 9.3); HTTP/1.0 knows no Upgrade (RFC 9110, 7.8), and a
+// CONNECT asks for a tunnel already.
 func (p *parser) finish() {
 	m := p.m
-	m.Upgrade = p.upgrade && p.tunnel && !m.HTTP10
+	m.Upgrade = p.upgrade && p.tunnel && !m.HTTP10 && m.Method != core.MethodConnect
 	if m.HTTP10 && !m.KeepAlive {
 		m.Close = true
 	}

@@ -101,7 +101,7 @@ func (c *conn) trailer(t *stream, b headerBlock) {
 	case err != nil && c.compression(err):
 	case t.ended:
 		c.resetStream(t.id, CodeStreamClosed)
-	case err != nil || !b.endStream || b.self:
+	case err != nil || !b.endStream || b.self || t.connected:
 		c.resetStream(t.id, CodeProtocol)
 	default:
 		if len(lines) > 0 {

@@ -27,13 +27,10 @@ func (t *ClientStream) Do(x *core.Exchange, header, idle int64) *core.Error {
 	c := t.owner
 	t.x, t.until, t.reused = x, x.Deadline, c.served
 	t.sendTimeout, t.receiveTimeout = idle, idle
-	switch m := &x.Request; {
-	case m.Protocol != nil:
+	if x.Request.Protocol != nil {
 		if err := t.askTunnel(x, header); err != nil {
 			return err
 		}
-	case m.Method == core.MethodConnect:
-		return errNoTunnel
 	}
 	if c.Ending() || c.last >= maxStreamID {
 		return core.ErrRefused
@@ -76,7 +73,7 @@ func (t *ClientStream) send(x *core.Exchange) *core.Error {
 			return core.ErrRefused
 		}
 	}
-	empty := m.Body == nil && m.Protocol == nil || drawn && p.Last && p.Start == p.End && len(m.Trailer) == 0
+	empty := m.Body == nil && !m.AsksTunnel() || drawn && p.Last && p.Start == p.End && len(m.Trailer) == 0
 	id := max(c.last+2, 1) | 1
 	c.departed.opened(c.last, id)
 	c.last = id
@@ -149,9 +146,11 @@ var errInterims = &core.Error{Status: 502, Reason: "bad_response", Detail: "too 
 
 // begin prepares for the body of the answer; false: its head is malformed.
 func (t *ClientStream) begin(m *core.Message, end bool) bool {
-	if t.x.Request.Protocol != nil && m.Status/100 == 2 && !end {
-		m.ContentLength = -1
-		return true // what comes is the tunnel's
+	connect := t.x.Request.Method == core.MethodConnect
+	if m.Status/100 == 2 && (connect || t.x.Request.Protocol != nil && !end) { // what comes is the tunnel's
+		m.ContentLength = -1 // is ignored (RFC 9110, 9.3.6)
+		t.connected, t.ended, t.drawn = true, end, end
+		return true
 	}
 	bodiless := t.x.Request.Method == core.MethodHead || m.Status == 204 || m.Status == 304
 	if end && !bodiless && m.ContentLength > 0 {
@@ -291,5 +290,5 @@ func (t *ClientStream) Finish(*core.Exchange) bool {
 	return whole
 }
 
-// Buffered is nil: no stream becomes a tunnel.
+// Buffered is nil: what came is the stream's, which becomes a tunnel itself.
 func (t *ClientStream) Buffered() []byte { return nil }

@@ -131,15 +131,17 @@ func (e *Encoder) AppendResponse(dst []byte, m *core.Message) []byte {
 }
 
 // AppendRequest appends the field block of a request: of one with m.Protocol, an extended CONNECT (RFC 8441). scheme is "http" or
-// "https". A nil authority stands for m's Host, a nil path for m's path and query.
+// "https". A nil authority stands for m's Host, and with CONNECT for where the tunnel leads (RFC 9113, 8.5); a nil path for m's path and
+// query.
 func (e *Encoder) AppendRequest(dst []byte, m *core.Message, scheme string, authority, path []byte) []byte {
 	dst = e.sizes(dst)
-	if authority == nil {
-		if authority = m.Get(core.FieldHost); authority == nil {
-			authority = m.Host()
-		}
+	connect := m.Method == core.MethodConnect
+	if authority == nil && !connect {
+		authority = m.Get(core.FieldHost)
 	}
-	connect := m.Method == core.MethodConnect && m.Protocol == nil
+	if authority == nil {
+		authority = m.Host()
+	}
 	switch {
 	case m.Protocol != nil:
 		dst = append(append(dst, literalPlain|staticGet, byte(len("CONNECT"))), "CONNECT"...)
@@ -163,12 +165,16 @@ func (e *Encoder) AppendRequest(dst []byte, m *core.Message, scheme string, auth
 	if !connect {
 		dst = appendPath(dst, m, path)
 	}
-	length := m.ContentLength >= 0
+	omit, tunnel := unsent, m.AsksTunnel()
+	if tunnel { // no body: what comes is not to be measured by a length
+		omit |= 1 << core.FieldContentLength
+	}
+	length := m.ContentLength >= 0 && !tunnel
 	m.All(func(id core.FieldID, name, value []byte) bool {
 		if m.Protocol != nil && id == core.FieldOther && core.EqualFold(name, core.WebSocketKeyField) {
 			return true // it has no place here (RFC 8441, 5)
 		}
-		if unsent>>id&1 == 0 {
+		if omit>>id&1 == 0 {
 			dst = e.field(dst, id, name, value, false)
 			length = length && id != core.FieldContentLength
 		}
@@ -176,6 +182,9 @@ func (e *Encoder) AppendRequest(dst []byte, m *core.Message, scheme string, auth
 	})
 	if length {
 		dst = appendContentLength(dst, m.ContentLength)
+	}
+	if connect { // after a tunnel there is no trailer section
+		return dst
 	}
 	return e.field(dst, core.FieldTE, nil, trailers, false) // gRPC servers insist on it, and we do pass trailers on
 }

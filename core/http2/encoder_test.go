@@ -114,7 +114,16 @@ func TestAppendRequest(t *testing.T) {
 		}), "", "", ":method: GET|:scheme: http|:authority: shop|:path: /|x: y|!authorization: s|!cookie: c|te: trailers|"},
 		{request("GET", "/chat", func(m *core.Message) { m.Protocol = []byte("websocket") }), "", "",
 			":method: CONNECT|:protocol: websocket|:scheme: http|:authority: shop|:path: /chat|x: y|te: trailers|"},
-		{request("CONNECT", "a:1", nil), "a:1", "", ":method: CONNECT|:authority: a:1|x: y|te: trailers|"},
+		{request("GET", "/chat", func(m *core.Message) {
+			m.Protocol, m.ContentLength = []byte("websocket"), 0
+			m.Add(core.FieldContentLength, []byte("0"))
+		}), "", "", ":method: CONNECT|:protocol: websocket|:scheme: http|:authority: shop|:path: /chat|x: y|te: trailers|"},
+		{request("CONNECT", "a:1", nil), "a:1", "", ":method: CONNECT|:authority: a:1|x: y|"},
+		{request("CONNECT", "shop:1", func(m *core.Message) { // where the tunnel leads stays, whatever Host has become
+			m.Authority, m.ContentLength = m.Target, 0
+			m.Add(core.FieldContentLength, []byte("0"))
+			m.Set(core.FieldHost, []byte("new"))
+		}), "", "", ":method: CONNECT|:authority: shop:1|x: y|"},
 	} {
 		var authority, path []byte
 		if c.authority != "" {

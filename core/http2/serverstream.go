@@ -81,7 +81,8 @@ func (t *serverStream) beginBody(m *core.Message) *core.Error {
 	l := t.x.Listener
 	t.prioritise(m)
 	t.receiveTimeout, t.sendTimeout = int64(l.BodyTimeout), int64(l.WriteTimeout)
-	if m.Protocol != nil || m.Method == core.MethodConnect { // what comes is the tunnel's
+	if m.AsksTunnel() { // what comes is the tunnel's
+		t.connected = true
 		return nil
 	}
 	if !m.GRPC { // whose streams may be silent for long, and be read as slowly as an application likes

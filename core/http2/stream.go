@@ -45,7 +45,8 @@ type stream struct {
 	preferred   bool   // the priority is what the client said
 	turn        uint64 // when it last sent, of the connection's turns
 
-	tunnel bool // bytes pass unread both ways, from OpenTunnel on
+	connected bool // DATA alone may come, and ends it (RFC 9113, 8.5)
+	tunnel    bool // bytes pass unread both ways, from OpenTunnel on
 }
 
 // open makes t a stream of c.

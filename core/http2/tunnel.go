@@ -21,7 +21,7 @@ func (t *stream) OpenTunnel(idle time.Duration) {
 func (t *stream) Receive() ([]byte, error) {
 	p, err := t.next()
 	switch {
-	case err != nil && err == error(t.conn.blame.slowSender):
+	case err != nil && t.gone == nil && err == error(t.conn.blame.slowSender): // and not that the stream has ended for such a reason
 		return nil, loop.ErrTimeout
 	case err == nil && p.Last && p.Start == p.End:
 		return nil, io.EOF
@@ -35,9 +35,14 @@ func (t *stream) Send(p []byte) *core.Error { return t.sendData(p, false) }
 // CloseSend tells the peer that nothing more comes.
 func (t *stream) CloseSend() *core.Error { return t.sendData(nil, true) }
 
-// Cancel ends the stream, both ways.
+// Cancel ends the stream, both ways. Who has asked for a CONNECT is told that it broke (RFC 9113, 8.5); a WebSocket knows no such
+// difference (RFC 8441, 5).
 func (t *stream) Cancel() {
+	code := CodeCancel
+	if t.asked == nil && t.x.Request.Method == core.MethodConnect {
+		code = CodeConnect
+	}
 	if t.gone == nil {
-		t.conn.cut(t.id, CodeCancel, t.conn.blame.gone)
+		t.conn.cut(t.id, code, t.conn.blame.gone)
 	}
 }

@@ -59,6 +59,7 @@ func (s *Server) collect() {
 		collectTables(now.compiled.Limiters, sink)
 		collectRedis(now.compiled.Redis(), sink)
 		collectKeys(now.compiled, sink)
+		collectFollowed(now.compiled, sink)
 		collectSessions(now.compiled.Logins, sink)
 		collectCanaries(now.compiled, sink)
 		s.collectTuning(sink)

@@ -21,6 +21,15 @@ func (s *Server) keysStatus() (out []admin.KeysStatus) {
 	return out
 }
 
+// collectFollowed tells of the files whose changes are taken over as they come.
+func collectFollowed(c *compile.Compiled, sink *observe.Sink) {
+	for _, f := range c.Followed() {
+		labels := []string{"kind", f.Kind, "file", f.Path}
+		sink.Gauge("sluice_followed_file_failing", "1 while a followed file is wrong or missing: what was read before stays in force.", oneIf(f.Problem != ""), labels...)
+		sink.Counter("sluice_followed_file_failures_total", "Times that a followed file was found wrong or missing.", float64(f.Failures), labels...)
+	}
+}
+
 func collectKeys(c *compile.Compiled, sink *observe.Sink) {
 	for _, source := range c.KeySources() {
 		k := source.Status()

@@ -184,8 +184,13 @@ func (t *tries) attempt() (way, *core.Error) {
 		return nil, err
 	}
 	x.Upstream = way
-	if p.ownHost || !x.Request.Has(core.FieldHost) {
-		x.Request.Set(core.FieldHost, way.target().host)
+	switch m, named := &x.Request, x.Request.Has(core.FieldHost); {
+	case m.Method == core.MethodConnect: // Host says where the tunnel leads, whoever opens it (RFC 9112, 3.2.3)
+		if !named {
+			m.Set(core.FieldHost, m.Host())
+		}
+	case p.ownHost || !named:
+		m.Set(core.FieldHost, way.target().host)
 	}
 	if p.tell {
 		x.TellDeadline()

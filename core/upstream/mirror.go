@@ -89,7 +89,7 @@ func (m *Mirror) Flying() int { return int(m.shared.flying.Load()) }
 func (m *Mirror) see(x *core.Exchange) {
 	r, lane := &x.Request, &m.shared.lanes[x.Worker.Loop.Index()]
 	switch {
-	case r.Protocol != nil || r.Method == core.MethodConnect: // what follows is a tunnel
+	case r.AsksTunnel(): // what follows is a tunnel
 		return
 	case m.spec.Share < 1 && rand.Float64() >= m.spec.Share:
 		return

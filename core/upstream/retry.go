@@ -116,7 +116,7 @@ func (r *RetryPolicy) keep(x *core.Exchange) core.KeepBody {
 func (r *RetryPolicy) repeatable(x *core.Exchange) bool {
 	m := &x.Request
 	switch {
-	case m.Protocol != nil || m.Method == core.MethodConnect: // its bytes are not ours to repeat
+	case m.AsksTunnel(): // its bytes are not ours to repeat
 		return false
 	case r.Methods == nil && m.Method.Idempotent():
 		return true

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"io"
 	"time"
 
@@ -31,6 +32,8 @@ type end interface {
 	closeSend()
 	// cut ends it both ways, now.
 	cut()
+	// reset is cut so that the peer does not take what it has for all there was.
+	reset()
 }
 
 // Tunnel relays until both sides have ended.
@@ -99,11 +102,28 @@ func (t *tunnel) way(dst, src end) (total int64) {
 			dst.closeSend()
 			return total
 		case err == loop.ErrTimeout && t.loop.Now()-t.moved < t.idle: // the other way is alive
-		default:
+		case err == loop.ErrTimeout, err == loop.ErrStopped, err == loop.ErrClosed:
 			t.cut()
+			return total
+		case err == errNotTaken: // dst has gone. What it said before is the other way's, which ends when that is through
+			return total
+		default: // a reset goes through from end to end (RFC 9113, 8.5)
+			dst.reset()
+			src.cut()
 			return total
 		}
 	}
+}
+
+// errNotTaken is that bytes were lost on their way to a peer that has gone.
+var errNotTaken = errors.New("the peer takes nothing more")
+
+// lost is what it means that err kept bytes from leaving: not an idle wait, whatever it was.
+func lost(err error) error {
+	if err == loop.ErrTimeout || err == loop.ErrStopped {
+		return loop.ErrClosed
+	}
+	return errNotTaken
 }
 
 // step moves what is there.
@@ -116,8 +136,8 @@ func (t *tunnel) step(dst, src end) (int64, error) {
 	err = dst.send(p)
 	t.moved = t.loop.Now()
 	src.release()
-	if err != nil { // part of it may be gone: not to be taken for an idle wait
-		return n, loop.ErrClosed
+	if err != nil {
+		return n, lost(err)
 	}
 	from, direct := src.(*connEnd)
 	to, both := dst.(*connEnd)
@@ -126,7 +146,7 @@ func (t *tunnel) step(dst, src end) (int64, error) {
 	}
 	moved, wrote, err := t.loop.Splice(to.conn, from.conn, bulkBytes, &t.moved)
 	if wrote { // what was between the two is lost
-		err = loop.ErrClosed
+		err = lost(err)
 	}
 	return n + moved, err
 }
@@ -179,6 +199,11 @@ func (e *connEnd) send(p []byte) error {
 func (e *connEnd) closeSend() { e.conn.CloseWrite() }
 func (e *connEnd) cut()       { e.conn.Close() }
 
+func (e *connEnd) reset() {
+	e.conn.Reset()
+	e.conn.Close()
+}
+
 // streamEnd is a stream that has become one end of a tunnel.
 type streamEnd struct{ stream core.Stream }
 
@@ -190,6 +215,7 @@ func newStreamEnd(s core.Stream, idle int64) streamEnd {
 func (e streamEnd) receive() ([]byte, error) { return e.stream.Receive() }
 func (e streamEnd) release()                 { e.stream.Release() }
 func (e streamEnd) cut()                     { e.stream.Cancel() }
+func (e streamEnd) reset()                   { e.stream.Cancel() }
 
 func (e streamEnd) send(p []byte) error {
 	if err := e.stream.Send(p); err != nil {

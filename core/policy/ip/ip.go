@@ -8,7 +8,7 @@ import (
 	"github.com/sluice-gateway/sluice/core"
 )
 
-// Networks is an immutable set of addresses.
+// Networks is a set of addresses, which may be asked from any loop, and never makes one wait.
 type Networks interface {
 	Contains(a netip.Addr) bool
 }
@@ -22,9 +22,9 @@ func (c *Countries) Switch(t *CountryTable) { c.now.Store(t) }
 // Table is the one in force, nil before the first.
 func (c *Countries) Table() *CountryTable { return c.now.Load() }
 
-// Spec says who passes. An empty list names nobody; networks may be nil.
+// Spec says who passes. An empty list of countries names nobody.
 type Spec struct {
-	Allow, Deny Networks
+	Allow, Deny []Networks // who is in any of a list's is in the list; nil: there is no list
 
 	Countries                     *Countries // nil: nobody's country is looked for
 	AllowCountries, DenyCountries []string   // codes of two capitals (ISO 3166-1)
@@ -41,7 +41,7 @@ const (
 
 // Policy is immutable; loops share it.
 type Policy struct {
-	allow, deny Networks
+	allow, deny []Networks
 	countries   *Countries
 	marks       [codes]mark
 	names       string
@@ -81,19 +81,28 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 		m = p.locate(x)
 	}
 	a := x.Client.Addr
-	if p.deny != nil && p.deny.Contains(a) {
+	if contains(p.deny, a) {
 		return refuse(x, errDenied)
 	}
 	if m&denied != 0 {
 		return refuse(x, errCountry)
 	}
-	if p.allow == nil && !p.byCountry || p.byCountry && m&allowed != 0 || p.allow != nil && p.allow.Contains(a) {
+	if p.allow == nil && !p.byCountry || p.byCountry && m&allowed != 0 || contains(p.allow, a) {
 		return core.Continue
 	}
 	if p.byCountry {
 		return refuse(x, errCountry)
 	}
 	return refuse(x, errDenied)
+}
+
+func contains(list []Networks, a netip.Addr) bool {
+	for _, n := range list {
+		if n.Contains(a) {
+			return true
+		}
+	}
+	return false
 }
 
 // locate notes the client's country, for conditions and the log, and gives its mark.
