@@ -28,12 +28,7 @@ func newRedisServer(t testing.TB, args ...string) *redisServer {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("redis-server is not installed here")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &redisServer{t: t, addr: l.Addr().String(), args: args}
-	_ = l.Close()
+	r := &redisServer{t: t, addr: vacant(t), args: args}
 	t.Cleanup(r.kill)
 	r.start()
 	return r

@@ -127,12 +127,7 @@ routes: [{ match: "/*", to: a }]
 // TestGRPCFailures shows what clients are told when the gateway itself answers.
 func TestGRPCFailures(t *testing.T) {
 	callee := newCallee(t)
-	down, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = down.Close()
-	text := strings.Replace(h2Config(callee, "[h2c]"), `"] } }`, `"], protocol: h2c }, b: { endpoints: ["`+down.Addr().String()+`"], protocol: h2c } }`, 1)
+	text := strings.Replace(h2Config(callee, "[h2c]"), `"] } }`, `"], protocol: h2c }, b: { endpoints: ["`+vacant(t)+`"], protocol: h2c } }`, 1)
 	text = strings.Replace(text, `routes: [{ match: "/*", to: a }]`, `routes: [{ match: "/grpc.testing.TestService/*", to: a, body_bytes: 100KiB }, { match: "/grpc.health.v1.Health/*", to: b }]`, 1)
 	g := newGate(t, text)
 	cc := newCaller(t, g.addr, insecure.NewCredentials())

@@ -196,11 +196,11 @@ func TestRetryElsewhere(t *testing.T) {
 // TestRetryKilledEndpoint kills an endpoint and brings it back, again and again, under load.
 func TestRetryKilledEndpoint(t *testing.T) {
 	stays := []*faulty{newFaulty(t, repeatBack), newFaulty(t, repeatBack)}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	dies := &faulty{addr: vacant(t)}
+	ln, err := net.Listen("tcp", dies.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dies := &faulty{addr: ln.Addr().String()}
 	g := triedGate(t, "h1", ", retry: { budget: { percent: 100% } }", "", stays[0], stays[1], dies)
 	var over atomic.Bool
 	var made, seen atomic.Int64

@@ -155,17 +155,6 @@ func (m *manager) environment() systemd.Environment {
 	}
 }
 
-// freePort is an address of loopback on which nobody listens.
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 // listening gives a descriptor of a listening socket, which is closed at the end, and its address.
 func listening(t testing.TB) (fd int, address string) {
 	t.Helper()
