@@ -226,13 +226,15 @@ func TestClusterAway(t *testing.T) {
 	}
 	g := r.clusterGate(50*time.Millisecond, routes...)
 	client := newH1Client(t)
+	late := 0 // the timeout is 50 ms
 	admitted := func(route, of int) (n int) {
 		t.Helper()
 		for range of {
 			start := time.Now()
 			res := g.get(client, fmt.Sprintf("/%d", route))
-			if took := time.Since(start); took > time.Second/4 { // the timeout is 50 ms; the machine may be busy
-				t.Errorf("%s: an answer took %v", routes[route], took)
+			if took := time.Since(start); took > time.Second/4 {
+				late++
+				t.Logf("%s: an answer took %v", routes[route], took)
 			}
 			if res.StatusCode == 200 {
 				n++
@@ -291,5 +293,8 @@ func TestClusterAway(t *testing.T) {
 				t.Fatalf("%s: it does not come back", routes[i])
 			}
 		}
+	}
+	if late > 2 { // a busy machine may be the reason of one; who waits for Redis does so for each of the six policies
+		t.Errorf("%d answers took longer than they may", late)
 	}
 }

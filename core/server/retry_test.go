@@ -399,8 +399,8 @@ func TestRetryAfterIsRespected(t *testing.T) {
 		least, most  time.Duration
 	}{
 		{"1", "{ on: 503 }", 2, 900 * time.Millisecond, patience},
-		{"2", "{ on: 503 }", 1, 0, time.Second},
-		{"100", "{ on: 503, retry_after: off }", 2, 0, time.Second},
+		{"2", "{ on: 503 }", 1, 0, 1900 * time.Millisecond},
+		{"100", "{ on: 503, retry_after: off }", 2, 0, patience},
 		{"0", "{ on: 503 }", 2, 0, time.Second},
 	} {
 		t.Run(c.after+" "+c.retry, func(t *testing.T) {
