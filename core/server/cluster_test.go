@@ -167,8 +167,13 @@ func TestLeasedByCluster(t *testing.T) {
 	}
 	t.Logf("admitted by second:%s %.1f a second; %.0f commands a second, one for %d requests", text, float64(sum)/seconds, float64(asked)/seconds,
 		requests/int64(max(asked, 1)))
-	// The limit holds on every machine. That it is used up to the last is to be seen where the load was offered all the time.
-	if sum > limit*seconds*102/100 || always && sum < limit*seconds*98/100 {
+	// The limit holds on every machine, but where the load was not offered all the time the bucket may be full at the beginning. That it is used
+	// up to the last is to be seen where it was.
+	most := int64(limit * (seconds + 1))
+	if always {
+		most = limit * seconds
+	}
+	if sum > most*102/100 || always && sum < limit*seconds*98/100 {
 		t.Errorf("%d were admitted in %d seconds, the limit is %d a second", sum, seconds, limit)
 	}
 	if int64(asked)*50 > requests {
