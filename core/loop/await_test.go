@@ -105,8 +105,14 @@ func TestAwaitWithOneProcessor(t *testing.T) {
 	// An idle loop, which parks, is woken in time as well.
 	c := dialed(t, accepting(t, l, serve(echo)))
 	best("meanwhile an echo took", busy/2, func() time.Duration {
-		over := spawn(l, func() { l.Await(compute) })
-		eventually(t, l, "the function runs", func() bool { return l.awaits == 1 })
+		runs := make(chan struct{})
+		over := spawn(l, func() {
+			l.Await(func() {
+				close(runs)
+				compute()
+			})
+		})
+		receive(t, runs, "the function")
 		begun := time.Now()
 		check(t, exchange(c, 1, 0, 100))
 		took := time.Since(begun)
