@@ -140,13 +140,17 @@ func TestConnectionsTwoWords(t *testing.T) {
 
 // The share of keys that find their window full, as the doc comment promises.
 func TestConnectionsOverflow(t *testing.T) {
-	c := NewConnections(1 << 15)
-	third := len(c.words) / 3
-	for i := range third {
-		c.Take(v4(i), 1)
+	keys, missed := 0, uint64(0)
+	for range 16 { // each has a hash of its own, of which a single one may be unlucky
+		c := NewConnections(1 << 15)
+		third := len(c.words) / 3
+		for i := range third {
+			c.Take(v4(i), 1)
+		}
+		keys, missed = keys+third, missed+c.Untracked()
 	}
-	if n := c.Untracked(); n > uint64(third/500) {
-		t.Fatalf("%d of %d keys were not counted", n, third)
+	if missed > uint64(keys/500) {
+		t.Fatalf("%d of %d keys were not counted", missed, keys)
 	}
 }
 

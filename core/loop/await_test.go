@@ -68,54 +68,57 @@ func lag(t *testing.T, l *Loop, f func()) (worst time.Duration) {
 }
 
 // With a single processor, a function that computes in Await shares it with the loop, which goes on meanwhile; one that
-// blocks costs nothing.
+// blocks costs nothing. The best of some measurements counts: other work of the machine only adds to them.
 func TestAwaitWithOneProcessor(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	l, _ := start(t, Options{})
 	const busy = 300 * time.Millisecond
-	var took time.Duration
-	worst := lag(t, l, func() {
-		begun := l.Clock()
-		l.Await(func() {
-			for end := time.Now().Add(busy); time.Now().Before(end); {
-			}
-		})
-		took = time.Duration(l.Clock() - begun)
-	})
-	t.Logf("one function computed for %v and came back after %v; the loop was away for %v at most", busy, took, worst)
-	if worst > busy/2 {
-		t.Errorf("the loop was away for %v", worst)
-	}
-	// Functions get the processor at once also when the loop always has something to do.
-	var each time.Duration
-	lag(t, l, func() {
-		begun := l.Clock()
-		for range 20 {
-			l.Await(func() {})
+	compute := func() {
+		for end := time.Now().Add(busy); time.Now().Before(end); {
 		}
-		each = time.Duration(l.Clock()-begun) / 20
-	})
-	t.Logf("a function that does nothing took %v", each)
-	if each > 5*time.Millisecond {
-		t.Errorf("a function that does nothing took %v", each)
 	}
+	best := func(what string, most time.Duration, measure func() time.Duration) {
+		t.Helper()
+		least := patience
+		for range 5 {
+			if least = min(least, measure()); least <= most {
+				t.Logf("%s: %v", what, least)
+				return
+			}
+		}
+		t.Errorf("%s: %v", what, least)
+	}
+	best("the loop was away while a function computed", busy/2, func() time.Duration {
+		return lag(t, l, func() { l.Await(compute) })
+	})
+	// Functions get the processor at once also when the loop always has something to do.
+	best("a function that does nothing took", 5*time.Millisecond, func() (each time.Duration) {
+		lag(t, l, func() {
+			begun := l.Clock()
+			for range 20 {
+				l.Await(func() {})
+			}
+			each = time.Duration(l.Clock()-begun) / 20
+		})
+		return each
+	})
 	// An idle loop, which parks, is woken in time as well.
 	c := dialed(t, accepting(t, l, serve(echo)))
-	over := spawn(l, func() {
-		l.Await(func() {
-			for end := time.Now().Add(busy); time.Now().Before(end); {
-			}
+	best("meanwhile an echo took", busy/2, func() time.Duration {
+		runs := make(chan struct{})
+		over := spawn(l, func() {
+			l.Await(func() {
+				close(runs)
+				compute()
+			})
 		})
+		receive(t, runs, "the function")
+		begun := time.Now()
+		check(t, exchange(c, 1, 0, 100))
+		took := time.Since(begun)
+		receive(t, over, "the end of the function")
+		return took
 	})
-	eventually(t, l, "the function runs", func() bool { return l.awaits == 1 })
-	begun := time.Now()
-	check(t, exchange(c, 1, 0, 100))
-	took = time.Since(begun)
-	t.Logf("meanwhile an echo took %v", took)
-	receive(t, over, "the end of the function")
-	if took > busy/2 {
-		t.Errorf("an echo took %v", took)
-	}
 }
 
 // A panic in an awaited function is one of the calling task, with the stack of the function; a Goexit is, too.

@@ -63,6 +63,7 @@ type Conn struct {
 	ended    bool // the peer has closed its side, or all: read up to the end, then hang-up
 	broken   bool // both sides are over
 	spent    bool // the end has been read: nothing more will come
+	reset    bool // the peer has aborted it, of which the kernel tells once, a write or a read
 	closed   bool
 	idle     bool // nobody uses it: the next event has its handler started
 	dialled  bool // by this side: what comes is an answer
@@ -251,7 +252,8 @@ func (c *Conn) WaitWrite() error {
 	return nil
 }
 
-// ReadNow reads what is there; ErrAgain when there is nothing, io.EOF after the peer's end.
+// ReadNow reads what is there; ErrAgain when there is nothing, io.EOF after the peer's end, ErrReset after its abort, also if a
+// write was told of that.
 func (c *Conn) ReadNow(p []byte) (int, error) {
 	if c.closed {
 		return 0, ErrClosed
@@ -278,8 +280,7 @@ func (c *Conn) readRaw(p []byte) (int, error) {
 			}
 			return n, nil
 		case n == 0 && e == 0:
-			c.ended, c.spent = true, true
-			return 0, io.EOF
+			return 0, c.end()
 		case e == syscall.EAGAIN:
 			c.readable = false
 		case e != syscall.EINTR:
@@ -352,9 +353,20 @@ func (c *Conn) sendRaw(p []byte) (n int, err error) {
 	return n, nil
 }
 
+// end is what a read means that finds nothing, now nor ever: io.EOF, unless a write was told that the peer has aborted the connection. What
+// has come is then not all that was sent.
+func (c *Conn) end() error {
+	c.ended, c.spent = true, true
+	if c.reset {
+		return ErrReset
+	}
+	return io.EOF
+}
+
 // fail is what a system call's error means for the exchange.
 func (c *Conn) fail(e syscall.Errno) error {
 	c.ended, c.broken, c.spent = true, true, true
+	c.reset = c.reset || e == syscall.ECONNRESET // and not EPIPE, which comes after the peer's end as well
 	switch e {
 	case syscall.ECONNRESET, syscall.EPIPE:
 		return ErrReset

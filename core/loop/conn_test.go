@@ -248,6 +248,43 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// An abort that a write is told of is no end for who reads, nor for who splices, after what came before it.
+func TestResetAfterAWrite(t *testing.T) {
+	for _, splices := range []bool{false, true} {
+		l, _ := start(t, Options{})
+		c, peer := used(t, l)
+		sink, from := used(t, l)
+		_, err := io.WriteString(peer, "abc")
+		check(t, err)
+		check(t, peer.SetLinger(0))
+		check(t, peer.Close())
+		eventually(t, l, "the abort has come", func() bool { return c.broken })
+		task(t, l, func() {
+			if _, err := c.Write([]byte("x")); err != ErrReset {
+				t.Errorf("the writer got: %v", err)
+			}
+			if splices {
+				moved, _, err := l.Splice(sink, c, BufferBytes, new(int64))
+				if moved != 3 || err != ErrReset {
+					t.Errorf("%d bytes were spliced: %v", moved, err)
+				}
+				return
+			}
+			p := make([]byte, BufferBytes)
+			n, err := c.Read(p)
+			_, last := c.Read(p)
+			if string(p[:n]) != "abc" || err != nil || last != ErrReset {
+				t.Errorf("the reader got %q, %v, and then: %v", p[:n], err, last)
+			}
+		})
+		on(t, l, func() {
+			c.Close()
+			sink.Close()
+		})
+		_ = from.Close()
+	}
+}
+
 // Reset makes Close send RST.
 func TestCloseAfterReset(t *testing.T) {
 	l, _ := start(t, Options{})

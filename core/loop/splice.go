@@ -2,7 +2,6 @@ package loop
 
 import (
 	"fmt"
-	"io"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -73,8 +72,7 @@ func (l *Loop) Splice(dst, src *Conn, n int64, last *int64) (moved int64, wrote 
 		case e != 0:
 			return moved, false, src.fail(e)
 		case k == 0:
-			src.ended, src.spent = true, true
-			return moved, false, io.EOF
+			return moved, false, src.end()
 		}
 		if src.QuickAck {
 			acknowledge(int(src.fd))

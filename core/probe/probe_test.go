@@ -88,10 +88,15 @@ func trusting(s *httptest.Server) *cryptotls.Config {
 
 func addressOf(s *httptest.Server) string { return s.Listener.Addr().String() }
 
-// asks runs one probe, which may take up to half a second, and compares what it came to: "" for a pass, else its kind and reason.
+// asks runs one probe and compares what it came to: "" for a pass, else its kind and reason. It may take up to a second if it is not to pass
+// in time, else for longer than a busy machine takes.
 func asks(t *testing.T, q *Question, address, want string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	limit := 10 * time.Second
+	if strings.HasPrefix(want, "timeout:") {
+		limit = time.Second
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	start := time.Now()
 	f := q.Ask(ctx, &Endpoint{Address: address, Host: "up.example:80", Name: "up.example"})
@@ -102,7 +107,7 @@ func asks(t *testing.T, q *Question, address, want string) {
 	if !regexp.MustCompile("^(?:" + want + ")$").MatchString(got) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > limit+5*time.Second {
 		t.Errorf("took %s", took)
 	}
 }

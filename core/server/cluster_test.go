@@ -28,12 +28,7 @@ func newRedisServer(t testing.TB, args ...string) *redisServer {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("redis-server is not installed here")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &redisServer{t: t, addr: l.Addr().String(), args: args}
-	_ = l.Close()
+	r := &redisServer{t: t, addr: vacant(t), args: args}
 	t.Cleanup(r.kill)
 	r.start()
 	return r
@@ -172,8 +167,13 @@ func TestLeasedByCluster(t *testing.T) {
 	}
 	t.Logf("admitted by second:%s %.1f a second; %.0f commands a second, one for %d requests", text, float64(sum)/seconds, float64(asked)/seconds,
 		requests/int64(max(asked, 1)))
-	// The limit holds on every machine. That it is used up to the last is to be seen where the load was offered all the time.
-	if sum > limit*seconds*102/100 || always && sum < limit*seconds*98/100 {
+	// The limit holds on every machine, but where the load was not offered all the time the bucket may be full at the beginning. That it is used
+	// up to the last is to be seen where it was.
+	most := int64(limit * (seconds + 1))
+	if always {
+		most = limit * seconds
+	}
+	if sum > most*102/100 || always && sum < limit*seconds*98/100 {
 		t.Errorf("%d were admitted in %d seconds, the limit is %d a second", sum, seconds, limit)
 	}
 	if int64(asked)*50 > requests {
@@ -231,13 +231,15 @@ func TestClusterAway(t *testing.T) {
 	}
 	g := r.clusterGate(50*time.Millisecond, routes...)
 	client := newH1Client(t)
+	late := 0 // the timeout is 50 ms
 	admitted := func(route, of int) (n int) {
 		t.Helper()
 		for range of {
 			start := time.Now()
 			res := g.get(client, fmt.Sprintf("/%d", route))
-			if took := time.Since(start); took > time.Second/4 { // the timeout is 50 ms; the machine may be busy
-				t.Errorf("%s: an answer took %v", routes[route], took)
+			if took := time.Since(start); took > time.Second/4 {
+				late++
+				t.Logf("%s: an answer took %v", routes[route], took)
 			}
 			if res.StatusCode == 200 {
 				n++
@@ -296,5 +298,8 @@ func TestClusterAway(t *testing.T) {
 				t.Fatalf("%s: it does not come back", routes[i])
 			}
 		}
+	}
+	if late > 2 { // a busy machine may be the reason of one; who waits for Redis does so for each of the six policies
+		t.Errorf("%d answers took longer than they may", late)
 	}
 }

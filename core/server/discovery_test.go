@@ -164,7 +164,7 @@ routes: [{ match: "/*", to: u }]
 	stop := g.constantly(4)
 
 	z.set(append(hosts, at(1), at(2))...)
-	if took := g.goesTo(all, false, true, true); took > 4*time.Second {
+	if took := g.goesTo(all, false, true, true); took > patience/4 {
 		t.Errorf("it took %s", took)
 	}
 	z.set() // nothing resolves any more
@@ -250,7 +250,7 @@ routes: [{ match: "/*", to: u }]
 	stop := g.constantly(2)
 	g.goesTo(all, true, true, false)
 	write(fmt.Sprintf("- %s\n- %s\n", all[1].addr, all[2].addr))
-	if took := g.goesTo(all, false, true, true); took > 2*time.Second {
+	if took := g.goesTo(all, false, true, true); took > patience/4 {
 		t.Errorf("it took %s", took)
 	}
 

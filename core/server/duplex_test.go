@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -53,5 +55,37 @@ routes: [{ match: "/*", to: up }]
 			}
 		}
 		g.stop()
+	}
+}
+
+// An answer without a length that an upstream aborts while it is still sent the request is no whole one, though the kernel tells of the abort
+// once, and it is the upload that hears of it.
+func TestAbortedAnswerDuringUpload(t *testing.T) {
+	read := make(chan struct{}, 1)
+	addr := serveConns(t, func(c net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(c)); err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\npart")
+		soon(read)
+		_ = c.(*net.TCPConn).SetLinger(0)
+	})
+	g := newGate(t, h2Config(addr, "[h1, h2c]"))
+	for name, client := range map[string]*http.Client{"h1": newH1Client(t), "h2c": newH2Client(t)} {
+		for range 5 {
+			res, err := client.Post("http://"+g.addr+"/upload", "", reader{&pattern{size: 1 << 30}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, 4)
+			if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != "part" {
+				t.Errorf("%s: got %q, %v", name, got, err)
+			}
+			read <- struct{}{}
+			if rest, err := io.ReadAll(res.Body); err == nil {
+				t.Errorf("%s: the answer looks whole, with %d bytes more", name, len(rest))
+			}
+			_ = res.Body.Close()
+		}
 	}
 }

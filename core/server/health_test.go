@@ -39,7 +39,7 @@ type mortal struct {
 func newMortals(t *testing.T, n int) (all []*mortal) {
 	t.Helper()
 	for range n {
-		m := &mortal{t: t, addr: "127.0.0.1:0"}
+		m := &mortal{t: t, addr: vacant(t)}
 		m.status.Store(http.StatusOK)
 		m.rise()
 		t.Cleanup(m.kill)
@@ -58,7 +58,6 @@ func (m *mortal) rise() {
 		}
 		return err == nil
 	})
-	m.addr = ln.Addr().String()
 	m.server = &http.Server{Handler: m}
 	server, done := m.server, make(chan struct{})
 	m.done = done

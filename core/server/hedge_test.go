@@ -72,6 +72,14 @@ func TestHedgeWins(t *testing.T) {
 	}
 }
 
+// soon waits for an attempt, but not for ever if none is made.
+func soon(came <-chan struct{}) {
+	select {
+	case <-came:
+	case <-time.After(patience / 4):
+	}
+}
+
 // TestHedgeLoses has the first attempt answer after all, or the second come to nothing: then the first counts.
 func TestHedgeLoses(t *testing.T) {
 	for _, protocol := range []string{"h1", "h2c"} {
@@ -79,12 +87,15 @@ func TestHedgeLoses(t *testing.T) {
 			t.Run(protocol+" "+name, func(t *testing.T) {
 				t.Parallel() // it only waits
 				var seen atomic.Int64
+				came := make(chan struct{}, 1)
 				either := func(w http.ResponseWriter, r *http.Request) {
 					if seen.Add(1)%2 == 0 {
+						came <- struct{}{}
 						second(w, r)
 						return
 					}
-					<-time.After(150 * time.Millisecond)
+					soon(came)
+					<-time.After(100 * time.Millisecond) // in which it may come to nothing
 					repeatBack(w, r)
 				}
 				g := triedGate(t, protocol, ", hedge: 20ms, "+freely, "", newFaulty(t, either), newFaulty(t, either))
@@ -109,13 +120,15 @@ func TestHedgeOutlivesTheFirst(t *testing.T) {
 			t.Run(protocol+" "+name, func(t *testing.T) {
 				t.Parallel() // it only waits
 				var seen atomic.Int64
+				came := make(chan struct{}, 1)
 				either := func(w http.ResponseWriter, r *http.Request) {
 					if seen.Add(1)%2 == 0 {
-						<-time.After(200 * time.Millisecond)
+						came <- struct{}{}
+						<-time.After(100 * time.Millisecond) // in which the first fails
 						repeatBack(w, r)
 						return
 					}
-					<-time.After(150 * time.Millisecond)
+					soon(came)
 					first(w, r)
 				}
 				g := triedGate(t, protocol, ", hedge: 60ms, "+freely, "", newFaulty(t, either), newFaulty(t, either))

@@ -4,7 +4,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -14,12 +13,7 @@ import (
 
 // TestMuxConnectFails has one of two endpoints refuse connections: all who wait for the same one try the other.
 func TestMuxConnectFails(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := ln.Addr().String()
-	_ = ln.Close()
+	dead := vacant(t)
 	u := newScriptedUpstream(t, (*scriptedConn).serve)
 	g := newMuxGate(t, `"`+dead+`", "`+u.addr+`"`, "")
 	client := newH2Client(t)

@@ -85,7 +85,7 @@ func (d *distance) carry(from, to net.Conn) {
 // TestHTTP2WindowsWiden moves bodies over a distance, to the gateway and from an upstream: they take a fraction of the time that
 // any windows of the initial size would need, of which there is one for each round trip.
 func TestHTTP2WindowsWiden(t *testing.T) {
-	const size, oneWay, gain = 8 * mebibyte, 20 * time.Millisecond, 3
+	const size, oneWay, gain = 8 * mebibyte, 60 * time.Millisecond, 3 // far enough for what a busy machine takes to be little
 	const fixed = size / (64 << 10) * 2 * oneWay
 	u := newManyUpstream(t)
 	check := func(what string, move func() error) {

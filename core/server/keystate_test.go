@@ -93,7 +93,7 @@ admin: off
 	old := inheritor(t, config, nil)
 	eventually(t, "the keys are there", func() bool { return all(old, token) == "200 200 200" })
 	fetched := old.keysStatus()[0].Fetched
-	parts := partsOf(t, old)
+	parts, parted := partsOf(t, old), time.Now()
 	away.Store(true)
 	f := func(name string, change func(p *handover.Part), want, log string) *gate {
 		t.Helper()
@@ -131,7 +131,8 @@ admin: off
 	f("too large", kept(func(k *compile.KeptKeys) { k.Text = append(k.Text, make([]byte, 1<<20)...) }), "503 503 503", "want at most 1048576")
 	f("no keys", kept(func(k *compile.KeptKeys) { k.Text = []byte(`{"keys":[{"kty":"RSA","kid":"r","n":"x"}]}`) }), "503 503 503", "cannot take over the keys")
 	g = f("whole", func(*handover.Part) {}, "200 200 200", "keys cannot be fetched: those known stay in force")
-	if k := g.keysStatus()[0]; k.Keys < 4 || len(k.IDs) == 0 || k.Fetched.Sub(fetched).Abs() > time.Second {
+	// Their age does not grow on the way to the next process, which may be long on a busy machine.
+	if k := g.keysStatus()[0]; k.Keys < 4 || len(k.IDs) == 0 || k.Fetched.Before(fetched.Add(-time.Second)) || k.Fetched.After(fetched.Add(time.Second+time.Since(parted))) {
 		t.Errorf("%+v, fetched before at %v", k, fetched)
 	}
 	// What was taken over is handed on in turn.

@@ -30,17 +30,6 @@ routes: [{ match: db.test, passthrough: u }]
 `, endpoints, more))
 }
 
-// reserved is an address at which nobody listens.
-func reserved(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
-}
-
 // newFullListener is the address of a listener that accepts nothing, and whose backlog is full.
 func newFullListener(t *testing.T) string {
 	t.Helper()
@@ -121,7 +110,7 @@ func (g *running) reasons(n int) (list []string) {
 func TestPassthroughEjects(t *testing.T) {
 	a := newAuthority(t)
 	up := newEnds(t, a, "db.test")
-	dead := reserved(t)
+	dead := vacant(t)
 	both := fmt.Sprintf("%q, %q", dead, up.addr)
 	const outlier = ", outlier: { consecutive_5xx: 3, interval: 100ms, base_ejection_time: 1m, max_ejection_percent: 100% }"
 
@@ -171,7 +160,7 @@ func TestPassthroughTimesOut(t *testing.T) {
 // Passages that get no connection open the upstream's breaker, which then refuses them at once. One that gets through as a probe closes it.
 func TestPassthroughBreaker(t *testing.T) {
 	a := newAuthority(t)
-	addr := reserved(t)
+	addr := vacant(t)
 	for name, breaker := range map[string]string{
 		"consecutive": "{ errors: off, consecutive: 3, cooldown: 300ms, growth: 1, probes: 1 }",
 		"ratio":       "{ errors: 50%, window: 10s, min_requests: 3, cooldown: 300ms, growth: 1, probes: 1 }",
@@ -217,7 +206,7 @@ func TestPassthroughBreaker(t *testing.T) {
 func TestPassthroughStandIn(t *testing.T) {
 	a := newAuthority(t)
 	up := newEnds(t, a, "db.test")
-	g := passedTo(t, fmt.Sprintf("%q", reserved(t)), fmt.Sprintf(`, breaker: { errors: off, consecutive: 2, cooldown: 1m, fallback: { to: v } } }
+	g := passedTo(t, fmt.Sprintf("%q", vacant(t)), fmt.Sprintf(`, breaker: { errors: off, consecutive: 2, cooldown: 1m, fallback: { to: v } } }
   v: { endpoints: [%q]`, up.addr))
 	if good := g.passes(a, 6); good != 4 {
 		t.Errorf("%d of 6 came about", good)
@@ -226,7 +215,7 @@ func TestPassthroughStandIn(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 	g.stop()
-	g = passedTo(t, fmt.Sprintf("%q", reserved(t)), ", breaker: { errors: off, consecutive: 2, cooldown: 1m, fallback: { respond: { status: 200 } } }")
+	g = passedTo(t, fmt.Sprintf("%q", vacant(t)), ", breaker: { errors: off, consecutive: 2, cooldown: 1m, fallback: { respond: { status: 200 } } }")
 	if good := g.passes(a, 3); good != 0 {
 		t.Errorf("%d of 3 came about", good)
 	}

@@ -32,7 +32,7 @@ type service struct {
 	*systemd.Service
 	passed map[bindKey][]systemd.Socket // at the start, by who uses them; nil afterwards
 
-	ready    atomic.Bool // systemd knows that the gateway serves
+	ready    atomic.Bool // systemd knows that the gateway serves, or is about to be told
 	extended time.Time   // when a drain was last told
 	stop     chan struct{}
 	done     sync.WaitGroup
@@ -124,8 +124,11 @@ func (t *tending) turn() {
 		t.told = time.Now()
 		t.tell(func() error {
 			t.rate.start(t.s)
+			service.ready.Store(true) // before systemd hears of it, whose reload may follow at once
 			err := service.Ready(t.s.statusLine(""))
-			service.ready.Store(err == nil)
+			if err != nil {
+				service.ready.Store(false)
+			}
 			return err
 		})
 	case service.Watchdog() > 0:

@@ -155,17 +155,6 @@ func (m *manager) environment() systemd.Environment {
 	}
 }
 
-// freePort is an address of loopback on which nobody listens.
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 // listening gives a descriptor of a listening socket, which is closed at the end, and its address.
 func listening(t testing.TB) (fd int, address string) {
 	t.Helper()
@@ -318,10 +307,10 @@ func TestSystemdWatchdogLapsesWithALoop(t *testing.T) {
 		<-release
 	})
 	<-held
+	eventually(t, "the log says why", func() bool {
+		return strings.Contains(s.options.Stderr.(*journal).String(), "loop 1: the event loop is held up")
+	})
 	m.lapses()
-	if log := s.options.Stderr.(*journal).String(); !strings.Contains(log, "loop 1: the event loop is held up") {
-		t.Errorf("the log does not say why:\n%s", log)
-	}
 	goOn()
 	m.expect("WATCHDOG=1")
 }
@@ -355,10 +344,10 @@ func TestSystemdWatchdogLapsesWithTheAcceptPath(t *testing.T) {
 	for range 20 {
 		dial()
 	}
+	eventually(t, "the log says why", func() bool {
+		return strings.Contains(s.options.Stderr.(*journal).String(), `listener \"http\" does not accept`)
+	})
 	m.lapses()
-	if log := s.options.Stderr.(*journal).String(); !strings.Contains(log, `listener \"http\" does not accept`) {
-		t.Errorf("the log does not say why:\n%s", log)
-	}
 }
 
 // unwatch takes the listening sockets of an address out of every epoll instance of the process.

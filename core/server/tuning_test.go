@@ -79,6 +79,7 @@ func TestSheds(t *testing.T) {
 		t.Errorf("an open connection: %v", err)
 	}
 	used.Store(860) // below the mark, but not by enough
+	g.eventually("the memory is looked at", func() bool { return g.status().Tuning.MemoryUsed == 860 })
 	time.Sleep(3 * usageEvery)
 	if s := g.status().Tuning; !s.Shedding || s.MemoryUsed != 860 || s.MemoryOf != 1000 || s.Sheddings != 1 {
 		t.Errorf("status: %+v", s)
@@ -106,6 +107,7 @@ func TestSheds(t *testing.T) {
 		t.Fatal(err)
 	}
 	used.Store(2000)
+	g.eventually("the mark is gone", func() bool { return g.status().Tuning.MemoryOf == 0 })
 	time.Sleep(3 * usageEvery)
 	if s := g.status().Tuning; s.Shedding || s.MemoryOf != 0 {
 		t.Errorf("status: %+v", s)

@@ -167,11 +167,11 @@ func TestTunnelPassesAResetOn(t *testing.T) {
 
 // A tunnel in which bytes pass one way only is not idle, however long the other way is silent.
 func TestTunnelIsAliveWhileOneWayIs(t *testing.T) {
-	const idle = 300 * time.Millisecond
+	const idle, drops = 1200 * time.Millisecond, 30 // no pause of a busy machine is as long
 	c, done := upgrading(t, idle, func(c *net.TCPConn, r io.Reader) error {
-		tick := time.NewTicker(idle / 6)
+		tick := time.NewTicker(idle / 20)
 		defer tick.Stop()
-		for range 15 { // 2.5 times the idle timeout
+		for range drops { // 1.5 times the idle timeout
 			<-tick.C
 			if _, err := c.Write([]byte{'.'}); err != nil {
 				return err
@@ -180,7 +180,7 @@ func TestTunnelIsAliveWhileOneWayIs(t *testing.T) {
 		_, err := io.ReadAll(r) // until the gateway ends it
 		return err
 	})
-	got := make([]byte, 15)
+	got := make([]byte, drops)
 	if _, err := io.ReadFull(c.reader, got); err != nil {
 		t.Fatalf("after %q: %v", got, err)
 	}
@@ -192,14 +192,14 @@ func TestTunnelIsAliveWhileOneWayIs(t *testing.T) {
 
 // A tunnel in which bytes drip after a burst is alive: the kernel moves them, and what has moved is known before the call ends.
 func TestTunnelThatIsSplicedIsAlive(t *testing.T) {
-	const idle, burst, drops = 300 * time.Millisecond, 3 << 19, 12
+	const idle, burst, drops = 1200 * time.Millisecond, 3 << 19, 30
 	c, done := upgrading(t, idle, func(c *net.TCPConn, r io.Reader) error {
 		if _, err := c.Write(make([]byte, burst)); err != nil {
 			return err
 		}
-		tick := time.NewTicker(idle / 6)
+		tick := time.NewTicker(idle / 20)
 		defer tick.Stop()
-		for range drops {
+		for range drops { // 1.5 times the idle timeout
 			<-tick.C
 			if _, err := c.Write([]byte{'.'}); err != nil {
 				return err

@@ -258,17 +258,17 @@ func TestFollow(t *testing.T) {
 // TestRecordsAway: nobody waits while Redis is away.
 func TestRecordsAway(t *testing.T) {
 	s := newServer(t)
-	c := s.client(nil)
+	c := s.client(briefly)
 	r := records(t, c, 1)
 	s.pause()
 	start := time.Now()
-	for range 20 {
+	for range 100 {
 		if _, err := r.Get(t.Context(), "a"); err == nil {
 			t.Fatal("there is an answer")
 		}
 	}
-	if took := time.Since(start); took > 500*time.Millisecond { // one timeout of 50 ms
-		t.Errorf("20 questions waited for %v", took)
+	if took := time.Since(start); took > 2500*time.Millisecond { // one timeout of 50 ms; the machine may be busy
+		t.Errorf("100 questions waited for %v", took)
 	}
 	s.resume()
 	s.await(func() bool { _, err := r.Get(t.Context(), "a"); return errors.Is(err, ErrNone) }, "Redis is not found again")

@@ -156,7 +156,7 @@ func TestStrictIsExact(t *testing.T) {
 // on by itself.
 func TestAway(t *testing.T) {
 	s := newServer(t)
-	c := s.client(nil)
+	c := s.client(briefly)
 	b := buckets(t, c, "b", hourly(1<<30, limits.TokenBucket))
 	var worst atomic.Int64
 	var stop atomic.Bool
@@ -190,8 +190,9 @@ func TestAway(t *testing.T) {
 	}
 	stop.Store(true)
 	done.Wait()
-	// The machine may be busy: what must not be is a wait that goes by anything but the timeout, of 50 ms.
-	if w := time.Duration(worst.Load()); w > 250*time.Millisecond {
+	// The machine may be busy: what must not be is a wait that goes by anything but the timeout, of 50 ms. What the library waits for by
+	// itself is a second.
+	if w := time.Duration(worst.Load()); w > 800*time.Millisecond {
 		t.Errorf("somebody waited for %v", w)
 	}
 	t.Logf("the longest wait: %v; %+v", time.Duration(worst.Load()), c.Status())
