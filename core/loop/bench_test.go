@@ -31,6 +31,8 @@ func keepAlive(t testing.TB, l *Loop, h Handler) int {
 		c.Idle(0)
 	})
 	check(t, unix.SetNonblock(theirs, false))
+	limit := unix.NsecToTimeval(int64(patience))
+	check(t, unix.SetsockoptTimeval(theirs, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit))
 	t.Cleanup(func() { closeFD(theirs) })
 	return theirs
 }
