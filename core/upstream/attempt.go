@@ -12,7 +12,7 @@ import (
 // Proxy answers exchanges from upstreams: a route's `to:`. It is immutable but for what it points to. It can be compared: routes whose
 // proxies are equal may share one.
 type Proxy struct {
-	only    *Subset       // which gets all; nil: there is a split
+	only    *Subset // which gets all; nil: there is a split
 	split   *Split
 	canary  *Canary       // nil: there is none
 	mirror  *Mirror       // nil: there is none
