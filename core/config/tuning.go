@@ -23,6 +23,8 @@ type Tuning struct {
 	// kernel, at each wait, and runtime coroutines that meet another thread's lock are fatal.
 	CPUs  string
 	CPUAt Pos // where they are written
+	// BusyPolling is how long a loop looks for events before it parks, where those before have come so soon, 1us..100ms; 0: it does not.
+	BusyPolling time.Duration
 }
 
 func defaultTuning() Tuning {
@@ -30,7 +32,7 @@ func defaultTuning() Tuning {
 }
 
 const (
-	tuningKeys     = "memory_limit gc_percent raise_file_limit shed_above cpus core_dumps"
+	tuningKeys     = "memory_limit gc_percent raise_file_limit shed_above cpus core_dumps busy_polling"
 	minMemoryBytes = 32 << 20
 	maxCPUs        = 1024 // as many as an affinity mask of the usual size has
 	maxCPUsText    = 4096 // longer than a list of every second one
@@ -67,6 +69,10 @@ func (d *decoder) tuning(key string, n ast.Node) {
 			d.word(key, v, "off on", &to.CoreDumps)
 		case "cpus":
 			d.cpus(key, v, to)
+		case "busy_polling":
+			if !d.is(v, "off") {
+				d.durationUpTo(key, v, time.Microsecond, 100*time.Millisecond, &to.BusyPolling)
+			}
 		default:
 			return false
 		}
@@ -188,6 +194,9 @@ func (w *dumper) tuning(t *Tuning) {
 	}
 	if t.CoreDumps != "" {
 		more += ", core_dumps: " + t.CoreDumps
+	}
+	if t.BusyPolling > 0 {
+		more += ", busy_polling: " + formatDuration(t.BusyPolling)
 	}
 	w.line("tuning: { memory_limit: %s, gc_percent: %s, raise_file_limit: %t, shed_above: %s%s }", memory, collect, t.RaiseFiles, shed, more)
 }

@@ -15,10 +15,13 @@ func ask(t testing.TB, fd int, p []byte) {
 	}
 	for n := 0; n < len(p); {
 		k, err := unix.Read(fd, p[n:])
-		if err != nil || k == 0 {
+		switch {
+		case err == unix.EINTR: // as any wait with a timeout may end (man 7 signal)
+		case err != nil || k == 0:
 			t.Fatalf("read %d bytes: %v", k, err)
+		default:
+			n += k
 		}
-		n += k
 	}
 }
 

@@ -83,6 +83,8 @@ type Loop struct {
 	pipes   []*pipe
 	awaits  int // coroutines in Await
 
+	busyPolling busyPolling
+
 	busySince atomic.Int64 // 0: parked
 	stopping  bool
 	stopped   chan struct{}
@@ -299,7 +301,7 @@ func (l *Loop) poll() {
 		err := l.arm()
 		l.busySince.Store(0)
 		if err == nil {
-			err = l.gate.wait()
+			err = l.waitEvents()
 		}
 		if err != nil {
 			l.failure = fmt.Errorf("cannot wait for events: %w", err)

@@ -262,6 +262,7 @@ func (s *Server) makeLoops(cfg *config.Config) error {
 		if err != nil {
 			return err
 		}
+		l.BusyPoll(cfg.Tuning.BusyPolling)
 		s.loops = append(s.loops, l)
 	}
 	s.observer.Attach(s.loops)

@@ -51,6 +51,9 @@ func (s *Server) tune(c config.Tuning, first bool) {
 	}
 	was := f.spec
 	f.spec = c
+	for _, l := range s.loops { // none at first: makeLoops has told those that it made
+		l.Post(func() { l.BusyPoll(c.BusyPolling) })
+	}
 	if first {
 		f.host.Files = os.DirFS("/")
 	}

@@ -412,3 +412,45 @@ func TestAcceptFailuresAreCounted(t *testing.T) {
 		t.Errorf("the client that waited: %q, %v", answer, err)
 	}
 }
+
+// Loops look for events before they park from the start on or from a reload on, and until another.
+func TestBusyPolling(t *testing.T) {
+	text := strings.Replace(pong, "SOCKET", "", 1)
+	g := run(t, "tuning: { busy_polling: 100ms }\n"+text)
+	c := connect(t, g.addr)
+	found := func() float64 {
+		n, err := strconv.ParseFloat(g.metric(`sluice_busy_polls_total{result="found"}`), 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	reload := func(config string) {
+		g.write(config)
+		g.reload()
+	}
+	ask := func() {
+		t.Helper()
+		for range 50 {
+			if err := pinged(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	grows := func() {
+		t.Helper()
+		before := found()
+		eventually(t, "events are found", func() bool { ask(); return found() > before })
+	}
+	grows()
+	reload(text)
+	before := found()
+	for range 10 {
+		ask()
+	}
+	if n := found() - before; n > 0 {
+		t.Errorf("%v events were found after a reload without it", n)
+	}
+	reload("tuning: { busy_polling: 100ms }\n" + text)
+	grows()
+}
