@@ -49,7 +49,7 @@ fuzz: ## run every fuzzer for FUZZTIME (10s)
 bench: build ## compare with nginx and HAProxy; BENCHFLAGS="-rounds 5 -scenario h1-64" chooses
 	$(GO) run ./bench $(BENCHFLAGS)
 
-bench-options: build ## what each socket option costs or saves; BENCHFLAGS="-rounds 5 -scenario option-steer-new" chooses
+bench-options: build ## what each socket option, and busy polling, costs or saves; BENCHFLAGS="-rounds 5 -scenario option-steer-new" chooses
 	$(GO) run ./bench -options $(BENCHFLAGS)
 
 bench-upgrade: build ## replace and reload Sluice, nginx and HAProxy under load, and count failures; UPGRADEFLAGS="-n 50 -reloads 0 -peers sluice" chooses

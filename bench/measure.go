@@ -180,6 +180,7 @@ func (r *rig) site(s scenario, dir string) (site, error) {
 		Resilience:   s.resilience,
 		Socket:       s.option.listener,
 		UpSocket:     s.option.upstream,
+		Tuning:       s.option.process,
 		Loops:        "1",
 		Certificate:  r.identity.certificate,
 		Key:          r.identity.key,

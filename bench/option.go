@@ -8,14 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// optionPrefix begins the names of the scenarios that compare Sluice with a socket option and without.
+// optionPrefix begins the names of the scenarios that compare Sluice with an option and without.
 const optionPrefix = "option-"
 
-// socketOption is an option of sockets as Sluice's configuration has it.
+// socketOption is an option of sockets, or of the process, as Sluice's configuration has it.
 type socketOption struct {
 	name     string // in the name of its scenarios
 	listener string // of the map socket: of the listener
 	upstream string // likewise of the upstream
+	process  string // of the map tuning:
 	// workloads are those on which the option may pay.
 	workloads []workload
 	// spread has Sluice use all processors, with a loop for each, because the option chooses among loops. The load shares them.
@@ -57,6 +58,9 @@ func optionScenarios() (all []scenario) {
 	for _, name := range otherCongestion() {
 		options = append(options, both("congestion-"+name, "congestion: "+name, kept, long))
 	}
+	alone := workload{"one", func(s *scenario) { s.connections = 1 }}
+	few := workload{"two", func(s *scenario) { s.connections = 2 }}
+	options = append(options, socketOption{name: "busy_polling", process: "busy_polling: 40us", workloads: []workload{alone, few, kept}})
 	for _, o := range options {
 		for _, w := range o.workloads {
 			s := keptScenario()

@@ -64,6 +64,7 @@ type site struct {
 	TokenKeys    string   // JWKS file; "": requests need no token
 	Socket       string   // options of the listener's sockets
 	UpSocket     string   // options of the upstream's sockets
+	Tuning       string   // options of the process
 	Loops        string   // event loops
 	Resilience   bool     // a balance by requests in flight, ejections, a breaker, bounds on requests, retries
 }
@@ -135,7 +136,7 @@ func findTools(peers []peer, scenarios []scenario) error {
 // writeConfig renders the peer's files into s.Dir and returns the path of its configuration.
 func (p peer) writeConfig(s site) (string, error) {
 	if p.plain {
-		s.Limits, s.Resilience, s.TokenKeys, s.Socket, s.UpSocket = false, false, "", "", ""
+		s.Limits, s.Resilience, s.TokenKeys, s.Socket, s.UpSocket, s.Tuning = false, false, "", "", "", ""
 	}
 	for _, file := range p.files {
 		if err := render(file.template, filepath.Join(s.Dir, file.name), s); err != nil {

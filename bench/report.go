@@ -133,9 +133,9 @@ func writeOptions(b *strings.Builder, results []measurement) {
 	if len(results) == 0 {
 		return
 	}
-	b.WriteString("### CPU time per request with a socket option and without (µs): median, minimum in brackets\n\n" +
+	b.WriteString("### CPU time per request with an option and without (µs): median, minimum in brackets\n\n" +
 		"incoming_cpu and steer choose among loops: there Sluice has all processors, with a loop for each, and shares them with the load.\n\n")
-	header := []string{"scenario", "listener", "upstream", "on", "off", "on / off, medians", "on / off, minima", "requests/s, on / off"}
+	header := []string{"scenario", "listener", "upstream", "process", "on", "off", "on / off, medians", "on / off, minima", "requests/s, on / off"}
 	writeRow(b, header)
 	writeRule(b, len(header))
 	for _, m := range results {
@@ -143,7 +143,7 @@ func writeOptions(b *strings.Builder, results []measurement) {
 		rate := func(i int) float64 {
 			return medianOf(m.samples[i], func(s sample) float64 { return s.load.perSecond() })
 		}
-		writeRow(b, []string{m.scenario.name, optionCell(m.scenario.option.listener), optionCell(m.scenario.option.upstream), on.cell(), off.cell(),
+		writeRow(b, []string{m.scenario.name, optionCell(m.scenario.option.listener), optionCell(m.scenario.option.upstream), optionCell(m.scenario.option.process), on.cell(), off.cell(),
 			ratioCell(on.median / off.median), ratioCell(on.min / off.min), ratioCell(rate(0) / rate(1))})
 	}
 	b.WriteString("\n")
