@@ -11,34 +11,36 @@ func TestLoginOrToken(t *testing.T) {
 	p := newLoginProvider(t)
 	t.Setenv("SLUICE_TEST_SECRET", "s3cret")
 	for _, order := range []string{"[{ LOGIN }, { KEY }]", "[{ KEY }, { LOGIN }]"} {
-		g := run(t, strings.Replace(h2Config(newMirror(t), "[h1, h2c]"), "routes: [{ match: \"/*\", to: a }]\n", `consumers: { robot: { keys: ["`+keyHash("k3y-of-a-robot-that-is-long")+`"] } }
+		t.Run(order, func(t *testing.T) { // one gateway after the other: signals are the process's
+			g := run(t, strings.Replace(h2Config(newMirror(t), "[h1, h2c]"), "routes: [{ match: \"/*\", to: a }]\n", `consumers: { robot: { keys: ["`+keyHash("k3y-of-a-robot-that-is-long")+`"] } }
 policies:
   people: { any: `+strings.NewReplacer("LOGIN", `oidc: { issuer: "`+p.server.URL+`", client: { id: gateway, secret: env:SLUICE_TEST_SECRET }, cookie: { name: session, secure: false }, headers: { X-User: sub } }`,
-			"KEY", "keyauth: { header: X-Key }").Replace(order)+` }
+				"KEY", "keyauth: { header: X-Key }").Replace(order)+` }
 routes: [{ match: "/*", use: people, to: a }]
 `, 1))
-		g.eventually("the provider is known", func() bool {
-			all, err := g.admin.Sessions()
-			return err == nil && len(all) == 1 && all[0].Known
+			g.eventually("the provider is known", func() bool {
+				all, err := g.admin.Sessions()
+				return err == nil && len(all) == 1 && all[0].Known
+			})
+			b := newBrowser(t, g.addr)
+			b.want("a login", "/deep?a=b", 200, "GET /deep?a=b ")
+			body := b.want("a session", "/", 200, "X-User: ann\r\n", "X-Key: wrong")
+			if strings.Contains(body, "session=") || strings.Contains(body, "wrong") {
+				t.Errorf("the upstream has got credentials:\n%s", body)
+			}
+			body = b.want("a key, and a session that nobody knows", "/", 200, "X-Consumer-Name: robot\r\n", "X-Key: k3y-of-a-robot-that-is-long", "Cookie: session="+strings.Repeat("A", 43), "X-User: root")
+			if strings.Contains(body, "AAAA") || strings.Contains(body, "root") {
+				t.Errorf("the upstream has got what is not for it:\n%s", body)
+			}
+			stranger := newBrowser(t, g.addr)
+			stranger.want("a program", "/", 401, "", "Accept: application/json")
+			stranger.want("a program with a wrong key", "/", 401, "key_", "Accept: application/json", "X-Key: wrong")
+			if res, body := stranger.get("/", true); res.StatusCode != http.StatusFound || !strings.Contains(res.Header.Get("Location"), "/authorize") {
+				t.Errorf("%s: a browser: %d %s", order, res.StatusCode, body)
+			}
+			b.want("logout", "/oauth2/logout", 200, "provider /end")
+			b.want("afterwards", "/", 401, "", "Accept: application/json")
 		})
-		b := newBrowser(t, g.addr)
-		b.want("a login", "/deep?a=b", 200, "GET /deep?a=b ")
-		body := b.want("a session", "/", 200, "X-User: ann\r\n", "X-Key: wrong")
-		if strings.Contains(body, "session=") || strings.Contains(body, "wrong") {
-			t.Errorf("the upstream has got credentials:\n%s", body)
-		}
-		body = b.want("a key, and a session that nobody knows", "/", 200, "X-Consumer-Name: robot\r\n", "X-Key: k3y-of-a-robot-that-is-long", "Cookie: session="+strings.Repeat("A", 43), "X-User: root")
-		if strings.Contains(body, "AAAA") || strings.Contains(body, "root") {
-			t.Errorf("the upstream has got what is not for it:\n%s", body)
-		}
-		stranger := newBrowser(t, g.addr)
-		stranger.want("a program", "/", 401, "", "Accept: application/json")
-		stranger.want("a program with a wrong key", "/", 401, "key_", "Accept: application/json", "X-Key: wrong")
-		if res, body := stranger.get("/", true); res.StatusCode != http.StatusFound || !strings.Contains(res.Header.Get("Location"), "/authorize") {
-			t.Errorf("%s: a browser: %d %s", order, res.StatusCode, body)
-		}
-		b.want("logout", "/oauth2/logout", 200, "provider /end")
-		b.want("afterwards", "/", 401, "", "Accept: application/json")
 	}
 }
 
