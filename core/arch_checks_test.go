@@ -72,8 +72,8 @@ func mayImport(from, to string) (may, known bool) {
 	switch {
 	case within(from, mechanisms):
 		return within(to, []string{rootOf(from, mechanisms)}), true
-	case within(from, []string{"core/loop", "core/config", "core/discovery", "core/leak", "bench"}):
-		return within(to, []string{rootOf(from, []string{"core/loop", "core/config", "core/discovery", "core/leak", "bench"})}), true
+	case within(from, []string{"core/loop", "core/config", "core/discovery", "core/leak", "core/vacant", "bench"}):
+		return within(to, []string{rootOf(from, []string{"core/loop", "core/config", "core/discovery", "core/leak", "core/vacant", "bench"})}), true
 	case from == "core":
 		return to == "core/loop" || within(to, mechanisms), true
 	case within(from, stages):

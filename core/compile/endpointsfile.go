@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/config"
@@ -51,8 +50,7 @@ func (w *watchedFile) look(now bool) ([]config.Endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %q: %w", w.spec.Path, err)
 	}
-	if after, err := os.Stat(w.spec.Path); !now && (err != nil || !sameFile(after, at)) {
-		w.watch.changed = nil
+	if !now && !w.watch.still(w.spec.Path, at) {
 		return nil, errUnchanged
 	}
 	w.watch.took(at)

@@ -35,6 +35,15 @@ func (w *fileWatch) look(path string, now bool) (os.FileInfo, error) {
 	return at, nil
 }
 
+// still says whether the file at path, which was read since, is as it was at that look. If not it is being written, and for another look.
+func (w *fileWatch) still(path string, at os.FileInfo) bool {
+	if after, err := os.Stat(path); err != nil || !sameFile(after, at) {
+		w.changed = nil
+		return false
+	}
+	return true
+}
+
 // took says that the file was read as it is at that look.
 func (w *fileWatch) took(at os.FileInfo) { w.read, w.changed = at, nil }
 

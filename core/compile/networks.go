@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/config"
@@ -77,8 +76,7 @@ func (f *networksFile) look(log *slog.Logger) {
 		return
 	}
 	read, err := config.ReadNetworksFile(f.Path)
-	if after, gone := os.Stat(f.Path); gone != nil || !sameFile(after, at) {
-		f.watch.changed = nil // it is being written
+	if !f.watch.still(f.Path, at) {
 		return
 	}
 	f.watch.took(at)

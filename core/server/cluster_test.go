@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/core/vacant"
 )
 
 // redisServer is a real Redis, that a test may stop and start again under its address.
@@ -28,7 +30,7 @@ func newRedisServer(t testing.TB, args ...string) *redisServer {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("redis-server is not installed here")
 	}
-	r := &redisServer{t: t, addr: vacant(t), args: args}
+	r := &redisServer{t: t, addr: vacant.Address(t), args: args}
 	t.Cleanup(r.kill)
 	r.start()
 	return r

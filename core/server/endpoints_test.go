@@ -1,13 +1,10 @@
 package server
 
 import (
-	"fmt"
 	"net"
 	"net/http"
 	"sync"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // serveHTTP has s serve on a port of its own until the test has ended, and gives the address.
@@ -27,30 +24,6 @@ func serveHTTP(t testing.TB, s *http.Server) (addr string) {
 		<-done
 	})
 	return ln.Addr().String()
-}
-
-// vacant is an address of loopback at which nobody listens, until the test itself does. A socket that does not listen is bound to it for as
-// long as the test lasts: the kernel then gives the port to nobody who asks for any, nor to a connection, which could be one of those that
-// are tried with this address itself.
-func vacant(t testing.TB) (addr string) {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) // who listens there sets it, too, and is let in
-	if err == nil {
-		err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	at, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprint("127.0.0.1:", at.(*unix.SockaddrInet4).Port)
 }
 
 // bothProtocols are HTTP/1.1 and, by prior knowledge, HTTP/2, both without TLS.

@@ -15,8 +15,9 @@ func (s *Server) collect() {
 		sink.Gauge("sluice_exchanges", "Exchanges under way.", float64(s.workers[i].Active()), "loop", strconv.Itoa(i))
 		collectHTTP2(s.http2[i].Counters(), sink)
 		const polled = "Times that an event loop looked for events instead of parking at once, by what came of it."
-		sink.Counter("sluice_busy_polls_total", polled, float64(s.loops[i].BusyPolling().Found), "result", "found")
-		sink.Counter("sluice_busy_polls_total", polled, float64(s.loops[i].BusyPolling().Missed), "result", "missed")
+		polls := s.loops[i].BusyPolling()
+		sink.Counter("sluice_busy_polls_total", polled, float64(polls.Found), "result", "found")
+		sink.Counter("sluice_busy_polls_total", polled, float64(polls.Missed), "result", "missed")
 		now := s.state.Load()
 		if now == nil {
 			return

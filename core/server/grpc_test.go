@@ -25,6 +25,8 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/metadata"
 	grpcstatus "google.golang.org/grpc/status"
+
+	"github.com/sluice-gateway/sluice/core/vacant"
 )
 
 // newCallee starts the server of gRPC's interoperability cases.
@@ -127,7 +129,7 @@ routes: [{ match: "/*", to: a }]
 // TestGRPCFailures shows what clients are told when the gateway itself answers.
 func TestGRPCFailures(t *testing.T) {
 	callee := newCallee(t)
-	text := strings.Replace(h2Config(callee, "[h2c]"), `"] } }`, `"], protocol: h2c }, b: { endpoints: ["`+vacant(t)+`"], protocol: h2c } }`, 1)
+	text := strings.Replace(h2Config(callee, "[h2c]"), `"] } }`, `"], protocol: h2c }, b: { endpoints: ["`+vacant.Address(t)+`"], protocol: h2c } }`, 1)
 	text = strings.Replace(text, `routes: [{ match: "/*", to: a }]`, `routes: [{ match: "/grpc.testing.TestService/*", to: a, body_bytes: 100KiB }, { match: "/grpc.health.v1.Health/*", to: b }]`, 1)
 	g := newGate(t, text)
 	cc := newCaller(t, g.addr, insecure.NewCredentials())

@@ -21,6 +21,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/sluice-gateway/sluice/core/admin"
+	"github.com/sluice-gateway/sluice/core/vacant"
 )
 
 // mortal is an endpoint that can be killed, with all its connections, and comes back on its address.
@@ -39,7 +40,7 @@ type mortal struct {
 func newMortals(t *testing.T, n int) (all []*mortal) {
 	t.Helper()
 	for range n {
-		m := &mortal{t: t, addr: vacant(t)}
+		m := &mortal{t: t, addr: vacant.Address(t)}
 		m.status.Store(http.StatusOK)
 		m.rise()
 		t.Cleanup(m.kill)

@@ -9,11 +9,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/sluice-gateway/sluice/core/vacant"
 )
 
 // TestMuxConnectFails has one of two endpoints refuse connections: all who wait for the same one try the other.
 func TestMuxConnectFails(t *testing.T) {
-	dead := vacant(t)
+	dead := vacant.Address(t)
 	u := newScriptedUpstream(t, (*scriptedConn).serve)
 	g := newMuxGate(t, `"`+dead+`", "`+u.addr+`"`, "")
 	client := newH2Client(t)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/vacant"
 	"github.com/sluice-gateway/sluice/systemd"
 )
 
@@ -64,7 +65,7 @@ func TestSystemdPassesSockets(t *testing.T) {
 // number of loops, and an address that is listened on no longer is closed.
 func TestSystemdStoresSockets(t *testing.T) {
 	m := newManager(t)
-	kept, gone := vacant(t), vacant(t)
+	kept, gone := vacant.Address(t), vacant.Address(t)
 	g := runIn(t, `listeners: { http: { bind: ["`+kept+`", "127.0.0.1:0"] }, gone: { bind: "`+gone+`" } }`+answering, m.environment())
 	m.expect("FDSTORE=1\nFDNAME=" + systemd.Name(kept) + "\nFDPOLL=0")
 	m.expect("FDSTORE=1\nFDNAME=" + systemd.Name(gone) + "\nFDPOLL=0")
@@ -113,7 +114,7 @@ func TestSystemdStoresSockets(t *testing.T) {
 // A stored socket for which the new configuration has no use is not in the way of one with the same port.
 func TestSystemdStoredSocketIsNotInTheWay(t *testing.T) {
 	m := newManager(t)
-	address := vacant(t)
+	address := vacant.Address(t)
 	g := runIn(t, `listeners: { http: { bind: "`+address+`" } }`+answering, m.environment())
 	m.expect("READY=1\n.*")
 	g.stop()
@@ -128,7 +129,7 @@ func TestSystemdStoredSocketIsNotInTheWay(t *testing.T) {
 // A listener that gets another name keeps its address in the store, and the sockets of the old name go.
 func TestSystemdStoreFollowsANewName(t *testing.T) {
 	m := newManager(t)
-	address := vacant(t)
+	address := vacant.Address(t)
 	g := runIn(t, `listeners: { http: { bind: "`+address+`" } }`+answering, m.environment())
 	m.expect("READY=1\n.*")
 	g.write(`listeners: { web: { bind: "` + address + `" } }` + answering)

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sluice-gateway/sluice/core/vacant"
 )
 
 // passedTo is a gateway that passes db.test through to upstream u, which is as more says.
@@ -110,7 +112,7 @@ func (g *running) reasons(n int) (list []string) {
 func TestPassthroughEjects(t *testing.T) {
 	a := newAuthority(t)
 	up := newEnds(t, a, "db.test")
-	dead := vacant(t)
+	dead := vacant.Address(t)
 	both := fmt.Sprintf("%q, %q", dead, up.addr)
 	const outlier = ", outlier: { consecutive_5xx: 3, interval: 100ms, base_ejection_time: 1m, max_ejection_percent: 100% }"
 
@@ -160,7 +162,7 @@ func TestPassthroughTimesOut(t *testing.T) {
 // Passages that get no connection open the upstream's breaker, which then refuses them at once. One that gets through as a probe closes it.
 func TestPassthroughBreaker(t *testing.T) {
 	a := newAuthority(t)
-	addr := vacant(t)
+	addr := vacant.Address(t)
 	for name, breaker := range map[string]string{
 		"consecutive": "{ errors: off, consecutive: 3, cooldown: 300ms, growth: 1, probes: 1 }",
 		"ratio":       "{ errors: 50%, window: 10s, min_requests: 3, cooldown: 300ms, growth: 1, probes: 1 }",
@@ -206,7 +208,7 @@ func TestPassthroughBreaker(t *testing.T) {
 func TestPassthroughStandIn(t *testing.T) {
 	a := newAuthority(t)
 	up := newEnds(t, a, "db.test")
-	g := passedTo(t, fmt.Sprintf("%q", vacant(t)), fmt.Sprintf(`, breaker: { errors: off, consecutive: 2, cooldown: 1m, fallback: { to: v } } }
+	g := passedTo(t, fmt.Sprintf("%q", vacant.Address(t)), fmt.Sprintf(`, breaker: { errors: off, consecutive: 2, cooldown: 1m, fallback: { to: v } } }
   v: { endpoints: [%q]`, up.addr))
 	if good := g.passes(a, 6); good != 4 {
 		t.Errorf("%d of 6 came about", good)
@@ -215,7 +217,7 @@ func TestPassthroughStandIn(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 	g.stop()
-	g = passedTo(t, fmt.Sprintf("%q", vacant(t)), ", breaker: { errors: off, consecutive: 2, cooldown: 1m, fallback: { respond: { status: 200 } } }")
+	g = passedTo(t, fmt.Sprintf("%q", vacant.Address(t)), ", breaker: { errors: off, consecutive: 2, cooldown: 1m, fallback: { respond: { status: 200 } } }")
 	if good := g.passes(a, 3); good != 0 {
 		t.Errorf("%d of 3 came about", good)
 	}

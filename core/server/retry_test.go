@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/core/vacant"
 )
 
 // faulty is an endpoint that speaks HTTP/1.1 and h2c, counts what comes to it, and answers as it is told.
@@ -196,7 +198,7 @@ func TestRetryElsewhere(t *testing.T) {
 // TestRetryKilledEndpoint kills an endpoint and brings it back, again and again, under load.
 func TestRetryKilledEndpoint(t *testing.T) {
 	stays := []*faulty{newFaulty(t, repeatBack), newFaulty(t, repeatBack)}
-	dies := &faulty{addr: vacant(t)}
+	dies := &faulty{addr: vacant.Address(t)}
 	ln, err := net.Listen("tcp", dies.addr)
 	if err != nil {
 		t.Fatal(err)

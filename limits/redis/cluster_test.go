@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/core/vacant"
 	"github.com/sluice-gateway/sluice/limits"
 )
 
@@ -18,7 +19,7 @@ import (
 func newCluster(t *testing.T, n int) (nodes []*server) {
 	t.Helper()
 	for i := range n {
-		_, bus, _ := net.SplitHostPort(freeAddress(t))
+		_, bus, _ := net.SplitHostPort(vacant.Address(t))
 		s := newServer(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "500", "--cluster-require-full-coverage", "no")
 		nodes = append(nodes, s)
 		if err := s.do("CLUSTER", "ADDSLOTSRANGE", strconv.Itoa(slots*i/n), strconv.Itoa(slots*(i+1)/n-1)).Error(); err != nil {

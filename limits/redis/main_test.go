@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+	"github.com/sluice-gateway/sluice/core/vacant"
 	"github.com/sluice-gateway/sluice/limits"
 )
 
@@ -30,37 +31,13 @@ func newServer(t testing.TB, args ...string) *server {
 	if err != nil {
 		t.Skip("redis-server is not installed here")
 	}
-	addr := freeAddress(t)
+	addr := vacant.Address(t)
 	_, port, _ := net.SplitHostPort(addr)
 	s := &server{t: t, addr: addr, args: append([]string{path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", t.TempDir(),
 		"--unixsocket", filepath.Join(t.TempDir(), "s")}, args...)}
 	t.Cleanup(s.kill)
 	s.start()
 	return s
-}
-
-// freeAddress is one of this host that nobody listens at, but the test itself. A socket that does not listen is bound to it for as long as
-// the test lasts: the kernel then gives the port to nobody who asks for any, nor to a connection, which could be one of those that are
-// tried with this address itself.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = syscall.Close(fd) })
-	err = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) // Redis sets it, too, and is let in
-	if err == nil {
-		err = syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	at, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprint("127.0.0.1:", at.(*syscall.SockaddrInet4).Port)
 }
 
 func (s *server) start() {

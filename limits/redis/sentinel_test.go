@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluice-gateway/sluice/core/vacant"
 	"github.com/sluice-gateway/sluice/limits"
 )
 
@@ -38,7 +39,7 @@ func TestSentinel(t *testing.T) {
 	sentinel := newSentinel(t, master, 1)
 	// The first of the sentinels is away, which is nothing to anybody.
 	c := sentinel.client(func(s *Spec) {
-		s.Addresses = []string{freeAddress(t), sentinel.addr}
+		s.Addresses = []string{vacant.Address(t), sentinel.addr}
 		s.Mode, s.Master, s.Timeout = Sentinel, "limits", time.Second
 	})
 	takesBoth(t, c)
