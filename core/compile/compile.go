@@ -215,11 +215,6 @@ func (r *Registry) gatesOf(c *Compiled) (err error) {
 	return nil
 }
 
-func (r *Registry) consumersOf(c *Compiled) (err error) {
-	c.consumers, err = newConsumers(c.Config)
-	return err
-}
-
 func (r *Registry) routesOf(c *Compiled) error {
 	count := 0
 	for i := range c.Config.Routes {
@@ -353,9 +348,7 @@ func (r *Registry) Apply(c *Compiled) {
 		e.start(r.log)
 	}
 	r.encrypted = c.Encrypted
-	r.consumers.stop()
-	r.consumers = c.consumers
-	r.consumers.start(r.log)
+	r.putConsumers(c)
 	r.kept.keep(r.metrics, c)
 }
 

@@ -1,34 +1,70 @@
 package compile
 
 import (
-	"context"
 	"crypto/sha256"
 	"fmt"
-	"log/slog"
-	"os"
 	"strings"
-	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
 )
 
-// consumers are those of a configuration. Their file is watched from Apply on, until another configuration is applied.
+// consumers are those of a configuration.
 type consumers struct {
-	background
 	directory *core.Consumers
 	config    *config.Config
+	file      *followedText // nil: there is none
 }
 
-// watchConsumersEvery is how often the file of consumers is looked at.
-const watchConsumersEvery = time.Second
-
-func newConsumers(cfg *config.Config) (*consumers, error) {
-	d, err := directory(cfg, &cfg.ConsumersFile)
+func (r *Registry) consumersOf(c *Compiled) error {
+	file := &c.Config.ConsumersFile
+	d, err := directory(c.Config, file)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &consumers{directory: core.NewConsumers(d), config: cfg}, nil
+	c.consumers = &consumers{directory: core.NewConsumers(d), config: c.Config}
+	if file.Path != "" {
+		c.consumers.file = &followedText{followed: r.follow(c, "consumers", file.Path), read: c.consumers.read, sum: file.Sum}
+	}
+	return nil
+}
+
+// read reads the file as it is now.
+func (c *consumers) read() (sum [sha256.Size]byte, put func() int, err error) {
+	text, err := config.ReadConsumersFile(c.file.Path)
+	if err != nil {
+		return sum, nil, err
+	}
+	if sum = sha256.Sum256(text); sum == c.file.sum {
+		return sum, nil, nil
+	}
+	f, problems := c.config.ReadConsumers(text)
+	if f == nil {
+		return sum, nil, fmt.Errorf("%s: %s (%d problems)", problems[0].Pos, problems[0].Message, len(problems))
+	}
+	d, err := directory(c.config, f)
+	if err != nil {
+		return sum, nil, err
+	}
+	return sum, func() int {
+		c.directory.Switch(d)
+		return d.Len()
+	}, nil
+}
+
+// putConsumers ends the watch over the file of the configuration before, and begins that over the one of c.
+func (r *Registry) putConsumers(c *Compiled) {
+	r.consumers.stop()
+	r.consumers = c.consumers
+	if f := r.consumers.file; f != nil {
+		f.start(r.log)
+	}
+}
+
+func (c *consumers) stop() {
+	if c != nil && c.file != nil {
+		c.file.stop()
+	}
 }
 
 // directory is that of cfg with f in the place of its file.
@@ -76,68 +112,4 @@ func directory(cfg *config.Config, f *config.ConsumersFile) (*core.Directory, er
 		}
 	}
 	return core.NewDirectory(all)
-}
-
-func (c *consumers) start(log *slog.Logger) {
-	path := c.config.ConsumersFile.Path
-	if path == "" {
-		return
-	}
-	c.begin(func(ctx context.Context) {
-		w := consumerWatch{consumers: c, sum: c.config.ConsumersFile.Sum, log: log.With("file", path)}
-		each(ctx, watchConsumersEvery, func() { w.look(path) })
-	})
-}
-
-func (c *consumers) stop() {
-	if c != nil {
-		c.background.stop()
-	}
-}
-
-// consumerWatch is what is known of the file. It belongs to the goroutine that watches.
-type consumerWatch struct {
-	consumers *consumers
-	seen      os.FileInfo
-	sum       [sha256.Size]byte
-	failing   bool
-	log       *slog.Logger
-}
-
-// look reads the file if it is another, or has another time or size. One that is wrong leaves in force what is.
-func (w *consumerWatch) look(path string) {
-	at, err := os.Stat(path)
-	if err != nil {
-		if !w.failing {
-			w.log.Error("the file of consumers cannot be read: those known stay in force", "error", err)
-		}
-		w.failing = true
-		return
-	}
-	if sameFile(at, w.seen) {
-		return
-	}
-	w.seen, w.failing = at, false
-	text, err := config.ReadConsumersFile(path)
-	if err != nil {
-		w.log.Error("the file of consumers cannot be read: those known stay in force", "error", err)
-		return
-	}
-	if sha256.Sum256(text) == w.sum {
-		return
-	}
-	cfg := w.consumers.config
-	f, problems := cfg.ReadConsumers(text)
-	if f == nil {
-		w.log.Error("the file of consumers is refused: those known stay in force", "problems", len(problems), "first", problems[0].String())
-		return
-	}
-	d, err := directory(cfg, f)
-	if err != nil {
-		w.log.Error("the file of consumers is refused: those known stay in force", "error", err)
-		return
-	}
-	w.sum = f.Sum
-	w.consumers.directory.Switch(d)
-	w.log.Info("the file of consumers was read again", "consumers", d.Len())
 }

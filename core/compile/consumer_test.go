@@ -58,11 +58,12 @@ func loadConsumers(t *testing.T, file string) *consumers {
 	if cfg == nil {
 		t.Fatal(problems)
 	}
-	c, err := newConsumers(cfg)
-	if err != nil {
+	r := &Registry{}
+	c := r.begin(cfg)
+	if err := r.consumersOf(c); err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return c.consumers
 }
 
 func processorTime(t *testing.T) time.Duration {
@@ -100,9 +101,9 @@ func TestConsumersWatch(t *testing.T) {
 	file, path := writeConsumers(t, consumerLines(2))
 	c := loadConsumers(t, file)
 	var log bytes.Buffer
-	w := consumerWatch{consumers: c, sum: c.config.ConsumersFile.Sum, log: slog.New(slog.NewTextHandler(&log, nil))}
+	logger := slog.New(slog.NewTextHandler(&log, nil))
 	before := c.directory.Directory()
-	f := func(text []byte, known, unknown, logged string) {
+	f := func(text []byte, known, unknown, logged string, failures uint64) {
 		t.Helper()
 		log.Reset()
 		if text != nil {
@@ -113,7 +114,9 @@ func TestConsumersWatch(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.look(path)
+		for range 3 { // what is seen changed is read at the next look, and then nothing is new
+			c.file.look(logger)
+		}
 		d := c.directory.Directory()
 		if d.ByKey([]byte("fixed")) == nil || d.ByKey([]byte(known)) == nil || unknown != "" && d.ByKey([]byte(unknown)) != nil {
 			t.Errorf("%d consumers", d.Len())
@@ -121,21 +124,25 @@ func TestConsumersWatch(t *testing.T) {
 		if got := log.String(); !strings.Contains(got, logged) || logged == "" && got != "" {
 			t.Errorf("log: %s", got)
 		}
+		if c.file.failures != failures {
+			t.Errorf("%d failures, want %d", c.file.failures, failures)
+		}
 	}
-	f(nil, "key-0", "key-2", "")
+	f(nil, "key-0", "key-2", "", 0)
 	if c.directory.Directory() != before {
 		t.Error("a file that has not changed was put in force again")
 	}
-	f(consumerLines(3), "key-2", "", "read again")
-	f(consumerLines(1), "key-0", "key-2", "read again")
-	f([]byte("{\"name\":\"x\"\n"), "key-0", "key-2", "consumers.jsonl:1:12: the object does not end")
-	f(fmt.Appendf(nil, "{\"name\":\"x\",\"keys\":[\"sha256:%x\"]}\n", sha256.Sum256([]byte("fixed"))), "key-0", "", `have a credential in common`)
+	f(consumerLines(3), "key-2", "", "read again", 0)
+	f(consumerLines(1), "key-0", "key-2", "read again", 0)
+	f([]byte("{\"name\":\"x\"\n"), "key-0", "key-2", "consumers.jsonl:1:12: the object does not end", 1)
+	f(fmt.Appendf(nil, "{\"name\":\"x\",\"keys\":[\"sha256:%x\"]}\n", sha256.Sum256([]byte("fixed"))), "key-0", "", `have a credential in common`, 2)
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	f(nil, "key-0", "", "cannot be read")
-	f(nil, "key-0", "", "") // once is enough
-	f(consumerLines(3), "key-2", "", "read again")
+	f(nil, "key-0", "", "no such file", 3)
+	f(nil, "key-0", "", "", 3) // once is enough
+	f(consumerLines(1), "key-0", "key-2", "right again", 3)
+	f(consumerLines(3), "key-2", "", "read again", 3)
 }
 
 // TestConsumersFileSignatures: public keys may stand in the file, secrets may not.

@@ -14,7 +14,7 @@ import (
 // leaves what there was.
 func TestNetworksWatch(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "networks")
-	f := &networksFile{followed: &followed{followedKey: followedKey{"networks", path}}}
+	f := newNetworksFile(&followed{followedKey: followedKey{"networks", path}})
 	var text bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&text, nil))
 	look := func(what, addr, logged string, failures uint64) {
