@@ -39,15 +39,6 @@ func (d *decoder) idleCiphers(at Pos) {
 	d.problemAt(at, "drop it", "%q has no meaning beside %q: those of TLS 1.3 are always all offered", "ciphers", "min_version: 1.3")
 }
 
-func listed(words, word string) bool {
-	for w := range strings.FieldsSeq(words) {
-		if w == word {
-			return true
-		}
-	}
-	return false
-}
-
 // nearestCipher is the hint for a wrong name, which may be right in OpenSSL: there ECDHE-RSA-AES128-GCM-SHA256 is what IANA calls
 // TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256.
 func (d *decoder) nearestCipher(name string) string {

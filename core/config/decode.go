@@ -34,6 +34,16 @@ func (d *decoder) problem(n ast.Node, hint, format string, args ...any) {
 	d.problemAt(d.at(n), hint, format, args...)
 }
 
+// listed says whether a name is one of a list, separated by spaces.
+func listed(names, name string) bool {
+	for w := range strings.FieldsSeq(names) {
+		if w == name {
+			return true
+		}
+	}
+	return false
+}
+
 // nearest returns a hint from a list of names, separated by spaces.
 func (d *decoder) nearest(name, valid string) string {
 	return d.hint(name, strings.FieldsSeq(valid))
@@ -312,11 +322,9 @@ func (d *decoder) word(key string, n ast.Node, valid string, to *string) {
 	if !d.text(key, n, &s) {
 		return
 	}
-	for w := range strings.FieldsSeq(valid) {
-		if s == w {
-			*to = s
-			return
-		}
+	if listed(valid, s) {
+		*to = s
+		return
 	}
 	d.problem(n, d.nearest(s, valid), "%q must be one of %s, not %q", key, strings.ReplaceAll(valid, " ", ", "), clip(s))
 }

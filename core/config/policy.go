@@ -70,8 +70,13 @@ func (d *decoder) policy(name string, k, v ast.Node) {
 
 // policyKind reads the one key that says what a policy is.
 func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
-	first := ""
-	ok := d.mapping(what, n, policyKinds+" all", func(key string, k, v ast.Node) bool {
+	const kinds = policyKinds + " all"
+	first, empty := "", true
+	ok := d.mapping(what, n, kinds, func(key string, k, v ast.Node) bool {
+		empty = false
+		if !listed(kinds, key) {
+			return false
+		}
 		if first != "" {
 			d.problem(k, "write two policies, and use both", "%s is %q already; it cannot be %q too", what, first, key)
 			return true
@@ -117,12 +122,10 @@ func (d *decoder) policyKind(what string, n ast.Node, p *Policy) bool {
 			p.Access = d.access(key, v)
 		case "fault":
 			p.Fault = d.fault(key, v)
-		default:
-			return false
 		}
 		return true
 	})
-	if ok && first == "" {
+	if ok && empty {
 		d.problem(n, "one of "+strings.ReplaceAll(policyKinds, " ", ", "), "%s does nothing", what)
 	}
 	return ok && first != ""
