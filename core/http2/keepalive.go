@@ -45,17 +45,16 @@ func (c *conn) listen() {
 		c.heard = now // though it was not looked at yet
 	}
 	next := c.heard + int64(c.keepAlive.Interval)
-	switch {
-	case c.asked > 0 && c.heard < c.asked:
-		c.raw.Reset()
-		c.raw.Close()
-		return
-	case now >= next:
+	if c.asked > 0 && c.heard < c.asked {
+		if next = c.asked + int64(c.keepAlive.Timeout); now >= next {
+			c.raw.Reset()
+			c.raw.Close()
+			return
+		}
+	} else if now >= next {
 		c.appended(AppendPing(c.append(FrameHeaderBytes+8), false, [8]byte{}))
 		c.asked = now
-		next = now + int64(c.keepAlive.Timeout)
-	default:
-		c.asked = 0
+		next = now + int64(min(c.keepAlive.Interval, c.keepAlive.Timeout)) // an answer that came is to be seen by then
 	}
 	c.beating = true
 	c.timer.At(next)
