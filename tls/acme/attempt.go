@@ -109,6 +109,10 @@ func (m *Issuer) attempt(r *running, e *entry) {
 	e.begin()
 	was := e.cert.Load()
 	err := m.advised(m.obtain(ctx, r, e.name))
+	if m.entry(e.name) == nil { // forgotten meanwhile: nobody else would take it out of memory
+		r.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: e.name}})
+		return
+	}
 	have := m.refresh(r, e)
 	if r.ctx.Err() == nil && (err != nil || !have) {
 		m.options.Counters.Failures.Add(1)

@@ -148,6 +148,11 @@ func TestOnDemandIsBounded(t *testing.T) {
 	if in != 2 {
 		t.Errorf("%d certificates are in memory", in)
 	}
+	r := m.running.Load()
+	m.attempt(r, &entry{name: "n0.bounded.test"}) // one that had begun before the name was forgotten
+	if len(r.cache.AllMatchingCertificates("n0.bounded.test"))+len(r.cache.AllMatchingCertificates("n1.bounded.test")) > 0 {
+		t.Error("a name that was forgotten is in memory again")
+	}
 	m.demandMu.Lock()
 	for _, e := range m.demand {
 		e.mu.Lock()
