@@ -35,16 +35,16 @@ const (
 
 var errNotAsked = errors.New("an answer that nobody has asked for")
 
-// service gives the client for s: the one in force if nothing about it has changed.
+// service gives the client for s: that of c, or the one in force if nothing about it has changed, files included.
 func (r *Registry) service(c *Compiled, at config.Pos, name string, s *config.Service) (*service, error) {
-	key := fmt.Sprintf("%s %q %d %s", name, s.URL, s.Calls, s.Timeout)
-	before := r.services[key]
+	key := fmt.Sprintf("%s %q %d %s %s", name, s.URL, s.Calls, s.Timeout, saysOfTLS(s.TLS))
 	if have := c.services[key]; have != nil {
-		before = have
+		return have, nil
 	}
-	var encrypted, was *upstreamTLS
-	if before != nil {
-		was = before.encrypted
+	now := r.services[key]
+	var was *upstreamTLS
+	if now != nil {
+		was = now.encrypted
 	}
 	to, err := url.Parse(s.URL)
 	if err != nil {
@@ -54,14 +54,15 @@ func (r *Registry) service(c *Compiled, at config.Pos, name string, s *config.Se
 	if to.Scheme == "grpc" || to.Scheme == "grpcs" {
 		protocol = "h2"
 	}
-	if encrypted, err = c.secure(&config.Upstream{Name: name, Pos: at, Protocol: protocol, TLS: s.TLS}, was); err != nil {
+	encrypted, err := c.secure(&config.Upstream{Name: name, Pos: at, Protocol: protocol, TLS: s.TLS}, was)
+	if err != nil {
 		return nil, err
 	}
-	if before == nil || before.encrypted != encrypted {
-		before = newService(s, to, encrypted)
+	if now == nil || now.encrypted != encrypted {
+		now = newService(s, to, encrypted)
 	}
-	c.services[key] = before
-	return before, nil
+	c.services[key] = now
+	return now, nil
 }
 
 // newService gives a client of a place, by HTTP or gRPC.

@@ -91,6 +91,14 @@ func (c *Compiled) secure(u *config.Upstream, before *upstreamTLS) (*upstreamTLS
 	return s, nil
 }
 
+// saysOfTLS is all that a configuration says, the text of files apart; "": there is none.
+func saysOfTLS(t *config.UpstreamTLS) string {
+	if t == nil {
+		return ""
+	}
+	return fmt.Sprintf("%q %q %q %q %v %q", t.CA, t.ServerName, t.Pins, t.MinVersion, t.Insecure, place(t.Certificate))
+}
+
 // place says where a certificate comes from.
 func place(c *config.Certificate) string {
 	if c == nil {
