@@ -89,7 +89,7 @@ func cmdCtl(c *call) error {
 }
 
 func (c *call) runSluice(args ...string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sluice", args...)
 	cmd.Dir, cmd.Env = c.work, c.environment()
@@ -141,7 +141,7 @@ func cmdSluiceStart(c *call) error {
 	}()
 	c.gateway = g
 	ready := func() error { return c.probeReady(*wait) }
-	if err := eventually(10*time.Second, func() error { return g.unlessExited(ready) }); err != nil {
+	if err := eventually(patience, func() error { return g.unlessExited(ready) }); err != nil {
 		return fmt.Errorf("the gateway does not get ready: %w", err)
 	}
 	return g.unlessExited(ready)
@@ -224,7 +224,7 @@ func cmdWaitExit(c *call) error {
 }
 
 func (g *gateway) awaitExit(want int) error {
-	timer := time.NewTimer(10 * time.Second)
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-g.exited:
@@ -238,7 +238,7 @@ func (g *gateway) awaitExit(want int) error {
 			_ = g.cmd.Process.Kill()
 			<-g.exited
 		}
-		return errors.New("it did not exit within 10s")
+		return errors.New("it did not exit")
 	}
 	if code := g.cmd.ProcessState.ExitCode(); code != want {
 		return fmt.Errorf("it exited with %d (%v), want %d", code, g.cmd.ProcessState, want)
@@ -260,7 +260,7 @@ func (g *gateway) end() error {
 	return err
 }
 
-// cmdLog: log [-stdout] REGEX waits up to 2 s until the gateway's stderr, or stdout, matches. `! log` looks once.
+// cmdLog: log [-stdout] REGEX waits until the gateway's stderr, or stdout, matches. `! log` looks once.
 func cmdLog(c *call) error {
 	g, err := c.running()
 	if err != nil {
@@ -277,11 +277,7 @@ func cmdLog(c *call) error {
 	if err != nil {
 		return usageError(err.Error())
 	}
-	limit := 2 * time.Second
-	if c.neg {
-		limit = 0
-	}
-	return eventually(limit, func() error {
+	return c.eventually(func() error {
 		if !re.MatchString(buf.String()) {
 			return fmt.Errorf("the gateway's output does not match %q", c.args[0])
 		}
@@ -289,7 +285,7 @@ func cmdLog(c *call) error {
 	})
 }
 
-// cmdWaitFile: wait-file FILE [REGEX] waits up to 2 s until FILE exists and matches.
+// cmdWaitFile: wait-file FILE [REGEX] waits until FILE exists and matches.
 func cmdWaitFile(c *call) error {
 	if len(c.args) < 1 || len(c.args) > 2 {
 		return usageError("wait-file FILE [REGEX]")
@@ -298,7 +294,7 @@ func cmdWaitFile(c *call) error {
 	if err != nil {
 		return usageError(err.Error())
 	}
-	return eventually(2*time.Second, func() error {
+	return c.eventually(func() error {
 		text, err := os.ReadFile(c.ts.MkAbs(c.args[0]))
 		if err == nil && !re.Match(text) {
 			err = fmt.Errorf("%q does not match %q", c.args[0], re)
@@ -320,7 +316,7 @@ func cmdReload(c *call) error {
 	}
 	verdict := regexp.MustCompile(`(?im)^.*\b(configuration (applied|refused|unchanged)).*$`)
 	var line []string
-	err = eventually(5*time.Second, func() error {
+	err = eventually(patience, func() error {
 		if line = verdict.FindStringSubmatch(g.stderr.String()[before:]); line == nil {
 			return errors.New("the log does not say what became of the reload")
 		}
@@ -335,8 +331,8 @@ func cmdReload(c *call) error {
 	return nil
 }
 
-// cmdMetric: metric 'NAME{label="value",...}' N, or >=N, <=N, waits up to 2 s until the sum of all
-// series of that name with these labels is as said.
+// cmdMetric: metric 'NAME{label="value",...}' N, or >=N, <=N, waits until the sum of all series of that name with these labels is as
+// said.
 func cmdMetric(c *call) error {
 	if len(c.args) == 0 {
 		return usageError("metric SERIES N")
@@ -346,7 +342,7 @@ func cmdMetric(c *call) error {
 		return usageError("metric SERIES N")
 	}
 	name, labels, _ := strings.Cut(strings.TrimSuffix(cond.name, "}"), "{")
-	return eventually(2*time.Second, func() error {
+	return c.eventually(func() error {
 		_, text, err := c.admin("/metrics")
 		if err != nil {
 			return err
@@ -380,7 +376,7 @@ func sumSeries(text, name, labels string) (sum float64, found bool) {
 	return sum, found
 }
 
-// cmdFDs: fds remember counts the gateway's open files; fds same waits up to 2 s until it has no more of them.
+// cmdFDs: fds remember counts the gateway's open files; fds same waits until it has no more of them.
 func cmdFDs(c *call) error {
 	g, err := c.running()
 	if err != nil {
@@ -395,7 +391,7 @@ func cmdFDs(c *call) error {
 		c.fds, err = count()
 		return err
 	case "same":
-		return eventually(2*time.Second, func() error {
+		return c.eventually(func() error {
 			if n, err := count(); err != nil || n > c.fds {
 				return fmt.Errorf("the gateway has %d files open, had %d", n, c.fds)
 			}

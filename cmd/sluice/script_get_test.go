@@ -81,7 +81,7 @@ func clientTo(address string) (client *http.Client, end func()) {
 	}
 	client = &http.Client{
 		Transport:     transport,
-		Timeout:       10 * time.Second,
+		Timeout:       patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return client, transport.CloseIdleConnections

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 )
 
 // leakChecked fails a test run that leaves goroutines behind.
@@ -17,7 +16,7 @@ func (l leakChecked) Run() int {
 	if code != 0 {
 		return code
 	}
-	err := eventually(3*time.Second, func() error {
+	err := eventually(patience, func() error {
 		if left := strayGoroutines(); len(left) > 0 {
 			return fmt.Errorf("%d goroutines are left:\n\n%s", len(left), strings.Join(left, "\n\n"))
 		}

@@ -39,9 +39,9 @@ func parseSend(name string, args []string) (*sendOptions, []string, error) {
 	flags.StringVar(&o.to, "to", "", "")
 	flags.StringVar(&o.keep, "keep", "", "")
 	flags.IntVar(&o.count, "n", 1, "")
-	timeout := 5 * time.Second
+	timeout := patience
 	if name == "table" { // a table that fails must not take minutes
-		timeout = 2 * time.Second
+		timeout = 5 * time.Second
 	}
 	flags.DurationVar(&o.timeout, "timeout", timeout, "")
 	flags.BoolVar(&o.halfClose, "close", false, "")
@@ -67,7 +67,7 @@ func parseSend(name string, args []string) (*sendOptions, []string, error) {
 //	-expect-close  fails unless the other side ends the connection in order, without another byte, after the responses
 //	-open          fails unless the connection is still open afterwards
 //	-partial       the response must break off before its end
-//	-timeout D     instead of 5s
+//	-timeout D     instead of 20s
 func cmdSend(c *call) error {
 	o, args, err := parseSend("send", c.args)
 	if err != nil {
@@ -98,7 +98,7 @@ func (c *call) clientConn(o *sendOptions) (*clientConn, error) {
 		o.to = c.ts.Getenv("HTTP")
 	}
 	network, addr := splitAddress(o.to)
-	raw, err := net.DialTimeout(network, addr, 2*time.Second)
+	raw, err := net.DialTimeout(network, addr, patience)
 	if err != nil {
 		return nil, fmt.Errorf("cannot connect to %q: %w", o.to, err)
 	}
@@ -235,7 +235,7 @@ func cmdTunnel(c *call) error {
 		return usageError("tunnel NAME TEXT [ANSWER]")
 	}
 	conn, text, want := c.conns[c.args[0]], c.args[1], c.args[len(c.args)-1]
-	if err := conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return fmt.Errorf("cannot set deadline: %w", err)
 	}
 	if _, err := io.WriteString(conn, text); err != nil {

@@ -232,11 +232,19 @@ func loopbackHosts() []string {
 	return hosts
 }
 
-// eventually calls f until it returns nil, and gives up with f's last error. With no limit it calls f once.
-func eventually(limit time.Duration, f func() error) error {
-	if limit == 0 {
+// eventually calls f until it returns nil, but only once where the script wants it to fail.
+func (c *call) eventually(f func() error) error {
+	if c.neg {
 		return f()
 	}
+	return eventually(patience, f)
+}
+
+// patience is how long a command, or a client, waits for what must happen; only a failing test waits so long.
+const patience = 20 * time.Second
+
+// eventually calls f until it returns nil, and gives up with f's last error.
+func eventually(limit time.Duration, f func() error) error {
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
 	tick := time.NewTicker(3 * time.Millisecond)

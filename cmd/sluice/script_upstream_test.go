@@ -262,13 +262,13 @@ func cmdRelease(c *call) error {
 	return nil
 }
 
-// cmdUpstreamCount: upstream-count NAME COUNTER N, or COUNTER<=N, COUNTER>=N, waits up to 2 s until all hold.
+// cmdUpstreamCount: upstream-count NAME COUNTER N, or COUNTER<=N, COUNTER>=N, waits until all hold.
 func cmdUpstreamCount(c *call) error {
 	u, err := c.upstream("upstream-count NAME COUNTER N...")
 	if err != nil {
 		return err
 	}
-	return eventually(2*time.Second, func() error { return u.checkCounts(c.args[1:]) })
+	return c.eventually(func() error { return u.checkCounts(c.args[1:]) })
 }
 
 func (u *upstream) checkCounts(args []string) error {

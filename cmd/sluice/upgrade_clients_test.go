@@ -16,9 +16,6 @@ import (
 	"github.com/coder/websocket"
 )
 
-// clientPatience is how long a client of these tests waits for what must happen.
-const clientPatience = 20 * time.Second
-
 // upgradeClient makes requests until it is told to stop, and repeats none: what browsers mend silently is a failure here.
 type upgradeClient struct {
 	name  string
@@ -50,7 +47,7 @@ func (c *upgradeClient) hangUp() {
 }
 
 func (c *upgradeClient) dial() (net.Conn, error) {
-	d := net.Dialer{Timeout: clientPatience}
+	d := net.Dialer{Timeout: patience}
 	network := "tcp"
 	if strings.HasPrefix(c.addr, "/") {
 		network = "unix"
@@ -76,7 +73,7 @@ func (c *upgradeClient) get(last bool) error {
 		}
 		c.conn, c.read = conn, bufio.NewReader(conn)
 	}
-	if err := c.conn.SetDeadline(time.Now().Add(clientPatience)); err != nil {
+	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
 	path := fmt.Sprintf("/echo/%d", c.made.Load())
@@ -133,7 +130,7 @@ func (c *upgradeClient) newMultiplexed() (end func()) {
 	p.SetHTTP2(c.tls != nil)
 	p.SetUnencryptedHTTP2(c.tls == nil)
 	t := &http.Transport{Protocols: p, TLSClientConfig: c.tls, DisableCompression: true}
-	c.h2 = &http.Client{Transport: t, Timeout: clientPatience}
+	c.h2 = &http.Client{Transport: t, Timeout: patience}
 	return t.CloseIdleConnections
 }
 
@@ -144,7 +141,7 @@ const (
 
 // socket opens a WebSocket and exchanges messages for longer than an upgrade takes.
 func socket(c *upgradeClient) error {
-	ctx, cancel := context.WithTimeout(context.Background(), clientPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	t := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return c.dial() }}
 	defer t.CloseIdleConnections()

@@ -193,7 +193,7 @@ func (s *site) beginSlow(c *upgradeClient) (rest func()) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	_ = conn.SetDeadline(time.Now().Add(clientPatience))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	c.conn, c.read = conn, bufio.NewReader(conn)
 	s.t.Cleanup(c.hangUp)
 	if _, err := conn.Write([]byte("GET /slow HTTP/1.1\r\nHost: a.test\r\n\r\n")); err != nil {
@@ -225,7 +225,7 @@ func openTunnel(t *testing.T, c *upgradeClient) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = conn.SetDeadline(time.Now().Add(clientPatience))
+	_ = conn.SetDeadline(time.Now().Add(patience))
 	for r := bufio.NewReader(oneByOne{conn}); ; {
 		line, err := r.ReadString('\n')
 		if err != nil {

@@ -22,7 +22,7 @@ func testUpgradeNetworks(t *testing.T, binaries [2]string) {
 	if err := s.admin.Reload(true); err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: clientPatience}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	denied := func() bool {
 		t.Helper()
 		res, err := client.Get("http://" + s.addr("http") + "/listed")

@@ -141,7 +141,7 @@ func (s *site) start(c *exec.Cmd, environment ...string) {
 
 func (s *site) eventually(what string, done func() bool) {
 	s.t.Helper()
-	if err := eventually(clientPatience, func() error {
+	if err := eventually(patience, func() error {
 		if done() {
 			return nil
 		}
@@ -244,7 +244,7 @@ func (s *site) upgradeBy(args ...string) (told string, err error) {
 // ctl is what the command says of the gateway.
 func (s *site) ctl(args ...string) string {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), clientPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, s.link, append([]string{"ctl", "--admin", s.admin.Address}, args...)...).CombinedOutput()
 	if err != nil {
@@ -284,7 +284,7 @@ func (s *site) end() {
 		_ = syscall.Kill(st.PID, syscall.SIGTERM)
 	}
 	for pid := range s.seen {
-		gone := eventually(clientPatience, func() error {
+		gone := eventually(patience, func() error {
 			// The first is our child, and is reaped by Wait; others are orphans.
 			if err := syscall.Kill(pid, 0); err == nil && !zombie(pid) {
 				return fmt.Errorf("process %d is left", pid)
