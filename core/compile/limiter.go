@@ -246,6 +246,11 @@ func (r *Registry) putLimiters(c *Compiled) {
 			used[l.Flight.Err()] = true
 		}
 	}
+	for name, l := range r.limiters {
+		if l != next[name] && l.Flight != nil {
+			l.Flight.Retire()
+		}
+	}
 	r.limiters = next
 	for e, known := range r.refusals {
 		if !used[known] {

@@ -66,7 +66,7 @@ routes:
 `
 
 // TestReloadsLeaveNothing puts such a configuration in force, uses it, and takes it out again, over and over: the gateway then has what it had
-// after the first time, goroutines of libraries and open files included.
+// after the first time, goroutines of libraries, open files and memory included.
 func TestReloadsLeaveNothing(t *testing.T) {
 	t.Setenv("SLUICE_TEST_SECRET", "s3cret")
 	t.Setenv("SLUICE_TEST_OTHER", "s3 &cret")
@@ -119,13 +119,26 @@ func TestReloadsLeaveNothing(t *testing.T) {
 	cycle()
 	g.eventually("files are closed", func() bool { return alive()[openFiles] <= before[openFiles] })
 	before = alive() // some things begin with their first use, and last
-	for range 4 {
+	const cycles, most = 4, 8 << 20
+	heap := heapBytes()
+	for range cycles {
 		cycle()
 	}
 	var more []string
 	if !comesToPass(func() bool { more = grown(before, alive()); return len(more) == 0 }) {
 		t.Errorf("it is left: %s", more)
 	}
+	if !comesToPass(func() bool { return heapBytes() < heap+most }) { // a table of concurrency alone takes 6 MiB each time
+		t.Errorf("%d bytes more are in use than after one reload of %d", heapBytes()-heap, cycles+1)
+	}
+}
+
+// heapBytes is what is in use of the heap.
+func heapBytes() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 const (

@@ -90,6 +90,17 @@ func (p *Policy) Start(workers []*core.Worker, before *Policy, now int64) (err e
 	return nil
 }
 
+// Retire says that p is in force no more, which may be called once Start has been, off the loops. Its memory is not kept for longer than what
+// is in flight by it.
+func (p *Policy) Retire() {
+	for _, a := range p.lanes {
+		a.loop.Post(func() {
+			a.retired = true
+			a.rest()
+		})
+	}
+}
+
 // OnRequest takes a place, or refuses.
 func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 	a := p.lanes[x.Worker.Loop.Index()]
@@ -154,6 +165,7 @@ type lane struct {
 	oldest, last *held // of those that are taken
 	timer        *loop.Timer
 	armed        bool
+	retired      bool
 	counts       *Counts     // shared with the policies before
 	top          *limits.Top // made when somebody is refused
 	label        []byte      // memory for a key's text
@@ -202,9 +214,20 @@ func (a *lane) remove(h *held) {
 func (a *lane) release(h *held) {
 	a.flight.Release(h.ticket, a.loop.Wall())
 	a.remove(h)
+	if a.retired {
+		a.rest()
+	}
 	*h = held{}
 	if len(a.free) < maxFree {
 		a.free = append(a.free, h)
+	}
+}
+
+// rest stops the timer, which else runs on for a while when nothing is taken.
+func (a *lane) rest() {
+	if a.oldest == nil {
+		a.armed = false
+		a.timer.Stop()
 	}
 }
 
