@@ -122,7 +122,7 @@ func (s *site) start(c *exec.Cmd, environment ...string) {
 	t := s.t
 	t.Helper()
 	s.first = c
-	s.first.Env = append(os.Environ(), environment...)
+	s.first.Env = append(append(os.Environ(), "GOMAXPROCS="), environment...) // of the tests, which the gateway would heed
 	log, err := os.OpenFile(s.logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		t.Fatal(err)
