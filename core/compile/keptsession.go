@@ -99,13 +99,19 @@ func (c *Compiled) RestoreSessions(kept map[string]KeptSessions) error {
 		}
 		*s.sealer, s.secret = *sealer, k.Secret // no loop has it yet
 		s.bound(s.most, s.idle)
+		lost := 0
 		for i := range k.Sessions {
-			one, err := k.Sessions[i].restore(now)
-			if err != nil {
+			one := &k.Sessions[i]
+			one.Used = max(one.Begun, min(one.Used, now)) // the clock may have been set back since
+			session, err := one.restore(now)
+			if err == nil {
+				s.put(session, now)
+			} else if lost++; lost == 1 {
 				failed = append(failed, fmt.Errorf("%d: %w", i, err))
-				break // what follows is no better
 			}
-			s.put(one, now)
+		}
+		if lost > 1 {
+			failed = append(failed, fmt.Errorf("%d sessions are lost", lost))
 		}
 	}
 	return errors.Join(failed...)
