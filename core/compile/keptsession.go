@@ -38,6 +38,9 @@ type KeptSession struct {
 // maxKeptSessions bounds what is handed over of sessions, in bytes of what they hold.
 const maxKeptSessions = 256 << 20
 
+// maxClockStep is by how much the clock may have been set back since a session was used.
+const maxClockStep = 24 * time.Hour
+
 var errKeptSession = errors.New("a session that cannot be")
 
 // Sessions gives those of all policies, by policy, issuer and client, for another process. Those that were used last come first; all says
@@ -102,7 +105,9 @@ func (c *Compiled) RestoreSessions(kept map[string]KeptSessions) error {
 		lost := 0
 		for i := range k.Sessions {
 			one := &k.Sessions[i]
-			one.Used = max(one.Begun, min(one.Used, now)) // the clock may have been set back since
+			if one.Used <= now+int64(maxClockStep) {
+				one.Used = max(one.Begun, min(one.Used, now))
+			}
 			session, err := one.restore(now)
 			if err == nil {
 				s.put(session, now)
