@@ -63,6 +63,8 @@ type Registry struct {
 	generation int
 	kept       keeper
 
+	certificates map[*upstreamTLS]*certWatch // that services are shown
+
 	networksFiles map[string]*networksFile // by path
 
 	identityTokens *identityTokens // nil: none are signed
@@ -340,6 +342,7 @@ func (r *Registry) Apply(c *Compiled) {
 	r.putProviders(c)
 	r.putSessions(c)
 	r.putServices(c)
+	r.putCertificates(c)
 	r.forwardCounts, r.introspectCounts, r.nonces = c.forwardCounts, c.introspectCounts, c.nonces
 	for _, e := range r.encrypted {
 		e.stop()
@@ -391,6 +394,9 @@ func (r *Registry) Close() {
 	}
 	for _, s := range r.tokens {
 		r.closing.Go(s.stop)
+	}
+	for _, w := range r.certificates {
+		r.closing.Go(w.stop)
 	}
 	if t := r.identityTokens; t != nil {
 		t.keys.stop()

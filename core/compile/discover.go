@@ -36,6 +36,7 @@ type discovered struct {
 	subsets   map[string]*upstream.Subset // of the configuration in force
 	roster    roster                      // endpoints of run time
 	inherited *ExportedOverrides          // of the process before, until the first endpoints are known; nil: nothing
+	known     bool                        // there have been endpoints
 	checks    checks
 	quit      context.CancelFunc // ends the background; nil: there is none
 	done      sync.WaitGroup
@@ -180,6 +181,9 @@ func (d *discovered) wake() {
 func (d *discovered) assign() {
 	members := d.members()
 	d.upstream.Assign(members, onLoop)
+	if d.known = d.known || len(members) > 0; !d.known { // what the process before knew of endpoints waits for the first
+		return
+	}
 	resumed := d.resume(members) // first: who is disabled is not checked
 	unfit, ejected := d.heedChecks(), d.outliers.follow(d.upstream, len(d.registry.workers))
 	if resumed || unfit || ejected {

@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -9,6 +10,9 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/sluice-gateway/sluice/core/probe"
+	"github.com/sluice-gateway/sluice/lb"
 )
 
 // nameServer answers over UDP on the loopback address.
@@ -184,4 +188,31 @@ func TestLastAddressesStay(t *testing.T) {
 	}
 	become(t, c, "192.0.2.2:80 192.0.2.5:81 192.0.2.6:81 192.0.2.5:82 192.0.2.6:82")
 	n.silence(false)
+}
+
+// What another process knew of endpoints waits for the first ones, where their name does not resolve at once.
+func TestInheritedWaitsForNames(t *testing.T) {
+	n := newNameServer(t)
+	b := newBench(t)
+	c, err := b.compile(fmt.Sprintf("upstreams: { a: { endpoints: [\"late.example:80\"], outlier: on, health: { tcp: {}, interval: 1h }, resolve: { every: 1s, servers: [%q] } } }\nroutes: [{ match: \"/*\", to: a }]\n", n.at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	endpoint := func(address string) OverriddenEndpoint {
+		return OverriddenEndpoint{ExportedEndpoint: ExportedEndpoint{Address: address, Weight: 1}, State: "disable"}
+	}
+	if err := errors.Join(c.RestoreOverrides(map[string]ExportedOverrides{"a": {Endpoints: []OverriddenEndpoint{endpoint("192.0.2.1:80")}}}),
+		c.RestoreEjections(Ejections{"a": {"192.0.2.2:80": {Ejected: true, Multiplier: 1}}}),
+		c.InheritChecks(map[string][]probe.Record{"a": {{Address: "192.0.2.3:80", Settled: true}}})); err != nil {
+		t.Fatal(err)
+	}
+	b.registry.Apply(c)
+	become(t, c, "")
+	n.set(addressRecords("late.example.", 60, "192.0.2.1", "192.0.2.2", "192.0.2.3")...)
+	become(t, c, "192.0.2.1:80 192.0.2.2:80 192.0.2.3:80")
+	for i, want := range []lb.Flag{lb.Disabled, lb.Ejected, lb.FailedCheck} {
+		if e := c.Upstreams[0].Endpoints()[i]; e.Load.Flags() != want {
+			t.Errorf("%s: flags %v, want %v", e.Address, e.Load.Flags(), want)
+		}
+	}
 }

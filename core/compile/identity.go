@@ -38,12 +38,13 @@ func accessOf(r *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, 
 	return core.Step{Request: access.New(spec, len(r.workers))}, nil
 }
 
-// eitherOf makes the policy of kind any. Its policies keep what they keep under its name and their places.
+// eitherOf makes the policy of kind any. Its policies keep what they keep under its name and their places, behind another sign than those that
+// are written in a route, which may have the same name.
 func eitherOf(r *Registry, c *Compiled, p *config.Policy, name string) (core.Step, error) {
 	var whole core.Step
 	var branches []either.Branch
 	for i := range p.Any {
-		one, place := &p.Any[i], fmt.Sprintf("%s#%d", name, i+1)
+		one, place := &p.Any[i], fmt.Sprintf("%s/%d", name, i+1)
 		var b either.Branch
 		if len(one.All) == 0 {
 			if err := r.member(c, one, place, &b, &whole); err != nil {
@@ -51,7 +52,7 @@ func eitherOf(r *Registry, c *Compiled, p *config.Policy, name string) (core.Ste
 			}
 		}
 		for j := range one.All {
-			if err := r.member(c, &one.All[j], fmt.Sprintf("%s#%d", place, j+1), &b, &whole); err != nil {
+			if err := r.member(c, &one.All[j], fmt.Sprintf("%s/%d", place, j+1), &b, &whole); err != nil {
 				return whole, err
 			}
 		}

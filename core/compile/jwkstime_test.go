@@ -319,3 +319,33 @@ func TestKeysUnknownFlood(t *testing.T) {
 		}
 	})
 }
+
+// For how long keys stay in force while their place is away does not begin anew with the process that takes over.
+func TestStaleGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const stale = time.Hour
+		text := []byte(oneKey)
+		for away, want := range map[time.Duration]int{0: 1, 50 * time.Minute: 0} {
+			before := newKeySource("http://id.test/keys")
+			if err := before.restore(KeptKeys{Text: text, Age: away, Away: away}, stale); err != nil {
+				t.Fatal(err)
+			}
+			kept, known := before.kept()
+			if !known || kept.Away != away {
+				t.Errorf("%+v are kept", kept)
+			}
+			p := newKeyPlace(func(int) placeAnswer { return placeAnswer{status: 503} })
+			p.source.stale = stale
+			if err := p.source.restore(kept, stale); err != nil {
+				t.Error(err)
+			}
+			p.source.start(slog.New(slog.DiscardHandler))
+			time.Sleep(11 * time.Minute)
+			synctest.Wait()
+			if st := p.source.Status(); st.Keys != want {
+				t.Errorf("%s away before, and 11 minutes since: %d keys", away, st.Keys)
+			}
+			p.end()
+		}
+	})
+}

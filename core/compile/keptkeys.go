@@ -13,8 +13,9 @@ import (
 
 // KeptKeys is the last good set of keys of a place, for another process.
 type KeptKeys struct {
-	Text []byte        `json:"text"` // as it was fetched
-	Age  time.Duration `json:"age"`  // since the last fetch that succeeded; an age, so that no clock that is set makes it younger
+	Text []byte        `json:"text"`           // as it was fetched
+	Age  time.Duration `json:"age"`            // since the last fetch that succeeded; an age, so that no clock that is set makes it younger
+	Away time.Duration `json:"away,omitempty"` // since the first fetch after it that failed; 0: none has, or that is not told
 }
 
 // KeptProvider is the last good description of a provider of logins, with its keys.
@@ -101,14 +102,18 @@ func (s *KeySource) kept() (k KeptKeys, known bool) {
 	if s.text == nil {
 		return k, false
 	}
-	return KeptKeys{s.text, time.Since(s.status.Fetched)}, true
+	k = KeptKeys{Text: s.text, Age: time.Since(s.status.Fetched)}
+	if !s.away.IsZero() {
+		k.Away = max(time.Since(s.away), 1)
+	}
+	return k, true
 }
 
 // restore puts keys in force before the source is started. They are not if they are older than stale, unless that is 0.
 func (s *KeySource) restore(k KeptKeys, stale time.Duration) error {
 	switch {
-	case k.Age < 0 || k.Age > maxKeysAge:
-		return fmt.Errorf("an age of %v cannot be", k.Age)
+	case k.Age < 0 || k.Age > maxKeysAge || k.Away < 0 || k.Away > maxKeysAge:
+		return fmt.Errorf("an age of %v, and %v away, cannot be", k.Age, k.Away)
 	case len(k.Text) > keysBytes:
 		return fmt.Errorf("%d bytes, want at most %d", len(k.Text), keysBytes)
 	case stale > 0 && k.Age > stale:
@@ -122,6 +127,9 @@ func (s *KeySource) restore(k KeptKeys, stale time.Duration) error {
 	defer s.mu.Unlock()
 	s.current.Store(set)
 	s.text = k.Text
+	if k.Away > 0 { // how long they stay in force does not begin anew
+		s.away = time.Now().Add(-k.Away)
+	}
 	s.status.Keys, s.status.IDs, s.status.Fetched = set.Len(), set.IDs(), time.Now().Add(-k.Age)
 	return nil
 }

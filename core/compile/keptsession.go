@@ -38,6 +38,9 @@ type KeptSession struct {
 // maxKeptSessions bounds what is handed over of sessions, in bytes of what they hold.
 const maxKeptSessions = 256 << 20
 
+// maxClockStep is by how much the clock may have been set back since a session was used.
+const maxClockStep = 24 * time.Hour
+
 var errKeptSession = errors.New("a session that cannot be")
 
 // Sessions gives those of all policies, by policy, issuer and client, for another process. Those that were used last come first; all says
@@ -99,13 +102,21 @@ func (c *Compiled) RestoreSessions(kept map[string]KeptSessions) error {
 		}
 		*s.sealer, s.secret = *sealer, k.Secret // no loop has it yet
 		s.bound(s.most, s.idle)
+		lost := 0
 		for i := range k.Sessions {
-			one, err := k.Sessions[i].restore(now)
-			if err != nil {
-				failed = append(failed, fmt.Errorf("%d: %w", i, err))
-				break // what follows is no better
+			one := &k.Sessions[i]
+			if one.Used <= now+int64(maxClockStep) {
+				one.Used = max(one.Begun, min(one.Used, now))
 			}
-			s.put(one, now)
+			session, err := one.restore(now)
+			if err == nil {
+				s.put(session, now)
+			} else if lost++; lost == 1 {
+				failed = append(failed, fmt.Errorf("%d: %w", i, err))
+			}
+		}
+		if lost > 1 {
+			failed = append(failed, fmt.Errorf("%d sessions are lost", lost))
 		}
 	}
 	return errors.Join(failed...)

@@ -1,9 +1,20 @@
 package compile
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"maps"
+	"math/big"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 )
@@ -53,5 +64,62 @@ func (l *link) connect(t *testing.T) {
 	t.Helper()
 	if err := l.use(func(c *grpc.ClientConn) error { c.Connect(); return nil }); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestServiceCertificateIsRenewed: a certificate that is shown to services and to Redis follows its files, as long as somebody shows it.
+func TestServiceCertificateIsRenewed(t *testing.T) {
+	folder := t.TempDir()
+	serial := func(c *Compiled) (all []string) {
+		for _, s := range c.services {
+			all = append(all, s.encrypted.store.Certificates()[0].Serial)
+		}
+		return append(all, c.sharing.tls.store.Certificates()[0].Serial)
+	}
+	issue(t, folder, 7)
+	b := newBench(t)
+	shown := fmt.Sprintf("tls: { certificate: { cert: %q, key: %q } }", filepath.Join(folder, "own.pem"), filepath.Join(folder, "own.key"))
+	cluster := "cluster: { redis: { addresses: [\"127.0.0.1:1\"], " + shown + " } }\n"
+	text := cluster + `routes: [{ match: /*, use: [{ rate_limit: { limit: 1/s, mode: lease } }, { forward: { url: "https://127.0.0.1:1", ` + shown + " } }], respond: {} }]\n"
+	c := b.apply(text)
+	watches := maps.Clone(b.registry.certificates)
+	if len(watches) != 2 {
+		t.Fatalf("%d certificates are followed", len(watches))
+	}
+	issue(t, folder, 8)
+	for deadline := time.Now().Add(watchEvery + patience); !slices.Equal(slices.Compact(serial(c)), []string{"8"}); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("serial numbers %q are shown", serial(c))
+		}
+	}
+	b.apply(text)
+	if !maps.Equal(watches, b.registry.certificates) {
+		t.Error("a reload begins anew to follow what stays")
+	}
+	if b.apply("routes: [{ match: /*, respond: {} }]\n"); len(b.registry.certificates) != 0 {
+		t.Error("what nobody shows is followed")
+	}
+}
+
+// issue writes own.pem and own.key into folder.
+func issue(t *testing.T, folder string, serial int64) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "gateway"}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]*pem.Block{"own.pem": {Type: "CERTIFICATE", Bytes: der}, "own.key": {Type: "PRIVATE KEY", Bytes: key}} {
+		if err := os.WriteFile(filepath.Join(folder, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

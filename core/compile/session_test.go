@@ -46,3 +46,36 @@ func TestSessionsAreSwept(t *testing.T) {
 		t.Errorf("%d sessions, %d evicted", n, evicted)
 	}
 }
+
+// TestRestoreSessionsAfterClockStep: a session that cannot be, or was used in what is the future since the clock was set back, costs no other
+// session its place.
+func TestRestoreSessionsAfterClockStep(t *testing.T) {
+	now := time.Now().UnixNano()
+	kept := func(id byte, begun, used int64) KeptSession {
+		hash := sha256.Sum256([]byte{id})
+		return KeptSession{Hash: hash[:], Subject: "ann", Begun: begun, Used: used, Until: begun + int64(24*time.Hour), Claims: []byte(`{"sub":"ann"}`)}
+	}
+	bad := kept(2, now-2, now-1)
+	bad.Claims = []byte(`{`)
+	s, err := newSessions(10, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Compiled{sessions: map[string]boundSessions{"p": {s, 10, time.Hour}}}
+	err = c.RestoreSessions(map[string]KeptSessions{"p": {Secret: make([]byte, oidc.SecretBytes), Sessions: []KeptSession{
+		kept(1, now-int64(time.Hour), now+int64(10*time.Minute)), bad, kept(3, now-int64(time.Hour), now-int64(time.Minute))}}})
+	if err == nil {
+		t.Error("nothing is said of the one that cannot be")
+	}
+	for _, id := range []byte{1, 3} {
+		one := s.table.Find(sha256.Sum256([]byte{id}))
+		if one == nil {
+			t.Errorf("session %d is lost", id)
+		} else if one.Used() > time.Now().UnixNano() {
+			t.Errorf("session %d was used in the future: it would be idle for longer than it may", id)
+		}
+	}
+	if _, n, _ := s.list(10); n != 2 {
+		t.Errorf("%d sessions", n)
+	}
+}

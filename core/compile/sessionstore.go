@@ -30,7 +30,7 @@ func (r *Registry) sessionsOf(c *Compiled, o *config.OIDC, name string) (*sessio
 		}
 		client := c.sharing.client
 		with = &shared{Shared: oidc.NewShared(keys.marker, client.Away), records: client.NewRecords(space, o.Sessions.Most), keys: keys, grace: o.Sessions.Grace,
-			wait: client.Timeout(), log: r.log.With("policy", name)}
+			wait: client.Timeout(), log: r.log.With("policy", name), space: space}
 		key += fmt.Sprintf("\x00redis %d %s %d %s", c.sharing.serial, keys.print, o.Sessions.Most, o.Sessions.Grace)
 	}
 	s := r.sessions[key]
@@ -52,12 +52,28 @@ func (r *Registry) putSessions(c *Compiled) {
 		s.bound(s.most, s.idle)
 		r.sessions[key] = s.sessions
 		if before[key] == nil {
+			s.inherit(before)
 			s.start()
 		}
 	}
 	for key, s := range before {
 		if r.sessions[key] == nil {
 			r.closing.Go(s.stop)
+		}
+	}
+}
+
+// inherit takes over what sessions that were shared in another way, or by another Redis, have not told yet of who has ended: whoever has logged
+// out must not be let in again because of a reload.
+func (s *sessions) inherit(before map[string]*sessions) {
+	if s.shared == nil {
+		return
+	}
+	for _, old := range before {
+		if old.shared != nil && old.shared.space == s.shared.space {
+			old.mu.Lock()
+			s.shared.ends = append(s.shared.ends, old.shared.ends...)
+			old.mu.Unlock()
 		}
 	}
 }

@@ -25,6 +25,7 @@ type shared struct {
 	keys    *sessionKeys
 	grace   time.Duration
 	wait    time.Duration // for Redis, at most
+	space   string        // of whose sessions: of the policy, its issuer and client
 	log     *slog.Logger
 	cancel  context.CancelFunc
 	done    sync.WaitGroup

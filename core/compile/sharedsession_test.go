@@ -3,6 +3,7 @@ package compile
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"testing"
 	"time"
 
@@ -151,5 +152,31 @@ func TestCopiesMakeRoom(t *testing.T) {
 		if one.Ended() {
 			t.Error("a copy has ended")
 		}
+	}
+}
+
+// TestEndsOutliveReloads: who has ended while Redis is away has ended for what another configuration says of the same sessions, too.
+func TestEndsOutliveReloads(t *testing.T) {
+	t.Setenv("SLUICE_TEST_KEY", "a key that all nodes know, and nobody else")
+	b := newBench(t)
+	put := func(most int) *sessions {
+		t.Helper()
+		c := b.apply(fmt.Sprintf(`cluster: { redis: { addresses: ["127.0.0.1:1"], timeout: 100ms } }
+policies: { people: { oidc: { issuer: "https://127.0.0.1:1", client: { id: gateway, secret: env:SLUICE_TEST_KEY }, sessions: { store: redis, key: env:SLUICE_TEST_KEY, most: %d } } } }
+routes: [{ match: /*, use: people, respond: {} }]
+`, most))
+		return c.Logins[0].sessions
+	}
+	now := time.Now().UnixNano()
+	one := oidc.NewSession(sha256.Sum256([]byte("one")), "ann", "", &oidc.State{}, now, now+int64(time.Hour))
+	s := put(10)
+	if _, err := s.revoke(t.Context(), ending{hash: one.Hash(), at: now}); err == nil {
+		t.Fatal("Redis is there")
+	}
+	next := put(20)
+	next.mu.Lock()
+	defer next.mu.Unlock()
+	if next == s || !next.shared.isEnding(one) {
+		t.Error("who has logged out is let in again when Redis is there again")
 	}
 }

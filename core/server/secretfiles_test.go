@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/pem"
 	"os"
 	"path/filepath"
 	"strings"
@@ -137,4 +138,43 @@ func TestStamps(t *testing.T) {
 	})
 	f("that it is gone", func() error { return os.Remove(path) })
 	f("that it is back", func() error { put(path, "c"); return nil })
+}
+
+// TestSecretFilesAfterRefusal: a secret that could not be put in force, because something else was away, is tried again without a reload.
+func TestSecretFilesAfterRefusal(t *testing.T) {
+	folder := t.TempDir()
+	file, ca := filepath.Join(folder, "secret"), filepath.Join(folder, "ca.pem")
+	put := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(file, "s1")
+	put(ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: newAuthority(t).cert.Raw})))
+	g := run(t, strings.NewReplacer("FILE", file, "CA", ca).Replace(`
+loops: 1
+secrets: { refresh: 1s }
+listeners: { http: { bind: "127.0.0.1:0" } }
+upstreams: { u: { endpoints: ["127.0.0.1:1"], tls: { ca: "CA" } } }
+routes:
+  - { match: "/u", to: u }
+  - { match: "/*", respond: { headers: { X-File: "file:FILE" } } }
+`))
+	says := func() string {
+		res, _ := forwardGet(t, g.addr, "/", nil)
+		return res.Header.Get("X-File")
+	}
+	if err := os.Rename(ca, ca+".away"); err != nil {
+		t.Fatal(err)
+	}
+	put(file, "s2")
+	eventually(t, "it is refused", func() bool { return strings.Contains(g.log.String(), "configuration refused") })
+	if says() != "s1" {
+		t.Error("what was in force is not any more")
+	}
+	if err := os.Rename(ca+".away", ca); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the secret is in force", func() bool { return says() == "s2" })
 }

@@ -304,6 +304,7 @@ func (w *secretsWatch) lookAt(ctx context.Context, of *loaded) {
 		w.failing = true
 	case l.secrets != of.secrets:
 		l.basis = of
+		w.unsure = true // an upgrade may be under way, or what else the configuration names be away just now
 		select {
 		case w.changed <- l:
 			w.changes.Add(1)

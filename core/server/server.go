@@ -231,10 +231,12 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.setAdmin(cfg.Admin.Bind, true); err != nil {
+	api, err := s.openAdmin(cfg.Admin.Bind)
+	if err != nil {
 		next.abandon()
 		return err
 	}
+	s.putAdmin(api, true)
 	if err := next.listen(); err != nil {
 		next.abandon()
 		return err
@@ -290,7 +292,10 @@ func (s *Server) setAccessLog(c config.AccessLog) error {
 		}
 	}
 	s.accessLog = c
-	return s.observer.SetAccessLog(a)
+	if err := s.observer.SetAccessLog(a); err != nil {
+		s.log.Error("the access log before was not written to its end", "error", err)
+	}
+	return nil
 }
 
 func logSpec(c config.AccessLog) observe.LogSpec {
@@ -406,23 +411,27 @@ func (s *Server) put(l *loaded) error {
 	if err != nil {
 		return err
 	}
-	if err := s.setAdmin(cfg.Admin.Bind, false); err != nil {
+	api, err := s.openAdmin(cfg.Admin.Bind)
+	if err != nil {
 		next.abandon()
+		return err
+	}
+	refuse := func(err error) error {
+		next.abandon()
+		s.abandonAdmin(api)
 		return err
 	}
 	if err := s.setAccessLog(cfg.AccessLog); err != nil {
-		next.abandon()
-		return err
+		return refuse(err)
 	}
 	if err := s.errorLog.SetLevel(cfg.Log.Level); err != nil {
-		next.abandon()
-		return because(failedLog, err)
+		return refuse(because(failedLog, err))
 	}
 	pinned, err := s.pinAgain(cfg)
 	if err != nil {
-		next.abandon()
-		return because(failedProcessors, err)
+		return refuse(because(failedProcessors, err))
 	}
+	s.putAdmin(api, false)
 	s.apply(compiled, next)
 	if pinned {
 		s.preferAgain()
