@@ -57,6 +57,36 @@ routes: [{ match: "/*", respond: { headers: { X-File: "file:FILE" } } }]
 	eventually(t, "the file behind another link is read", func() bool { return says(g, "s3") })
 }
 
+// TestSecretFilesAgain: a secret that could not be put in force when it was read, here because a certificate was being written, is put in
+// force afterwards, although its file is the same since.
+func TestSecretFilesAgain(t *testing.T) {
+	a := newAuthority(t)
+	folder := t.TempDir()
+	cert, key := a.issue(false, "a.test")
+	put := func(name string, text []byte) {
+		t.Helper()
+		a.must(os.WriteFile(filepath.Join(folder, name), text, 0o600))
+	}
+	put("a.pem", append(cert, key...))
+	put("one", []byte("s1"))
+	g := run(t, strings.ReplaceAll(`
+loops: 1
+secrets: { refresh: 1s }
+listeners:
+  http: { bind: "127.0.0.1:0" }
+  https: { bind: "127.0.0.1:0", tls: { certificates: ["DIR/a.pem"] } }
+routes: [{ match: "/*", respond: { headers: { X-File: "file:DIR/one" } } }]
+`, "DIR", folder))
+	put("a.pem", []byte("not whole yet"))
+	put("one", []byte("s2"))
+	g.eventually("the configuration is refused", func() bool { return strings.Contains(g.log.String(), "configuration refused") })
+	put("a.pem", append(cert, key...))
+	g.eventually("the secret is in force", func() bool {
+		res, _ := forwardGet(t, g.addr, "/", nil)
+		return res.Header.Get("X-File") == "s2"
+	})
+}
+
 // TestSecretFilesAtRest: a file is read once nobody writes it any more, and with refresh: off never.
 func TestSecretFilesAtRest(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")

@@ -288,7 +288,7 @@ func (w *secretsWatch) lookAt(ctx context.Context, of *loaded) {
 	if l.cfg != nil {
 		w.files = l.files
 	}
-	w.unsure = l.cfg == nil || l.text != of.text
+	w.unsure = l.cfg == nil || l.text != of.text || l.secrets != of.secrets
 	switch {
 	case ctx.Err() != nil:
 	case l.text != of.text:
