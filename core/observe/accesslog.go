@@ -117,7 +117,7 @@ func newAccessLog(s sink, c LogSpec, loops int, log *slog.Logger) *AccessLog {
 }
 
 // SetAccessLog puts a in the place of the access log that there was, which is written out and closed. nil: none, as at the
-// end, when the loops have finished or been stopped.
+// end, when the loops have finished or been stopped. The error is of the old one, in whose place a is in any case.
 func (o *Observer) SetAccessLog(a *AccessLog) error {
 	old := o.access.Swap(a)
 	if old == nil {
@@ -181,6 +181,13 @@ func (a *AccessLog) Reopen() error {
 		return fmt.Errorf("cannot reopen access log: it is closed")
 	case <-t.C:
 		return fmt.Errorf("cannot reopen access log: its destination has taken nothing for %v", closeTimeout)
+	}
+}
+
+// Abandon closes a log that no Observer was given. A nil one need not be.
+func (a *AccessLog) Abandon() {
+	if a != nil {
+		_ = a.close()
 	}
 }
 

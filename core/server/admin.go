@@ -30,27 +30,40 @@ type adminServer struct {
 	done     chan struct{} // closed when it serves no more; nil: it never did
 }
 
-// setAdmin makes the admin API listen on b, in the place of where it does now. At the first time it does not serve before start:
-// of two processes that accept from one socket only the one that is ready may answer.
-func (s *Server) setAdmin(spec config.Bind, first bool) error {
+// openAdmin gives an admin API that listens on b, which nobody serves yet: the one that there is, if that does. nil: there is to be none.
+func (s *Server) openAdmin(spec config.Bind) (*adminServer, error) {
 	b := admin.Bind{Addr: spec.Addr, Path: spec.Path}
-	if s.admin != nil && s.admin.bind == b {
-		return nil
+	switch {
+	case s.admin != nil && s.admin.bind == b:
+		return s.admin, nil
+	case b == (admin.Bind{}):
+		return nil, nil
 	}
-	var next *adminServer
-	if b != (admin.Bind{}) {
-		l, err := s.listenAdmin(b)
-		if err != nil {
-			return becauseBind(err)
-		}
-		next = &adminServer{bind: b, server: admin.NewServer(s.source(), s.log), listener: l}
-		if !first {
-			next.start(s.log)
-		}
+	l, err := s.listenAdmin(b)
+	if err != nil {
+		return nil, becauseBind(err)
+	}
+	return &adminServer{bind: b, server: admin.NewServer(s.source(), s.log), listener: l}, nil
+}
+
+// setAdmin puts what openAdmin gave in the place of the admin API that there is. At the first time it does not serve before start: of two
+// processes that accept from one socket only the one that is ready may answer.
+func (s *Server) setAdmin(next *adminServer, first bool) {
+	if next == s.admin {
+		return
+	}
+	if next != nil && !first {
+		next.start(s.log)
 	}
 	go s.admin.close() // it may be answering the request that asked for this
 	s.admin = next
-	return nil
+}
+
+// abandonAdmin closes what openAdmin gave for nothing.
+func (s *Server) abandonAdmin(next *adminServer) {
+	if next != s.admin {
+		next.close()
+	}
 }
 
 func (s *Server) listenAdmin(b admin.Bind) (net.Listener, error) {

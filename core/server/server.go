@@ -217,9 +217,11 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	if err != nil {
 		return because(failedConfig, err)
 	}
-	if err := s.setAccessLog(cfg.AccessLog); err != nil {
+	accessLog, _, err := s.openAccessLog(cfg.AccessLog)
+	if err != nil {
 		return err
 	}
+	s.setAccessLog(cfg.AccessLog, accessLog)
 	if s.before != nil {
 		if s.before.problem != nil {
 			s.log.Warn("state of the process before is incomplete", "error", s.before.problem)
@@ -231,10 +233,12 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := s.setAdmin(cfg.Admin.Bind, true); err != nil {
+	api, err := s.openAdmin(cfg.Admin.Bind)
+	if err != nil {
 		next.abandon()
 		return err
 	}
+	s.setAdmin(api, true)
 	if err := next.listen(); err != nil {
 		next.abandon()
 		return err
@@ -278,19 +282,25 @@ func (s *Server) makeLoops(cfg *config.Config) error {
 	return nil
 }
 
-func (s *Server) setAccessLog(c config.AccessLog) error {
+// openAccessLog opens the access log that c names; nil: there is none. changed: it is not the one that there is.
+func (s *Server) openAccessLog(c config.AccessLog) (a *observe.AccessLog, changed bool, err error) {
 	if c == s.accessLog {
-		return nil
+		return nil, false, nil
 	}
-	var a *observe.AccessLog
 	if c.To != "" {
-		var err error
 		if a, err = observe.OpenAccessLog(logSpec(c), len(s.loops), s.log); err != nil {
-			return because(failedLog, err)
+			return nil, false, because(failedLog, err)
 		}
 	}
+	return a, true, nil
+}
+
+// setAccessLog puts what openAccessLog has opened for c in the place of what there was, whose last lines are lost if nobody takes them.
+func (s *Server) setAccessLog(c config.AccessLog, a *observe.AccessLog) {
 	s.accessLog = c
-	return s.observer.SetAccessLog(a)
+	if err := s.observer.SetAccessLog(a); err != nil {
+		s.log.Warn("the access log before is left with lines that are not written", "error", err)
+	}
 }
 
 func logSpec(c config.AccessLog) observe.LogSpec {
@@ -386,7 +396,7 @@ func (s *Server) tryReload() error {
 	return s.put(l)
 }
 
-// put puts what was read in force, or keeps what is.
+// put puts what was read in force, or keeps what is: all that may be refused is done before the first change.
 func (s *Server) put(l *loaded) error {
 	cfg := l.cfg
 	if n := cfg.Loops; n != 0 && n != len(s.loops) {
@@ -406,23 +416,29 @@ func (s *Server) put(l *loaded) error {
 	if err != nil {
 		return err
 	}
-	if err := s.setAdmin(cfg.Admin.Bind, false); err != nil {
+	api, err := s.openAdmin(cfg.Admin.Bind)
+	if err != nil {
 		next.abandon()
 		return err
 	}
-	if err := s.setAccessLog(cfg.AccessLog); err != nil {
+	accessLog, relog, err := s.openAccessLog(cfg.AccessLog)
+	if err != nil {
+		s.abandonAdmin(api)
 		next.abandon()
 		return err
-	}
-	if err := s.errorLog.SetLevel(cfg.Log.Level); err != nil {
-		next.abandon()
-		return because(failedLog, err)
 	}
 	pinned, err := s.pinAgain(cfg)
 	if err != nil {
+		accessLog.Abandon()
+		s.abandonAdmin(api)
 		next.abandon()
 		return because(failedProcessors, err)
 	}
+	s.setAdmin(api, false) // from here on nothing is refused
+	if relog {
+		s.setAccessLog(cfg.AccessLog, accessLog)
+	}
+	_ = s.errorLog.SetLevel(cfg.Log.Level) // the grammar lets no unknown one through
 	s.apply(compiled, next)
 	if pinned {
 		s.preferAgain()
