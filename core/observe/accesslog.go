@@ -119,7 +119,10 @@ func newAccessLog(s sink, c LogSpec, loops int, log *slog.Logger) *AccessLog {
 // SetAccessLog puts a in the place of the access log that there was, which is written out and closed. nil: none, as at the
 // end, when the loops have finished or been stopped. The error is of the old one, in whose place a is in any case.
 func (o *Observer) SetAccessLog(a *AccessLog) error {
+	o.logMu.Lock()
 	old := o.access.Swap(a)
+	o.leaving = old
+	o.logMu.Unlock()
 	if old == nil {
 		return nil
 	}
@@ -136,7 +139,13 @@ func (o *Observer) SetAccessLog(a *AccessLog) error {
 	}
 	done.Wait()
 	err := old.close()
+	o.logMu.Lock()
+	defer o.logMu.Unlock()
+	o.leaving = nil
 	lines, dropped, failures := old.counts()
+	if err != nil {
+		dropped += old.waiting()
+	}
 	o.closedLines.Add(lines)
 	o.closedDropped.Add(dropped)
 	o.closedErrors.Add(failures)
@@ -153,12 +162,24 @@ func (o *Observer) ReopenAccessLog() error {
 }
 
 func (o *Observer) logCounts() (lines, dropped, failures uint64) {
+	o.logMu.Lock()
+	defer o.logMu.Unlock()
 	lines, dropped, failures = o.closedLines.Load(), o.closedDropped.Load(), o.closedErrors.Load()
-	if a := o.access.Load(); a != nil {
-		l, d, f := a.counts()
-		return lines + l, dropped + d, failures + f
+	for _, a := range [...]*AccessLog{o.access.Load(), o.leaving} {
+		if a != nil {
+			l, d, f := a.counts()
+			lines, dropped, failures = lines+l, dropped+d, failures+f
+		}
 	}
 	return lines, dropped, failures
+}
+
+// waiting are the lines that have been handed over and are not written.
+func (a *AccessLog) waiting() (lines uint64) {
+	for _, l := range a.lanes {
+		lines += uint64(max(l.lines.Load(), 0))
+	}
+	return lines
 }
 
 func (a *AccessLog) counts() (lines, dropped, failures uint64) {

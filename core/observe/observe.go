@@ -40,6 +40,9 @@ type Observer struct {
 	reloads    [2]atomic.Uint64 // refused, applied
 	reloadedAt atomic.Int64     // Unix seconds of the last applied one
 
+	// logMu is held where an access log's counts move: a scrape meanwhile must not find them nowhere, or twice.
+	logMu   sync.Mutex
+	leaving *AccessLog // whose last lines are being written
 	// Of access logs that are closed by now.
 	closedLines, closedDropped, closedErrors atomic.Uint64
 
