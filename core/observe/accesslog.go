@@ -39,7 +39,7 @@ type batch struct {
 // LogSpec says where the lines of an access log go, and which.
 type LogSpec struct {
 	To     string  // "stdout", "stderr", a file's absolute path, "syslog:unix:PATH" or "syslog:udp:ADDRESS"
-	Sample float64 // share of the exchanges with a status below 500 that is written, 0..1
+	Sample float64 // share that is written of the exchanges below 500 without an error, 0..1
 	Queue  int     // lines that wait for the writer before lines are dropped and counted
 	// ByStatus says for statuses, or classes by their first digit, which share is written, whatever failed and whatever the route says.
 	ByStatus map[int]float64
