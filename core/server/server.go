@@ -116,6 +116,10 @@ func serve(o Options, before *predecessor) error {
 		s.secrets.end()
 		return ErrRefused
 	}
+	// Who has asked for SIGPIPE is not ended by it: that the reader of a log is gone is an error of that write. Nobody need hear it.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
 	defer s.close()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
