@@ -195,13 +195,16 @@ func (a *AccessLog) Reopen() error {
 	done := make(chan error, 1)
 	t := time.NewTimer(closeTimeout)
 	defer t.Stop()
-	select {
-	case a.reopen <- done:
-		return <-done
-	case <-a.stopped:
-		return fmt.Errorf("cannot reopen access log: it is closed")
-	case <-t.C:
-		return fmt.Errorf("cannot reopen access log: its destination has taken nothing for %v", closeTimeout)
+	for ask := a.reopen; ; ask = nil {
+		select {
+		case ask <- done:
+		case err := <-done:
+			return err
+		case <-a.stopped:
+			return fmt.Errorf("cannot reopen access log: it is closed")
+		case <-t.C: // the writer writes out what it has before it opens anew
+			return fmt.Errorf("cannot reopen access log: its destination has taken nothing for %v", closeTimeout)
+		}
 	}
 }
 
