@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/sluice-gateway/sluice/core/admin"
@@ -193,5 +194,29 @@ func TestCompletionsParse(t *testing.T) {
 				t.Errorf("%v\n%s", err, out)
 			}
 		})
+	}
+}
+
+// fullDisk takes a few bytes, as a file does on a disk that is about to be full.
+type fullDisk struct{ left int }
+
+func (d *fullDisk) Write(p []byte) (int, error) {
+	n := min(len(p), d.left)
+	if d.left -= n; n < len(p) {
+		return n, syscall.ENOSPC
+	}
+	return n, nil
+}
+
+// A command whose output was cut off fails, and says why.
+func TestOutputIsWholeOrFails(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"man"}, {"completion", "bash"}, {"hash", "new-key"}, {"ctl", "--help"}, {"help"}} {
+		var said bytes.Buffer
+		if code := run(args, &fullDisk{10}, &said); code == exitOK || !strings.Contains(said.String(), "no space left") {
+			t.Errorf("%v: exit code %d, %q", args, code, said.String())
+		}
+		if code := run(args, &fullDisk{1 << 20}, &said); code != exitOK {
+			t.Errorf("%v, whole: exit code %d", args, code)
+		}
 	}
 }

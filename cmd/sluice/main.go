@@ -23,7 +23,32 @@ const (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
+// run runs a command. One whose output could not be written whole has failed: what a full disk cut off looks whole to nobody else.
 func run(args []string, stdout, stderr io.Writer) int {
+	out := &output{to: stdout}
+	code := runCommand(args, out, stderr)
+	if out.err != nil {
+		fmt.Fprintf(stderr, "sluice: cannot write the output: %v\n", out.err)
+		code = max(code, exitRefused)
+	}
+	return code
+}
+
+// output remembers that it could not write.
+type output struct {
+	to  io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+func runCommand(args []string, stdout, stderr io.Writer) int {
 	all := commands()
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage(all))

@@ -51,7 +51,7 @@ type Log struct {
 // AccessLog says what is written of each exchange.
 type AccessLog struct {
 	To     string  // "" (off), "stdout", "stderr", a file's absolute path, "syslog:unix:/dev/log" or "syslog:udp:127.0.0.1:514"
-	Sample float64 // share of the exchanges with a status below 500 that is written, 0..1; 1
+	Sample float64 // share that is written of the exchanges below 500 that have not failed or been refused, 0..1; 1
 	Queue  int     // lines that wait for the writer before lines are dropped and counted; 65536
 	// ByStatus are shares that stand above Sample and those of routes: in the order of statuses, and zero behind the last.
 	ByStatus [maxStatusShares]StatusShare

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
@@ -302,6 +303,9 @@ func (d *decoder) include(n ast.Node) {
 		if paths, err = d.env.glob(path); err != nil {
 			d.problem(n, "", "cannot include %q: %s", clip(pattern), cause(err))
 			return
+		}
+		if !strings.HasPrefix(filepath.Base(path), ".") { // what editors and copies under way leave beside a file is not meant
+			paths = slices.DeleteFunc(paths, func(path string) bool { return strings.HasPrefix(filepath.Base(path), ".") })
 		}
 	}
 	for _, path := range paths {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -260,13 +259,31 @@ func sockaddr(addr netip.AddrPort) (family int, sa unix.Sockaddr, err error) {
 	}
 	sa6 := &unix.SockaddrInet6{Addr: ip.As16(), Port: int(addr.Port())}
 	if zone := ip.Zone(); zone != "" {
-		link, err := net.InterfaceByName(zone)
+		index, err := interfaceIndex(zone)
 		if err != nil {
-			return 0, nil, err
+			return 0, nil, fmt.Errorf("no interface %q: %w", zone, err)
 		}
-		sa6.ZoneId = uint32(link.Index)
+		sa6.ZoneId = index
 	}
 	return unix.AF_INET6, sa6, nil
+}
+
+// interfaceIndex is that of a network interface (netdevice(7)). Package net would ask by netlink, which a unit forbids whose
+// RestrictAddressFamilies= does not name it.
+func interfaceIndex(name string) (uint32, error) {
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, err
+	}
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, request); err != nil {
+		return 0, err
+	}
+	return request.Uint32(), nil
 }
 
 func portOf(fd int) (uint16, error) {

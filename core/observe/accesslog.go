@@ -39,7 +39,7 @@ type batch struct {
 // LogSpec says where the lines of an access log go, and which.
 type LogSpec struct {
 	To     string  // "stdout", "stderr", a file's absolute path, "syslog:unix:PATH" or "syslog:udp:ADDRESS"
-	Sample float64 // share of the exchanges with a status below 500 that is written, 0..1
+	Sample float64 // share that is written of the exchanges below 500 without an error, 0..1
 	Queue  int     // lines that wait for the writer before lines are dropped and counted
 	// ByStatus says for statuses, or classes by their first digit, which share is written, whatever failed and whatever the route says.
 	ByStatus map[int]float64
@@ -117,9 +117,12 @@ func newAccessLog(s sink, c LogSpec, loops int, log *slog.Logger) *AccessLog {
 }
 
 // SetAccessLog puts a in the place of the access log that there was, which is written out and closed. nil: none, as at the
-// end, when the loops have finished or been stopped.
+// end, when the loops have finished or been stopped. The error is of the old one, in whose place a is in any case.
 func (o *Observer) SetAccessLog(a *AccessLog) error {
+	o.logMu.Lock()
 	old := o.access.Swap(a)
+	o.leaving = old
+	o.logMu.Unlock()
 	if old == nil {
 		return nil
 	}
@@ -136,7 +139,13 @@ func (o *Observer) SetAccessLog(a *AccessLog) error {
 	}
 	done.Wait()
 	err := old.close()
+	o.logMu.Lock()
+	defer o.logMu.Unlock()
+	o.leaving = nil
 	lines, dropped, failures := old.counts()
+	if err != nil {
+		dropped += old.waiting()
+	}
 	o.closedLines.Add(lines)
 	o.closedDropped.Add(dropped)
 	o.closedErrors.Add(failures)
@@ -153,12 +162,24 @@ func (o *Observer) ReopenAccessLog() error {
 }
 
 func (o *Observer) logCounts() (lines, dropped, failures uint64) {
+	o.logMu.Lock()
+	defer o.logMu.Unlock()
 	lines, dropped, failures = o.closedLines.Load(), o.closedDropped.Load(), o.closedErrors.Load()
-	if a := o.access.Load(); a != nil {
-		l, d, f := a.counts()
-		return lines + l, dropped + d, failures + f
+	for _, a := range [...]*AccessLog{o.access.Load(), o.leaving} {
+		if a != nil {
+			l, d, f := a.counts()
+			lines, dropped, failures = lines+l, dropped+d, failures+f
+		}
 	}
 	return lines, dropped, failures
+}
+
+// waiting are the lines that have been handed over and are not written.
+func (a *AccessLog) waiting() (lines uint64) {
+	for _, l := range a.lanes {
+		lines += uint64(max(l.lines.Load(), 0))
+	}
+	return lines
 }
 
 func (a *AccessLog) counts() (lines, dropped, failures uint64) {
@@ -174,13 +195,23 @@ func (a *AccessLog) Reopen() error {
 	done := make(chan error, 1)
 	t := time.NewTimer(closeTimeout)
 	defer t.Stop()
-	select {
-	case a.reopen <- done:
-		return <-done
-	case <-a.stopped:
-		return fmt.Errorf("cannot reopen access log: it is closed")
-	case <-t.C:
-		return fmt.Errorf("cannot reopen access log: its destination has taken nothing for %v", closeTimeout)
+	for ask := a.reopen; ; ask = nil {
+		select {
+		case ask <- done:
+		case err := <-done:
+			return err
+		case <-a.stopped:
+			return fmt.Errorf("cannot reopen access log: it is closed")
+		case <-t.C: // the writer writes out what it has before it opens anew
+			return fmt.Errorf("cannot reopen access log: its destination has taken nothing for %v", closeTimeout)
+		}
+	}
+}
+
+// Abandon closes a log that no Observer was given. A nil one need not be.
+func (a *AccessLog) Abandon() {
+	if a != nil {
+		_ = a.close()
 	}
 }
 

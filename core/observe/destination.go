@@ -36,8 +36,13 @@ func openSink(to string) (sink, error) {
 	return nil, errors.New("neither stdout, stderr, an absolute path, syslog:unix:PATH nor syslog:udp:ADDRESS")
 }
 
+// openFile does not wait for the reader of a FIFO: whoever opens a log must answer.
 func openFile(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|unix.O_NONBLOCK, 0o640)
+	if errors.Is(err, unix.ENXIO) {
+		err = fmt.Errorf("%w: nobody reads this FIFO", err)
+	}
+	return f, err
 }
 
 // stream is a file or another writer of bytes.

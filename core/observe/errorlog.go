@@ -57,7 +57,7 @@ func (e *ErrorLog) SetLevel(level string) error {
 // Level is the level in force.
 func (e *ErrorLog) Level() string { return strings.ToLower(e.level.Level().String()) }
 
-// Dropped counts the lines that did not fit into the queue.
+// Dropped counts the lines that did not fit into the queue, or could not be written.
 func (e *ErrorLog) Dropped() uint64 { return e.queue.dropped.Load() }
 
 // Close writes what waits, for at most a second, and ends the goroutine. What is logged afterwards goes straight to w.
@@ -118,7 +118,9 @@ func (q *lineQueue) Write(line []byte) (int, error) {
 func (q *lineQueue) write(line []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	_, _ = q.w.Write(line)
+	if _, err := q.w.Write(line); err != nil {
+		q.dropped.Add(1) // there is nowhere else to say it
+	}
 }
 
 func (q *lineQueue) run() {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -136,5 +137,26 @@ func TestDebuggedRoutesAreBounded(t *testing.T) {
 	}
 	if err := s.SetLogLevel("", "error"); err != nil || s.log.Logger().Enabled(t.Context(), slog.LevelWarn) {
 		t.Errorf("level %s: %v", s.log.Level(), err)
+	}
+}
+
+// noReader is a pipe whose reader has gone.
+type noReader struct{}
+
+func (noReader) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+// A line that could not be written is counted: the log itself cannot tell.
+func TestErrorLogCountsFailedWrites(t *testing.T) {
+	e, err := NewErrorLog("info", "text", noReader{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Logger().Info("one")
+	e.Logger().Info("two")
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := e.Dropped(); n != 2 {
+		t.Errorf("%d of 2 lines are counted", n)
 	}
 }

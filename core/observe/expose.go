@@ -230,7 +230,7 @@ func (o *Observer) exposeSelf(e *exposition) {
 	e.family("sluice_build_info", "gauge", "1, with what was built.")
 	e.uint("sluice_build_info", 1, "version", o.options.Version, "commit", o.options.Commit, "go", runtime.Version())
 	e.family("sluice_uptime_seconds", "gauge", "Time since the start, over upgrades.")
-	e.float("sluice_uptime_seconds", time.Since(time.Unix(0, o.started.Load())).Seconds())
+	e.float("sluice_uptime_seconds", time.Since(*o.started.Load()).Seconds())
 	e.family("sluice_reloads_total", "counter", "Reloads of the configuration by result.")
 	e.uint("sluice_reloads_total", o.reloads[1].Load(), "result", "applied")
 	e.uint("sluice_reloads_total", o.reloads[0].Load(), "result", "refused")
@@ -244,7 +244,7 @@ func (o *Observer) exposeSelf(e *exposition) {
 	e.family("sluice_access_log_errors_total", "counter", "Failed writes of the access log.")
 	e.uint("sluice_access_log_errors_total", errors)
 	if l := o.options.Log; l != nil {
-		e.family("sluice_error_log_dropped_total", "counter", "Lines of the error log that were dropped, its queue being full.")
+		e.family("sluice_error_log_dropped_total", "counter", "Lines of the error log that were dropped, its queue being full or a write having failed.")
 		e.uint("sluice_error_log_dropped_total", l.Dropped())
 	}
 }

@@ -28,7 +28,7 @@ type Options struct {
 type Observer struct {
 	options  Options
 	registry *Registry
-	started  atomic.Int64 // Unix nanoseconds
+	started  atomic.Pointer[time.Time] // with a monotonic reading: a clock that is set changes no uptime
 
 	cells []*cells     // by loop; each touched by its loop only
 	loops []*loop.Loop // by index, after Attach; immutable from then on
@@ -40,6 +40,9 @@ type Observer struct {
 	reloads    [2]atomic.Uint64 // refused, applied
 	reloadedAt atomic.Int64     // Unix seconds of the last applied one
 
+	// logMu is held where an access log's counts move: a scrape meanwhile must not find them nowhere, or twice.
+	logMu   sync.Mutex
+	leaving *AccessLog // whose last lines are being written
 	// Of access logs that are closed by now.
 	closedLines, closedDropped, closedErrors atomic.Uint64
 
@@ -52,7 +55,8 @@ func New(o Options) *Observer {
 		panic("BUG: an observer needs loops")
 	}
 	ob := &Observer{options: o}
-	ob.started.Store(time.Now().UnixNano())
+	now := time.Now()
+	ob.started.Store(&now)
 	ob.registry = newRegistry(ob.forget)
 	for range o.Loops {
 		ob.cells = append(ob.cells, newCells())
@@ -65,7 +69,11 @@ func New(o Options) *Observer {
 func (o *Observer) Registry() *Registry { return o.registry }
 
 // Began says when the service began, if that was in another process.
-func (o *Observer) Began(at time.Time) { o.started.Store(at.UnixNano()) }
+func (o *Observer) Began(at time.Time) {
+	now := time.Now()
+	began := now.Add(-now.Sub(at))
+	o.started.Store(&began)
+}
 
 // Late counts how often a task held loop i. It is meant for loop.Options.Late.
 func (o *Observer) Late(i int) func(held time.Duration, by string) {

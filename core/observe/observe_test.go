@@ -235,3 +235,21 @@ func BenchmarkLine(b *testing.B) {
 		b.SetBytes(int64(len(buf)))
 	})
 }
+
+// The uptime goes by the clock that nobody sets, also after an upgrade, in which the start comes from another process.
+func TestUptimeHeedsNoClock(t *testing.T) {
+	o := New(Options{Loops: 1})
+	f := func(what string, low time.Duration) {
+		t.Helper()
+		began := o.started.Load()
+		if up := time.Since(*began); up < low || up > low+time.Minute {
+			t.Errorf("%s: up for %v, want %v", what, up, low)
+		}
+		if !strings.Contains(began.String(), " m=") { // Time's only word of its monotonic reading
+			t.Errorf("%s: the start is an instant of the wall clock", what)
+		}
+	}
+	f("a start", 0)
+	o.Began(time.Now().Add(-time.Hour).Round(0))
+	f("an upgrade", time.Hour)
+}

@@ -30,13 +30,13 @@ type adminServer struct {
 	done     chan struct{} // closed when it serves no more; nil: it never did
 }
 
-// openAdmin opens the address b for the admin API, which answers there from putAdmin on; it gives what is in force if that is there already.
+// openAdmin gives an admin API that listens on b, which nobody serves yet: the one that there is, if that does. nil: there is to be none.
 func (s *Server) openAdmin(spec config.Bind) (*adminServer, error) {
 	b := admin.Bind{Addr: spec.Addr, Path: spec.Path}
 	switch {
 	case s.admin != nil && s.admin.bind == b:
 		return s.admin, nil
-	case b == admin.Bind{}:
+	case b == (admin.Bind{}):
 		return nil, nil
 	}
 	l, err := s.listenAdmin(b)
@@ -46,9 +46,9 @@ func (s *Server) openAdmin(spec config.Bind) (*adminServer, error) {
 	return &adminServer{bind: b, server: admin.NewServer(s.source(), s.log), listener: l}, nil
 }
 
-// putAdmin has next, which openAdmin gave, answer in the place of what does now. At the first time it does not serve before start: of two
+// setAdmin puts what openAdmin gave in the place of the admin API that there is. At the first time it does not serve before start: of two
 // processes that accept from one socket only the one that is ready may answer.
-func (s *Server) putAdmin(next *adminServer, first bool) {
+func (s *Server) setAdmin(next *adminServer, first bool) {
 	if next == s.admin {
 		return
 	}
@@ -59,7 +59,7 @@ func (s *Server) putAdmin(next *adminServer, first bool) {
 	s.admin = next
 }
 
-// abandonAdmin closes what openAdmin opened for nothing.
+// abandonAdmin closes what openAdmin gave for nothing.
 func (s *Server) abandonAdmin(next *adminServer) {
 	if next != s.admin {
 		next.close()

@@ -63,8 +63,15 @@ func issued(listener string, c *acme.CertificateStatus) admin.CertificateStatus 
 
 // collectCertificates counts what became of certificates, and says when they end.
 func (s *Server) collectCertificates(c *compile.Compiled, sink *observe.Sink) {
+	told := map[[3]string]bool{} // a file that is named twice, as by a pattern too, is one: a sink adds up
 	for _, c := range s.certificateStatus() {
 		labels := []string{"listener", c.Listener, "file", c.File, "fingerprint", c.Fingerprint}
+		if at := [3]string{c.Listener, c.File, c.Fingerprint}; c.Source == "file" || c.Source == "reference" {
+			if told[at] {
+				continue
+			}
+			told[at] = true
+		}
 		if !c.NotAfter.IsZero() {
 			sink.Gauge("sluice_certificate_expiry_seconds", "When a certificate expires, in Unix time.", float64(c.NotAfter.Unix()), labels...)
 		}

@@ -288,7 +288,7 @@ func (w *secretsWatch) lookAt(ctx context.Context, of *loaded) {
 	if l.cfg != nil {
 		w.files = l.files
 	}
-	w.unsure = l.cfg == nil || l.text != of.text
+	w.unsure = l.cfg == nil || l.text != of.text || l.secrets != of.secrets // an upgrade may be under way, or what else is named be away
 	switch {
 	case ctx.Err() != nil:
 	case l.text != of.text:
@@ -304,7 +304,6 @@ func (w *secretsWatch) lookAt(ctx context.Context, of *loaded) {
 		w.failing = true
 	case l.secrets != of.secrets:
 		l.basis = of
-		w.unsure = true // an upgrade may be under way, or what else the configuration names be away just now
 		select {
 		case w.changed <- l:
 			w.changes.Add(1)

@@ -116,6 +116,10 @@ func serve(o Options, before *predecessor) error {
 		s.secrets.end()
 		return ErrRefused
 	}
+	// Who has asked for SIGPIPE is not ended by it: that the reader of a log is gone is an error of that write. Nobody need hear it.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
+	defer signal.Stop(pipes)
 	defer s.close()
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
@@ -217,9 +221,11 @@ func (s *Server) start(cfg *config.Config) (err error) {
 	if err != nil {
 		return because(failedConfig, err)
 	}
-	if err := s.setAccessLog(cfg.AccessLog); err != nil {
+	accessLog, _, err := s.openAccessLog(cfg.AccessLog)
+	if err != nil {
 		return err
 	}
+	s.setAccessLog(cfg.AccessLog, accessLog)
 	if s.before != nil {
 		if s.before.problem != nil {
 			s.log.Warn("state of the process before is incomplete", "error", s.before.problem)
@@ -236,7 +242,7 @@ func (s *Server) start(cfg *config.Config) (err error) {
 		next.abandon()
 		return err
 	}
-	s.putAdmin(api, true)
+	s.setAdmin(api, true)
 	if err := next.listen(); err != nil {
 		next.abandon()
 		return err
@@ -280,22 +286,25 @@ func (s *Server) makeLoops(cfg *config.Config) error {
 	return nil
 }
 
-func (s *Server) setAccessLog(c config.AccessLog) error {
+// openAccessLog opens the access log that c names; nil: there is none. changed: it is not the one that there is.
+func (s *Server) openAccessLog(c config.AccessLog) (a *observe.AccessLog, changed bool, err error) {
 	if c == s.accessLog {
-		return nil
+		return nil, false, nil
 	}
-	var a *observe.AccessLog
 	if c.To != "" {
-		var err error
 		if a, err = observe.OpenAccessLog(logSpec(c), len(s.loops), s.log); err != nil {
-			return because(failedLog, err)
+			return nil, false, because(failedLog, err)
 		}
 	}
+	return a, true, nil
+}
+
+// setAccessLog puts what openAccessLog has opened for c in the place of what there was, whose last lines are lost if nobody takes them.
+func (s *Server) setAccessLog(c config.AccessLog, a *observe.AccessLog) {
 	s.accessLog = c
 	if err := s.observer.SetAccessLog(a); err != nil {
-		s.log.Error("the access log before was not written to its end", "error", err)
+		s.log.Warn("the access log before is left with lines that are not written", "error", err)
 	}
-	return nil
 }
 
 func logSpec(c config.AccessLog) observe.LogSpec {
@@ -391,7 +400,7 @@ func (s *Server) tryReload() error {
 	return s.put(l)
 }
 
-// put puts what was read in force, or keeps what is.
+// put puts what was read in force, or keeps what is: all that may be refused is done before the first change.
 func (s *Server) put(l *loaded) error {
 	cfg := l.cfg
 	if n := cfg.Loops; n != 0 && n != len(s.loops) {
@@ -416,22 +425,24 @@ func (s *Server) put(l *loaded) error {
 		next.abandon()
 		return err
 	}
-	refuse := func(err error) error {
-		next.abandon()
+	accessLog, relog, err := s.openAccessLog(cfg.AccessLog)
+	if err != nil {
 		s.abandonAdmin(api)
+		next.abandon()
 		return err
-	}
-	if err := s.setAccessLog(cfg.AccessLog); err != nil {
-		return refuse(err)
-	}
-	if err := s.errorLog.SetLevel(cfg.Log.Level); err != nil {
-		return refuse(because(failedLog, err))
 	}
 	pinned, err := s.pinAgain(cfg)
 	if err != nil {
-		return refuse(because(failedProcessors, err))
+		accessLog.Abandon()
+		s.abandonAdmin(api)
+		next.abandon()
+		return because(failedProcessors, err)
 	}
-	s.putAdmin(api, false)
+	s.setAdmin(api, false) // from here on nothing is refused
+	if relog {
+		s.setAccessLog(cfg.AccessLog, accessLog)
+	}
+	_ = s.errorLog.SetLevel(cfg.Log.Level) // the grammar lets no unknown one through
 	s.apply(compiled, next)
 	if pinned {
 		s.preferAgain()

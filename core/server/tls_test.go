@@ -288,6 +288,29 @@ func TestTLSRenewal(t *testing.T) {
 	}
 }
 
+// TestCertificateTwice: a certificate that a listener has by its name and by a pattern ends when it ends.
+func TestCertificateTwice(t *testing.T) {
+	a := newAuthority(t)
+	folder := t.TempDir()
+	cert, key := a.issue(false, "a.test")
+	file := filepath.Join(folder, "a.pem")
+	a.must(os.WriteFile(file, append(cert, key...), 0o600))
+	g := run(t, strings.ReplaceAll(`
+loops: 1
+listeners: { http: { bind: "127.0.0.1:0", tls: { certificates: ["DIR/a.pem", "DIR/*.pem"] } } }
+routes: [{ match: "/*", respond: { status: 204 } }]
+`, "DIR", folder))
+	all, err := g.admin.Certs()
+	if err != nil || len(all) != 2 {
+		t.Fatalf("certificates: %+v, %v", all, err)
+	}
+	want := fmt.Sprintf("%v", float64(all[0].NotAfter.Unix()))
+	name := `sluice_certificate_expiry_seconds{listener="http",file="` + file + `",fingerprint="` + all[0].Fingerprint + `"}`
+	if got := g.metric(name); got != want {
+		t.Errorf("it ends at %s, the metric says %s", want, got)
+	}
+}
+
 // What is wrong with certificates refuses a configuration, with the place of each.
 func TestTLSConfigRefused(t *testing.T) {
 	a := newAuthority(t)

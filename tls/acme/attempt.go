@@ -104,7 +104,7 @@ func (e *entry) nextTurn() time.Time {
 
 // attempt tries once to have a certificate in memory, and notes what came of it.
 func (m *Issuer) attempt(r *running, e *entry) {
-	ctx, cancel := context.WithTimeout(r.ctx, m.timing.attempt)
+	ctx, cancel := context.WithTimeout(context.WithValue(r.ctx, attemptKey{}, true), m.timing.attempt)
 	defer cancel()
 	e.begin()
 	was := e.cert.Load()

@@ -49,10 +49,12 @@ func (m *Issuer) onEvent(ctx context.Context, r *running, event string, data map
 			m.options.Log.Info("certificate obtained", "name", name, "renewal", renewal, "not_after", cert.Leaf.NotAfter.UTC().Format(time.RFC3339))
 		}
 	case "cert_failed":
-		// Other failures are noted by who waits for the attempt. For a renewal nobody does.
+		// Other failures are noted by who waits for the attempt. For a renewal that certmagic has begun nobody does.
 		if err, _ := data["error"].(error); e != nil && renewal && err != nil {
-			m.options.Counters.Failures.Add(1)
-			e.fail(err, m.timing.renewEvery)
+			if ctx.Value(attemptKey{}) == nil {
+				m.options.Counters.Failures.Add(1)
+				e.fail(err, m.timing.renewEvery)
+			}
 			if ctx.Value(unlinkedKey{}) == nil && refusesLink(err) {
 				r.spawn(func() { m.renewUnlinked(r, name) })
 			}
@@ -60,6 +62,9 @@ func (m *Issuer) onEvent(ctx context.Context, r *running, event string, data map
 	}
 	return nil
 }
+
+// attemptKey marks the context of an attempt, whose failure is noted by who makes it.
+type attemptKey struct{}
 
 // unlinkedKey marks the context of an order that does not say which certificate it replaces.
 type unlinkedKey struct{}

@@ -104,6 +104,10 @@ func TestRenewalFails(t *testing.T) {
 	if !s.NotAfter.Equal(was.Leaf.NotAfter) || !strings.Contains(s.LastError, a.url) || time.Until(s.NextAttempt) > 8*time.Second || s.NextAttempt.IsZero() {
 		t.Errorf("got %+v", s)
 	}
+	time.Sleep(200 * time.Millisecond) // in which it would be counted by whoever else hears of it
+	if n := again.options.Counters.Failures.Load(); n != 1 {
+		t.Errorf("one attempt that came to nothing is counted as %d", n)
+	}
 	a.down.Store(false)
 	leaf, err := a.connect(f, name)
 	if err != nil || !leaf.Equal(was.Leaf) {
