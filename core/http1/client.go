@@ -217,10 +217,11 @@ func accepted(x *core.Exchange) bool {
 	return core.EqualFold(x.Response.Protocol, core.WebSocket) && bytes.Equal(answer, core.WebSocketAccept(key))
 }
 
-// seen notes that the whole answer has been read.
+// seen notes that the whole answer has been read. After one that opens a tunnel the upstream speaks HTTP no more, whatever becomes of the
+// tunnel.
 func (u *Client) seen(x *core.Exchange) {
 	x.Times.Done = u.worker.Loop.Turned()
-	u.clean = true
+	u.clean = !x.OpensTunnel()
 }
 
 // Adopt makes the answer, whose head has come to another exchange with the same request, that of x.
