@@ -116,8 +116,11 @@ func (b *responseBody) more(long bool) error {
 	if b.buf == nil {
 		b.buf = borrow(c.Loop(), long)
 	}
-	if b.start == b.end {
+	switch {
+	case b.start == b.end:
 		b.start, b.end = headRoom, headRoom
+	case b.end == len(b.buf)-core.PieceTail: // behind interim answers: into no room nothing would be read, for ever
+		b.start, b.end = headRoom, headRoom+copy(b.buf[headRoom:], b.buf[b.start:b.end])
 	}
 	n, err := c.Read(b.buf[b.end : len(b.buf)-core.PieceTail])
 	b.end += n
