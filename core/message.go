@@ -136,6 +136,12 @@ type Finisher interface {
 	Finished() bool
 }
 
+// Passer is a Body that passes another on, so that a protocol whose sender waits hears of that one's end.
+type Passer interface {
+	// Source is the other; nil: it has been passed on to its end.
+	Source() Body
+}
+
 // Piece is a run of body bytes inside a larger buffer. Who got the piece may write over Buf[:Start] and Buf[End:],
 // so that the framing of the next protocol stands directly before and after the data and one write takes all:
 // at least PieceRoom bytes are free before it, and PieceTail after. The data is his, too: nobody needs it once it is sent.

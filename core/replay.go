@@ -107,6 +107,15 @@ func (x *Exchange) Replay() bool {
 // Ready says whether a piece is at hand.
 func (b *replayBody) Ready() bool { return !b.given || !b.whole && b.rest.Ready() }
 
+// Finished says what the rest says, if it can tell, once that is all there is.
+func (b *replayBody) Finished() bool {
+	f, ok := b.rest.(Finisher)
+	return ok && b.given && !b.whole && f.Finished()
+}
+
+// Source is the rest.
+func (b *replayBody) Source() Body { return b.rest }
+
 // Next gives what was kept, and then the rest.
 func (b *replayBody) Next() (Piece, error) {
 	b.release(b.x)

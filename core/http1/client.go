@@ -201,6 +201,9 @@ func (u *Client) accept(x *core.Exchange) *core.Error {
 		if x.Request.HTTP2 && !accepted(x) {
 			return errWebSocketAccept
 		}
+	} else if x.Request.HTTP2 && x.Request.Protocol != nil && m.Status/100 == 2 { // the client would take it for its tunnel (RFC 8441, 5)
+		x.Times.Sent, x.Times.Head = 0, 0 // what it gets is not the upstream's answer, nor its fault
+		return errNoTunnel
 	}
 	RemoveHopByHop(m)
 	if u.upload.running && m.Status >= 400 {
@@ -217,10 +220,11 @@ func accepted(x *core.Exchange) bool {
 	return core.EqualFold(x.Response.Protocol, core.WebSocket) && bytes.Equal(answer, core.WebSocketAccept(key))
 }
 
-// seen notes that the whole answer has been read.
+// seen notes that the whole answer has been read. After one that opens a tunnel the upstream speaks HTTP no more, whatever becomes of the
+// tunnel.
 func (u *Client) seen(x *core.Exchange) {
 	x.Times.Done = u.worker.Loop.Turned()
-	u.clean = true
+	u.clean = !x.OpensTunnel()
 }
 
 // Adopt makes the answer, whose head has come to another exchange with the same request, that of x.
@@ -262,6 +266,7 @@ var (
 	errResponseHead    = &core.Error{Status: 502, Reason: "bad_response", Detail: "head too large", Side: core.SideUpstream, Retry: core.RetryMalformed}
 	errUnaskedUpgrade  = &core.Error{Status: 502, Reason: "bad_response", Detail: "101 that was not asked for", Side: core.SideUpstream, Retry: core.RetryMalformed}
 	errWebSocketAccept = &core.Error{Status: 502, Reason: "bad_response", Detail: "101 without the answer to the WebSocket's key", Side: core.SideUpstream}
+	errNoTunnel        = &core.Error{Status: 502, Reason: "no_tunnel", Detail: "a WebSocket was answered like another request"}
 	errResetFinal      = &core.Error{Status: 502, Reason: "upstream_reset", Side: core.SideUpstream, Retry: core.RetryReset}
 	errClosedFinal     = &core.Error{Status: 502, Reason: "upstream_closed", Side: core.SideUpstream, Retry: core.RetryReset}
 )

@@ -13,6 +13,7 @@ type responseBody struct {
 	x          *core.Exchange
 	buf        []byte // borrowed; nil: nothing is buffered
 	start, end int    // received and not yet taken
+	headed     bool   // the answer's head stands in buf, and is still looked at when the answer has ended
 	kind       framing
 	left       int64 // bytes to come with Content-Length
 	done       bool
@@ -22,7 +23,7 @@ type responseBody struct {
 // begin makes b the body of the answer whose head has just been read.
 func (b *responseBody) begin(x *core.Exchange) {
 	m := &x.Response
-	b.x, b.done, b.left = x, false, 0
+	b.x, b.done, b.left, b.headed = x, false, 0, true
 	switch {
 	case x.Request.Method == core.MethodHead || m.Status < 200 || m.Status == 204 || m.Status == 304:
 		b.kind = framingNone
@@ -108,6 +109,7 @@ func (b *responseBody) finish() {
 func (b *responseBody) more(long bool) error {
 	c := b.client.conn
 	if b.start == b.end && (!c.Readable() || long) {
+		b.leaveHead()
 		b.release()
 	}
 	if err := c.WaitRead(); err != nil {
@@ -116,8 +118,11 @@ func (b *responseBody) more(long bool) error {
 	if b.buf == nil {
 		b.buf = borrow(c.Loop(), long)
 	}
-	if b.start == b.end {
+	switch {
+	case b.start == b.end:
 		b.start, b.end = headRoom, headRoom
+	case b.end == len(b.buf)-core.PieceTail: // behind interim answers: into no room nothing would be read, for ever
+		b.start, b.end = headRoom, headRoom+copy(b.buf[headRoom:], b.buf[b.start:b.end])
 	}
 	n, err := c.Read(b.buf[b.end : len(b.buf)-core.PieceTail])
 	b.end += n
@@ -132,7 +137,16 @@ func (b *responseBody) long() bool {
 // Release gives the buffer back if all in it has been taken.
 func (b *responseBody) Release() {
 	if b.start == b.end {
+		b.leaveHead()
 		b.release()
+	}
+}
+
+// leaveHead copies the head before the buffer is somebody else's, while the answer is under way.
+func (b *responseBody) leaveHead() {
+	if b.headed {
+		b.headed = false
+		b.x.Response.Own()
 	}
 }
 
@@ -141,7 +155,7 @@ func (b *responseBody) release() {
 		b.client.worker.Loop.Return(b.buf)
 		b.buf = nil
 	}
-	b.start, b.end = 0, 0
+	b.start, b.end, b.headed = 0, 0, false
 }
 
 var errBadChunks = &core.Error{Status: 502, Reason: "bad_response", Detail: "malformed chunks", Side: core.SideUpstream}

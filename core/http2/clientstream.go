@@ -56,7 +56,8 @@ func (t *ClientStream) askTunnel(x *core.Exchange, timeout int64) *core.Error {
 	return nil
 }
 
-var errNoTunnel = &core.Error{Status: 502, Reason: "no_tunnel", Detail: "the HTTP/2 upstream opens no such tunnel", Side: core.SideUpstream}
+// errNoTunnel is nobody's failure but the client's: an upstream need not open any.
+var errNoTunnel = &core.Error{Status: 502, Reason: "no_tunnel", Detail: "the HTTP/2 upstream opens no such tunnel"}
 
 // send sends the head, and what is there of the body as far as it can leave without a wait. The rest is left to the upload.
 func (t *ClientStream) send(x *core.Exchange) *core.Error {

@@ -74,6 +74,8 @@ func sourceOf(body core.Body) *stream {
 		return &b.stream
 	case *ClientStream:
 		return &b.stream
+	case core.Passer:
+		return sourceOf(b.Source())
 	}
 	return nil
 }

@@ -147,6 +147,9 @@ func (t *serverStream) Respond(x *core.Exchange) *core.Error {
 	if x.OpensTunnel() {
 		return t.openTunnel(m)
 	}
+	if t.connected && m.Status/100 == 2 && m.Body != nil { // made here: the client would take it for its tunnel (RFC 8441, 5)
+		x.Fail(errNoTunnel)
+	}
 	t.reprioritise(m)
 	if m.Body == nil || x.Request.Method == core.MethodHead || m.Status == 204 || m.Status == 304 {
 		return t.sendHead(m, true)

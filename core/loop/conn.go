@@ -63,7 +63,7 @@ type Conn struct {
 	ended    bool // the peer has closed its side, or all: read up to the end, then hang-up
 	broken   bool // both sides are over
 	spent    bool // the end has been read: nothing more will come
-	reset    bool // the peer has aborted it, of which the kernel tells once, a write or a read
+	reset    bool // the peer, or the kernel, has aborted it, of which the kernel tells once, a write or a read
 	closed   bool
 	idle     bool // nobody uses it: the next event has its handler started
 	dialled  bool // by this side: what comes is an answer
@@ -366,7 +366,7 @@ func (c *Conn) end() error {
 // fail is what a system call's error means for the exchange.
 func (c *Conn) fail(e syscall.Errno) error {
 	c.ended, c.broken, c.spent = true, true, true
-	c.reset = c.reset || e == syscall.ECONNRESET // and not EPIPE, which comes after the peer's end as well
+	c.reset = c.reset || e != syscall.EPIPE // which comes after the peer's end as well; ETIMEDOUT is an abort, too: the kernel's
 	switch e {
 	case syscall.ECONNRESET, syscall.EPIPE:
 		return ErrReset

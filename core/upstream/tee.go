@@ -56,6 +56,9 @@ func (t *tee) Finished() bool {
 	return ok && f.Finished()
 }
 
+// Source is the client's body.
+func (t *tee) Source() core.Body { return t.Body }
+
 // memoryBody is a body that stands in memory. It holds a buffer of the loop from a piece's Next to its Release.
 type memoryBody struct {
 	x    *core.Exchange
