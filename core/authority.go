@@ -138,6 +138,18 @@ func HostOf(authority []byte) []byte {
 	return host
 }
 
+// appendHost appends a host as routes compare it: in lower case, and without the dot that may end a name. A client that writes it otherwise is
+// at the same host.
+func appendHost(dst, host []byte) []byte {
+	if n := len(host); n > 1 && host[n-1] == '.' {
+		host = host[:n-1]
+	}
+	for _, c := range host {
+		dst = append(dst, lower[c])
+	}
+	return dst
+}
+
 // HasPort says whether a valid authority names a port.
 func HasPort(b []byte) bool {
 	_, port := splitPort(b)

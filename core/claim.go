@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -393,6 +394,14 @@ func readValue(d *jsontext.Decoder) (any, bool) {
 
 // maxSeconds is past which a time is no time.
 const maxSeconds = 1 << 40
+
+// Until is the earlier of two times in nanoseconds of Unix time: t, and so many seconds and some leeway, which may be later than nanoseconds can say.
+func Until(t int64, seconds float64, leeway time.Duration) int64 {
+	if at := seconds*float64(time.Second) + float64(leeway); at < float64(t) {
+		return int64(at)
+	}
+	return t
+}
 
 // Time is a claim in seconds of Unix time. ok is false if it is there and is no number of them, or what could only be read as one.
 func (c Claims) Time(name string) (seconds float64, given, ok bool) {

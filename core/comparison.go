@@ -34,6 +34,12 @@ func (v *comparer) Visit(node *ast.Node) {
 	if !ok {
 		return
 	}
+	if c.of == "host" && c.how != "matches" { // which is in lower case
+		c.text = strings.ToLower(c.text)
+		for i, s := range c.texts {
+			c.texts[i] = strings.ToLower(s)
+		}
+	}
 	c.bytes = []byte(c.text)
 	ast.Patch(node, &ast.CallNode{Callee: &ast.IdentifierNode{Value: "holds"}, Arguments: []ast.Node{&ast.IntegerNode{Value: len(v.all)}}})
 	v.all = append(v.all, c)
@@ -109,8 +115,8 @@ func subject(n ast.Node) (of, name string, ok bool) {
 	return "", "", false
 }
 
-// holds compares. It allocates nothing.
-func (c *comparison) holds(x *Exchange) bool {
+// holds compares, in memory that a host has room in. It allocates nothing.
+func (c *comparison) holds(x *Exchange, memory []byte) bool {
 	var who Consumer
 	if x.Consumer != nil {
 		who = *x.Consumer
@@ -121,7 +127,7 @@ func (c *comparison) holds(x *Exchange) bool {
 	case "path":
 		return c.holdsBytes(x.Request.Path)
 	case "host":
-		return c.holdsBytes(HostOf(x.Request.Host()))
+		return c.holdsBytes(appendHost(memory, HostOf(x.Request.Host())))
 	case "ip":
 		return c.holdsBytes(x.Client.Text)
 	case "header":

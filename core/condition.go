@@ -14,7 +14,7 @@ type facts struct {
 	Consumer consumerFacts       `expr:"consumer"`
 	Method   string              `expr:"method"`
 	Path     string              `expr:"path"`
-	Host     string              `expr:"host"`    // without the port
+	Host     string              `expr:"host"`    // without the port, in lower case, and without a dot at its end
 	IP       string              `expr:"ip"`      // of the client, behind trusted proxies
 	Country  string              `expr:"country"` // of the client, by a policy before this one; "": it is not known
 	Scheme   string              `expr:"scheme"`
@@ -60,6 +60,7 @@ type Judge struct {
 	facts   facts
 	c       *Condition
 	x       *Exchange
+	memory  [maxHost]byte // of the host
 }
 
 // NewCondition compiles an expression that was checked.
@@ -111,7 +112,7 @@ func (j *Judge) Holds(c *Condition, x *Exchange) (bool, error) {
 		f.Path = string(x.Request.Path)
 	}
 	if c.texts.host {
-		f.Host = string(HostOf(x.Request.Host()))
+		f.Host = string(appendHost(j.memory[:0], HostOf(x.Request.Host())))
 	}
 	if c.texts.ip {
 		f.IP = string(x.Client.Text)
@@ -138,7 +139,7 @@ func (j *Judge) connect() {
 		v, _ := j.x.Request.Single(name)
 		return string(v)
 	}
-	j.facts.Holds = func(i int) bool { return j.c.comparisons[i].holds(j.x) }
+	j.facts.Holds = func(i int) bool { return j.c.comparisons[i].holds(j.x, j.memory[:0]) }
 	j.facts.Split = func(text, by string) []string {
 		all := strings.SplitN(text, by, maxParts+1)
 		if len(all) > maxParts {

@@ -71,6 +71,28 @@ func TestConditionComparisons(t *testing.T) {
 	}
 }
 
+// TestConditionHost: a client that writes the host of its route in another way is at the same host.
+func TestConditionHost(t *testing.T) {
+	var j Judge
+	for _, host := range []string{"a.example", "A.Example", "a.example.", "A.EXAMPLE.:8080", "a.example:443"} {
+		x := conditionExchange("GET", "/", nil)
+		x.Request.Adopt([]byte("GET" + host))
+		x.Request.Authority.End = uint32(len("GET" + host))
+		for text, want := range map[string]bool{
+			`host == "a.example"`: true, `host != "a.example"`: false, `host in ["a.example"]`: true, `host matches "^a[.]example$"`: true,
+			`not (host == "A.example")`: false, `any(["a.example"], # == host)`: true, `host endsWith ".example"`: true,
+		} {
+			c, err := NewCondition(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := j.Holds(c, x); got != want || err != nil {
+				t.Errorf("%s of %s: %v %v", text, host, got, err)
+			}
+		}
+	}
+}
+
 // TestConditionAllocates counts what an answer costs on the heap.
 func TestConditionAllocates(t *testing.T) {
 	x := conditionExchange("GET", "/a/b", &Consumer{Name: "acme", Tier: "gold", Groups: []string{"x", "partners"}, Roles: []string{"editor"}})

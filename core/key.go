@@ -129,7 +129,7 @@ func (r *KeyRecipe) Named(values []string) (limits.Key, bool) {
 			}
 			v = appendClient(nil, a, r.bits)
 		case KeyHost:
-			v = bytes.ToLower(v)
+			v = appendHost(nil, v)
 		}
 		k = r.seed.With(k, v)
 	}
@@ -190,11 +190,7 @@ func (p *keyPart) value(x *Exchange, ipv6Bits int) (v []byte, ok bool) {
 		return m.MethodBytes(), true
 	case KeyHost:
 		host := HostOf(m.Host())
-		b := x.Worker.memory[:0]
-		for _, c := range host {
-			b = append(b, lower[c])
-		}
-		return x.Worker.scratch(b), len(host) > 0
+		return x.Worker.scratch(appendHost(x.Worker.memory[:0], host)), len(host) > 0
 	case KeyHeader:
 		return p.header(m)
 	case KeyCookie:

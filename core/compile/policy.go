@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/sluice-gateway/sluice/core"
 	"github.com/sluice-gateway/sluice/core/config"
@@ -28,7 +29,7 @@ func kinds() []kind {
 		}},
 		{"headers", func(p *config.Policy) bool { return p.Headers != nil }, func(_ *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {
 			t, err := headers.New(headerChanges(&p.Headers.Request), headerChanges(&p.Headers.Response))
-			return core.Step{Request: t, Response: t}, err
+			return core.Step{Writes: overwritten(&p.Headers.Request), Request: t, Response: t}, err
 		}},
 		{"cors", func(p *config.Policy) bool { return p.CORS != nil }, func(_ *Registry, _ *Compiled, p *config.Policy, _ string) (core.Step, error) {
 			c := p.CORS
@@ -69,6 +70,15 @@ func headerChanges(c *config.HeaderChanges) headers.Changes {
 		return to
 	}
 	return headers.Changes{Remove: c.Remove, Set: lines(c.Set), Add: lines(c.Add), Default: lines(c.Default)}
+}
+
+// overwritten are the fields of which nothing that a client sends is to reach the upstream.
+func overwritten(c *config.HeaderChanges) []string {
+	all := slices.Clone(c.Remove)
+	for _, h := range c.Set {
+		all = append(all, h.Name)
+	}
+	return all
 }
 
 // policiesOf makes the steps of a configuration's named policies.

@@ -161,7 +161,8 @@ func (p *Policy) OnRequest(x *core.Exchange) core.Verdict {
 }
 
 // key is what the answer may be kept under, valid until the next is asked for on this loop; nil: it is not kept. A request that shows a
-// credential to the service of which the key knows nothing is not taken for one that does not.
+// credential to the service of which the key knows nothing is not taken for one that does not. What the gateway itself tells the service of who
+// asks is part of the key: it decides as well.
 func (p *Policy) key(x *core.Exchange, a *lane) []byte {
 	c := p.spec.Cache
 	if c == nil {
@@ -176,12 +177,35 @@ func (p *Policy) key(x *core.Exchange, a *lane) []byte {
 	if c.PerRequest {
 		key = core.AppendRequest(key, x)
 	}
+	key = p.appendTold(key, x)
 	key, credentials, ok := c.Key.Append(key, x)
 	if cap(key) <= maxKeyBytes {
 		a.key = key
 	}
 	if !ok || credentials == 0 || len(key) > maxKeyBytes {
 		return nil
+	}
+	return key
+}
+
+// appendTold appends who the service is told that the client is, and what a trusted proxy says that was asked for.
+func (p *Policy) appendTold(key []byte, x *core.Exchange) []byte {
+	name, certificate := "", ""
+	if x.Consumer != nil {
+		name = x.Consumer.Name
+	}
+	if t := x.Client.TLS; p.spec.Check && t != nil && t.Identity != nil {
+		certificate = t.Identity.Fingerprint
+	}
+	key = append(append(append(append(key, name...), 0), certificate...), 0)
+	if p.trusts(x) {
+		for _, field := range [...]string{"X-Forwarded-Method", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Uri"} {
+			said, n := x.Request.Single(field)
+			if n != 1 {
+				said = nil
+			}
+			key = append(append(key, said...), 0)
+		}
 	}
 	return key
 }

@@ -54,6 +54,8 @@ func NewAWS4(spec AWS4Spec, consumers *core.Consumers, loops int) *AWS4 {
 var (
 	errScope    = &core.Error{Status: 401, Reason: "signature_scope"}    // for another region, service or day
 	errLifetime = &core.Error{Status: 401, Reason: "signature_lifetime"} // good for longer than it may be
+
+	aws4Carrier = core.Carrier{Headers: []string{"Authorization"}, Scheme: aws4Algorithm}
 )
 
 // OnRequest finds the consumer who has signed the request. A body whose hash the client does not tell is taken before the signature can be
@@ -84,9 +86,7 @@ func (p *AWS4) Conceal(x *core.Exchange) {
 	if !p.spec.Hide {
 		return
 	}
-	if scheme(x.Request.Get(core.FieldAuthorization)) {
-		x.Request.Remove(core.FieldAuthorization)
-	}
+	aws4Carrier.Hide(&x.Request) // of several lines of Authorization those that are ours
 	if p.spec.Presigned > 0 {
 		x.Request.RemoveArgument(aws4Signature)
 	}

@@ -36,6 +36,18 @@ func awsDirectory(t testing.TB) *core.Directory {
 	return d
 }
 
+// TestAWS4Conceal: a signature is taken out of a request that another policy has let pass, wherever it stands, and nothing else is.
+func TestAWS4Conceal(t *testing.T) {
+	p := NewAWS4(AWS4Spec{Hide: true}, nil, 1)
+	for _, head := range []string{"Authorization: Bearer x\r\nAuthorization: aws4-HMAC-SHA256 Credential=y\r\n", "Authorization: AWS4-HMAC-SHA256 Credential=y\r\nAuthorization: Bearer x\r\n"} {
+		x := exchange(t, "GET / HTTP/1.1\r\n"+awsHost+head+"\r\n")
+		p.Conceal(x)
+		if left := lines(&x.Request, "Authorization"); len(left) != 1 || left[0] != "Bearer x" {
+			t.Errorf("%q: %q is left", head, left)
+		}
+	}
+}
+
 // judge4 verifies a request with this body.
 func judge4(t testing.TB, spec AWS4Spec, d *core.Directory, head, body string, now int64) *core.Error {
 	t.Helper()

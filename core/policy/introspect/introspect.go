@@ -177,7 +177,7 @@ func (p *Policy) judge(claims core.Claims, d *core.Directory, now time.Time) *ve
 	}
 	v := &verdict{grant: g, until: now.Add(p.spec.TTL).UnixNano()}
 	if expires {
-		v.until = min(v.until, time.Unix(int64(exp), 0).UnixNano())
+		v.until = core.Until(v.until, exp, 0)
 	}
 	return v
 }

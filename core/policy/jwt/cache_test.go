@@ -1,9 +1,11 @@
 package jwt
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sluice-gateway/sluice/core"
 )
@@ -38,6 +40,22 @@ func TestCache(t *testing.T) {
 	f("the keys as before, but nothing is left", k1, d1, "a", 0, false)
 	fill()
 	f("another directory", k1, d2, "a", 0, false)
+}
+
+// TestCacheUntil: a token is kept as long as it may be, also one that expires later than nanoseconds can say.
+func TestCacheUntil(t *testing.T) {
+	d, _ := core.NewDirectory(nil)
+	p := New(Spec{CacheFor: time.Minute, Leeway: 5 * time.Second}, Fixed{&KeySet{}}, core.NewConsumers(d), 1)
+	now := time.Unix(1_900_000_000, 0)
+	for exp, want := range map[string]time.Duration{"1900000001": 6 * time.Second, "1900000060": time.Minute, "9999999999": time.Minute, "253402300799": time.Minute, "1099511627776": time.Minute} {
+		g, err := p.judge(&token{claims: core.Claims{"exp": json.Number(exp)}}, d, now)
+		if err != nil {
+			t.Fatal(exp, err)
+		}
+		if got := time.Duration(g.until - now.UnixNano()); got != want {
+			t.Errorf("exp %s: kept for %v, want %v", exp, got, want)
+		}
+	}
 }
 
 func TestCacheAllocs(t *testing.T) {

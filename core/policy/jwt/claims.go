@@ -21,7 +21,7 @@ func (p *Policy) judge(t *token, d *core.Directory, now time.Time) (*grant, *cor
 			return nil, errLifetime
 		}
 	}
-	g.until = min(now.Add(p.spec.CacheFor).UnixNano(), time.Unix(int64(exp), 0).Add(p.spec.Leeway).UnixNano())
+	g.until = core.Until(now.Add(p.spec.CacheFor).UnixNano(), exp, p.spec.Leeway)
 	return g, nil
 }
 
