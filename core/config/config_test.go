@@ -320,10 +320,10 @@ func TestRouteNamesAreUnique(t *testing.T) {
 
 func TestIncludesStandWhereTheyAreWritten(t *testing.T) {
 	files := map[string]string{
-		"etc/b/2.yaml":  "routes:\n- { match: /2, to: x }\n",
-		"etc/b/1.yaml":  "include: c/*.yaml\nroutes:\n- { match: /1, to: x }\n",
+		"etc/b/2.yaml":   "routes:\n- { match: /2, to: x }\n",
+		"etc/b/1.yaml":   "include: c/*.yaml\nroutes:\n- { match: /1, to: x }\n",
 		"etc/b/c/x.yaml": "upstreams: { x: [h:80] }\nroutes: []\n",
-		"etc/none.yaml": "",
+		"etc/none.yaml":  "",
 	}
 	cfg, problems := Parse("etc/sluice.yaml", []byte("listeners: { a: { bind: \":80\" } }\nroutes:\n- { match: /0, to: x }\ninclude: [b/*.yaml, none.yaml, 'z/*']\n"), filesEnv(files))
 	if cfg == nil {
