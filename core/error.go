@@ -92,6 +92,7 @@ var (
 	ErrIdleTimeout         = &Error{Status: 504, Reason: "idle_timeout", Side: SideUpstream, Retry: RetryTimeout}
 	ErrPerTryTimeout       = &Error{Status: 504, Reason: "per_try_timeout", Side: SideUpstream, Retry: RetryTimeout}
 	ErrTotalTimeout        = &Error{Status: 504, Reason: "total_timeout", Side: SideUpstream}
+	ErrTakenSlowly         = &Error{Status: 504, Reason: "total_timeout", Detail: "more of the answer is at hand than the client takes", Side: SideDownstream}
 	ErrClientDeadline      = &Error{Status: 504, Reason: "client_deadline", Side: SideUpstream}
 	ErrStopping            = &Error{Status: 503, Reason: "stopping", Side: SideInternal, Close: true}
 )

@@ -61,6 +61,9 @@ func (b *responseBody) Next() (core.Piece, error) {
 		return core.Piece{}, io.EOF
 	}
 	if b.start == b.end {
+		if b.x.Over() && b.client.conn.Readable() { // which no wait would find out
+			return core.Piece{}, core.ErrTakenSlowly
+		}
 		err := b.more(b.long())
 		if err == io.EOF && b.kind == framingClose {
 			b.finish()

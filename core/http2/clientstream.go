@@ -257,6 +257,9 @@ func (t *ClientStream) failure() *core.Error {
 
 // Next gives what has come of the answer's body.
 func (t *ClientStream) Next() (core.Piece, error) {
+	if t.x.Over() && t.in.bytes > 0 { // which no wait would find out
+		return core.Piece{}, core.ErrTakenSlowly
+	}
 	p, err := t.next()
 	if err != nil {
 		if failure := t.upload.failure; failure != nil {
