@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/sluice-gateway/sluice/core/discovery"
 	"github.com/sluice-gateway/sluice/core/probe"
 	"github.com/sluice-gateway/sluice/lb"
 )
@@ -215,4 +218,39 @@ func TestInheritedWaitsForNames(t *testing.T) {
 			t.Errorf("%s: flags %v, want %v", e.Address, e.Load.Flags(), want)
 		}
 	}
+}
+
+// What names resolve to is known by the next process, too, until it finds out anew, and while it cannot over its reloads as well.
+func TestInheritedNames(t *testing.T) {
+	n := newNameServer(t)
+	text := fmt.Sprintf("upstreams: { a: { endpoints: [\"late.example:80\", \"srv:_h._tcp.late.example\"], resolve: { every: 1s, servers: [%q] } } }\nroutes: [{ match: \"/*\", to: a }]\n", n.at)
+	b := newBench(t)
+	first, err := b.compile(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service := discovery.Target{Host: "one.example", Addr: netip.MustParseAddr("2001:db8::1"), Port: 81, Weight: 3}
+	known := map[string][]discovery.Target{"late.example": {{Addr: netip.MustParseAddr("192.0.2.9")}}, "srv:_h._tcp.late.example": {service}}
+	if err := first.RestoreOverrides(map[string]ExportedOverrides{"a": {Names: known}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []discovery.Target{{}, {Addr: service.Addr.WithZone("x")}, {Addr: service.Addr, Weight: 1}, {Addr: service.Addr, Port: 1, Weight: 1},
+		{Host: "h", Addr: service.Addr, Port: 1, Weight: 1001}, {Host: strings.Repeat("h", 254), Addr: service.Addr, Port: 1, Weight: 1}} {
+		if first.RestoreOverrides(map[string]ExportedOverrides{"a": {Names: map[string][]discovery.Target{"x": {bad}}}}) == nil {
+			t.Errorf("%+v is taken over", bad)
+		}
+	}
+	b.registry.Apply(first)
+	const inherited = "192.0.2.9:80 [2001:db8::1]:81"
+	become(t, first, inherited)
+	b.said("cannot resolve endpoint", 2)
+	again := b.apply(text)
+	if got := endpointsOf(again, "a"); got != inherited {
+		t.Errorf("after a reload: %q, want %q", got, inherited)
+	}
+	if given := again.Overrides()["a"].Names; !reflect.DeepEqual(given, known) {
+		t.Errorf("the next process is given %v", given)
+	}
+	n.set(addressRecords("late.example.", 60, "192.0.2.1")...)
+	become(t, again, "192.0.2.1:80 [2001:db8::1]:81")
 }

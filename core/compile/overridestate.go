@@ -3,18 +3,23 @@ package compile
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/sluice-gateway/sluice/core/config"
+	"github.com/sluice-gateway/sluice/core/discovery"
 	"github.com/sluice-gateway/sluice/core/upstream"
 	"github.com/sluice-gateway/sluice/lb"
 )
 
-// ExportedOverrides are what was changed of an upstream's endpoints at run time, as another process takes it over. They hold there as over
-// a reload: as long as the configuration says the same of the endpoint.
+// ExportedOverrides are what is known of an upstream's endpoints besides their configuration, as another process takes it over: what was
+// changed at run time, which holds there as over a reload, as long as the configuration says the same of the endpoint; and what names resolve
+// to, which are asked for anew at once.
 type ExportedOverrides struct {
 	Added     []string             `json:"added,omitempty"`   // addresses
 	Removed   []ExportedEndpoint   `json:"removed,omitempty"` // by address as configured
 	Endpoints []OverriddenEndpoint `json:"endpoints,omitempty"`
+
+	Names map[string][]discovery.Target `json:"names,omitempty"` // by what nameOf gives
 }
 
 // ExportedEndpoint is an endpoint as it was configured.
@@ -40,7 +45,7 @@ const maxExported = 512
 func (c *Compiled) Overrides() map[string]ExportedOverrides {
 	all := map[string]ExportedOverrides{}
 	for name, d := range c.found {
-		if one := d.overrides(); len(one.Added)+len(one.Removed)+len(one.Endpoints) > 0 {
+		if one := d.overrides(); len(one.Added)+len(one.Removed)+len(one.Endpoints)+len(one.Names) > 0 {
 			all[name] = one
 		}
 	}
@@ -61,6 +66,15 @@ func (d *discovered) overrides() (out ExportedOverrides) {
 			e := &d.all.Endpoints[i]
 			out.Removed = append(out.Removed, ExportedEndpoint{e.Address, e.Weight, e.Priority, e.Zone, e.Labels})
 		}
+	}
+	for name, w := range d.names {
+		if len(w.targets) == 0 {
+			continue
+		}
+		if out.Names == nil {
+			out.Names = map[string][]discovery.Target{}
+		}
+		out.Names[name] = w.targets
 	}
 	for _, e := range d.upstream.Endpoints() {
 		w := e.Described()
@@ -99,8 +113,13 @@ func (c *Compiled) RestoreOverrides(all map[string]ExportedOverrides) error {
 
 // check refuses what no process can have given.
 func (o *ExportedOverrides) check() error {
-	if len(o.Added) > maxAdded || len(o.Removed) > maxMembers || len(o.Endpoints) > maxMembers {
-		return fmt.Errorf("%d endpoints added, %d removed and %d changed are too many", len(o.Added), len(o.Removed), len(o.Endpoints))
+	if len(o.Added) > maxAdded || len(o.Removed) > maxMembers || len(o.Endpoints) > maxMembers || len(o.Names) > maxMembers {
+		return fmt.Errorf("%d endpoints added, %d removed and %d changed, and %d names, are too many", len(o.Added), len(o.Removed), len(o.Endpoints), len(o.Names))
+	}
+	for name, targets := range o.Names {
+		if len(targets) > discovery.MaxTargets || slices.ContainsFunc(targets, func(t discovery.Target) bool { return !t.Possible() }) {
+			return fmt.Errorf("%q cannot resolve to that", clipped(name))
+		}
 	}
 	seen := map[string]bool{}
 	for _, address := range o.Added {

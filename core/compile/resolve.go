@@ -43,8 +43,8 @@ func resolverSettings(c *config.Config, u *config.Upstream) discovery.Settings {
 	return s
 }
 
-// watch makes a name to be asked for. It goes on from before, which may be nil and is not used any more.
-func (d *discovered) watch(name string, u *config.Upstream, before *watchedName) *watchedName {
+// watch makes a name to be asked for. It goes on from before, which may be nil and is not used any more, or from what is inherited.
+func (d *discovered) watch(name string, u *config.Upstream, before *watchedName, inherited []discovery.Target) *watchedName {
 	w := &watchedName{source: Source{Name: name}}
 	s := discovery.Schedule{Every: u.Resolve.Every, Min: u.Resolve.Min, Max: u.Resolve.Max}
 	if service, ok := discovery.CutService(name); ok {
@@ -54,8 +54,12 @@ func (d *discovered) watch(name string, u *config.Upstream, before *watchedName)
 	}
 	if before != nil {
 		w.name.Adopt(before.name)
-		w.targets, w.source = w.name.Targets(), before.source
+		w.source = before.source
+	} else {
+		w.name.Recall(inherited)
 	}
+	w.targets = w.name.Targets()
+	w.source.Endpoints = len(w.targets)
 	return w
 }
 
@@ -63,13 +67,17 @@ func (d *discovered) watch(name string, u *config.Upstream, before *watchedName)
 // they stay, and only those that they lack are made.
 func (d *discovered) find(ctx context.Context, wanted map[string]bool, u *config.Upstream, old map[string]*watchedName, anew bool) map[string]*watchedName {
 	names := map[string]*watchedName{}
+	var inherited map[string][]discovery.Target
+	if anew && d.inherited != nil { // else it is not this goroutine's
+		inherited = d.inherited.Names
+	}
 	var under sync.WaitGroup
 	for name := range wanted {
 		before := old[name]
 		if before != nil && !anew {
 			continue
 		}
-		w := d.watch(name, u, before)
+		w := d.watch(name, u, before, inherited[name])
 		if names[name] = w; len(w.targets) > 0 {
 			continue
 		}

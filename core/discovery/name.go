@@ -48,11 +48,33 @@ func (s *Schedule) retry(n int) time.Duration {
 
 // Target is one place where a name's endpoint is. Targets may be compared.
 type Target struct {
-	Host     string // of an SRV record; "": the name's own
-	Addr     netip.Addr
-	Port     uint16 // likewise, as are those below; 0: none was said
-	Weight   int    // 1..1000
-	Priority int    // from 0, without gaps, 0 is used first
+	Host     string     `json:"host,omitempty"` // of an SRV record; "": the name's own
+	Addr     netip.Addr `json:"addr"`
+	Port     uint16     `json:"port,omitempty"`     // likewise, as are those below; 0: none was said
+	Weight   int        `json:"weight,omitempty"`   // 1..1000
+	Priority int        `json:"priority,omitempty"` // from 0, without gaps, 0 is used first
+}
+
+// family is the place of the address among those of a host.
+func (t *Target) family() int {
+	if t.Addr.Is6() {
+		return 1
+	}
+	return 0
+}
+
+// maxName is the longest name, without the dot that ends it (RFC 1035, 3.1).
+const maxName = 253
+
+// Possible says whether a name can have such a target.
+func (t *Target) Possible() bool {
+	if !t.Addr.IsValid() || t.Addr.Zone() != "" || t.Addr.Is4In6() {
+		return false
+	}
+	if t.Port == 0 {
+		return *t == Target{Addr: t.Addr}
+	}
+	return t.Host != "" && len(t.Host) <= maxName && t.Weight >= 1 && t.Weight <= maxWeight && t.Priority >= 0 && t.Priority < MaxTargets
 }
 
 // Name is a name that is asked for again and again. What was found last stays until something else is. One goroutine at a time uses it.
@@ -117,7 +139,20 @@ func (n *Name) Adopt(before *Name) {
 		}
 		n.hosts[name] = again
 	}
-	n.compile()
+	if n.compile(); len(n.targets) == 0 { // what was recalled, and not found yet
+		n.Recall(before.targets)
+	}
+}
+
+// Recall makes n, of which nothing is known, begin with targets that another process has found. They stay until something is found; it is asked
+// for at once.
+func (n *Name) Recall(targets []Target) {
+	n.targets = nil
+	for _, t := range targets {
+		if family := t.family(); n.resolver.settings.wants(family) && (t.Port > 0) == n.service && len(n.targets) < MaxTargets {
+			n.targets = append(n.targets, t)
+		}
+	}
 }
 
 // Due is when Look wants to be called: the zero time before the first.
