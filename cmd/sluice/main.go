@@ -83,14 +83,14 @@ func runServer(c *invocation) int {
 
 func runCheck(c *invocation) int {
 	file, stdout, stderr := c.text("c"), c.stdout, c.stderr
-	_, problems := server.Load(file)
+	cfg, problems := server.Load(file) // once: it may come through a pipe
 	if _, err := problems.WriteTo(stderr); err != nil {
 		return exitRefused
 	}
 	if problems.Refused() {
 		return exitRefused
 	}
-	memory, warnings, err := server.Check(file)
+	memory, warnings, err := server.Check(cfg)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return exitRefused

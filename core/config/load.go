@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/goccy/go-yaml/ast"
 )
@@ -85,12 +86,16 @@ func readFile(path string) ([]byte, error) {
 	return readUpTo(path, maxFileBytes+int64(len(byteOrderMark)))
 }
 
+// readUpTo reads a file, or a pipe that somebody writes to. It does not wait for that somebody to come: a FIFO without a writer is empty.
 func readUpTo(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if err := syscall.SetNonblock(int(f.Fd()), false); err != nil { // now that it is open, what the writer has yet to say is waited for
+		return nil, err
+	}
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 

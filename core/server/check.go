@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/sluice-gateway/sluice/core"
@@ -10,13 +9,9 @@ import (
 	"github.com/sluice-gateway/sluice/core/observe"
 )
 
-// Check compiles the configuration file as a reload would, and opens nothing. It gives a line for each table of a limit, and the
+// Check compiles a configuration as a reload would, and opens nothing. It gives a line for each table of a limit, and the
 // warnings of certificates and of encryption; those of the configuration itself are Load's.
-func Check(file string) (memory []string, warnings config.Problems, err error) {
-	cfg, problems := Load(file)
-	if cfg == nil {
-		return nil, nil, errors.New(problems.String())
-	}
+func Check(cfg *config.Config) (memory []string, warnings config.Problems, err error) {
 	observer := observe.New(observe.Options{Loops: 1})
 	registry := compile.NewRegistry([]*core.Worker{}, observer.Registry(), nil)
 	c, err := registry.Compile(cfg)

@@ -13,6 +13,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -24,6 +25,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluice-gateway/sluice/core/config"
 )
 
 // authority signs the certificates of a test.
@@ -332,7 +335,7 @@ func TestTLSConfigRefused(t *testing.T) {
         - { cert: missing.pem, key: a.key }
 routes: [{ match: "*", respond: {} }]
 `), 0o600))
-	_, _, err := Check(file)
+	_, _, err := checkFile(file)
 	if err == nil {
 		t.Fatal("the configuration is taken")
 	}
@@ -426,4 +429,13 @@ func TestTLSResumption(t *testing.T) {
 	if other := runTLS(t, a, ""); dial(other.addr) {
 		t.Error("resumed by a gateway with other keys")
 	}
+}
+
+// checkFile is Check of a file that can be read.
+func checkFile(file string) ([]string, config.Problems, error) {
+	cfg, problems := Load(file)
+	if cfg == nil {
+		return nil, nil, errors.New(problems.String())
+	}
+	return Check(cfg)
 }

@@ -196,7 +196,7 @@ func TestTLSPolicyRefused(t *testing.T) {
           client_auth: { ca: missing.pem }
 routes: [{ match: "*", respond: {} }]
 `), 0o600))
-	if _, _, err := Check(file); err == nil || !strings.Contains(err.Error(), file+":8:24: ") {
+	if _, _, err := checkFile(file); err == nil || !strings.Contains(err.Error(), file+":8:24: ") {
 		t.Errorf("got %v", err)
 	}
 }
