@@ -48,6 +48,16 @@ func (h *Header) Receive(f Field) { h.fields = append(h.fields, f) }
 // Adopt makes the spans point into head, which must stay untouched as long as h is used.
 func (h *Header) Adopt(head []byte) { h.head = head }
 
+// Added says whether there is a field of this name, or of one that resembles it, that was not received.
+func (h *Header) Added(name []byte) bool {
+	for i := range h.fields {
+		if f := &h.fields[i]; f.added && !f.removed && looksLike(name, string(h.name(f))) {
+			return true
+		}
+	}
+	return false
+}
+
 // Count is the number of lines received and added, removed ones included.
 func (h *Header) Count() int { return len(h.fields) }
 

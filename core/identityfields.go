@@ -58,7 +58,7 @@ func tellField(m *Message, name string, values ...string) {
 }
 
 // ReceiveTrailer takes the trailer section of the request, less the lines whose names could be taken for those of fields that only the
-// gateway writes on this route: an upstream that joins trailers with the head would believe them. It edits lines.
+// gateway writes on this route, or has written in the head: an upstream that joins trailers with it would believe them. It edits lines.
 func (x *Exchange) ReceiveTrailer(lines []byte) {
 	kept := lines[:0]
 	for rest := lines; len(rest) > 0; {
@@ -85,7 +85,7 @@ func (x *Exchange) writes(name []byte) bool {
 		}
 	}
 	if x.Route == nil {
-		return false
+		return x.Request.Added(name)
 	}
 	for i := range x.Route.Chain {
 		for _, own := range x.Route.Chain[i].Writes {
@@ -94,5 +94,5 @@ func (x *Exchange) writes(name []byte) bool {
 			}
 		}
 	}
-	return false
+	return x.Request.Added(name)
 }

@@ -52,18 +52,19 @@ func TestIdentityTrailers(t *testing.T) {
 		_, _ = fmt.Fprint(w, r.Trailer)
 	}))
 	defer s.Close()
-	g := run(t, strings.NewReplacer("UPSTREAM", s.Listener.Addr().String(), "JWKS", i.url).Replace(`
+	g := run(t, strings.NewReplacer("UPSTREAM", s.Listener.Addr().String(), "JWKS", i.url, "CHECKS", newCheckService(t).addr).Replace(`
 access_log: { to: off }
 identity: { headers: { tenant: X-Tenant-ID }, token: { issuer: gateway } }
 listeners: { http: { bind: "127.0.0.1:0", protocols: [h1, h2c] } }
 upstreams: { a: UPSTREAM }
-routes: [{ match: "/*", use: [{ jwt: { audience: api, jwks: "JWKS", optional: true, headers: { X-User: sub } } }, { headers: { request: { remove: X-Debug, set: { X-Client: "{client_ip}" } } } }], to: a }]
+routes: [{ match: "/*", use: [{ jwt: { audience: api, jwks: "JWKS", optional: true, headers: { X-User: sub } } }, { headers: { request: { remove: X-Debug, set: { X-Client: "{client_ip}" }, add: { X-Told: gateway } } } }, { ext_authz: { url: "grpc://CHECKS", headers: [Authorization] } }], to: a }]
 `))
 	plain := &http.Client{Transport: &http.Transport{}, Timeout: patience}
 	defer plain.CloseIdleConnections()
 	for name, client := range map[string]*http.Client{"h1": plain, "h2": newH2Client(t)} {
 		req, _ := http.NewRequest("POST", "http://"+g.addr+"/", struct{ io.Reader }{strings.NewReader("body")})
-		req.Trailer = http.Header{"X-User": {"root"}, "X_user": {"root"}, "X-Tenant-Id": {"root"}, "X-Identity-Token": {"root"}, "X_identity_token": {"root"}, "X-Client": {"root"}, "X_debug": {"root"}, "X-Sum": {"right"}, "X-Users": {"kept"}}
+		req.Trailer = http.Header{"X-User": {"root"}, "X_user": {"root"}, "X-Tenant-Id": {"root"}, "X-Identity-Token": {"root"}, "X_identity_token": {"root"}, "X-Client": {"root"}, "X_debug": {"root"}, "X_told": {"root"}, "X_roles": {"root"}, "X-Forwarded-For": {"root"}, "X-Sum": {"right"}, "X-Users": {"kept"}}
+		req.Header.Set("Authorization", "User ann") // for whom the service sets X-Roles
 		res, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
