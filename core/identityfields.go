@@ -77,6 +77,9 @@ func (x *Exchange) ReceiveTrailer(lines []byte) {
 
 // writes says whether a field of this name, or one that resembles it, is the gateway's alone to write.
 func (x *Exchange) writes(name []byte) bool {
+	if x.Request.Added(name) {
+		return true
+	}
 	if s := x.Snapshot; s != nil && s.Identity != nil {
 		for _, own := range s.Identity.names() {
 			if looksLike(name, own) {
@@ -85,7 +88,7 @@ func (x *Exchange) writes(name []byte) bool {
 		}
 	}
 	if x.Route == nil {
-		return x.Request.Added(name)
+		return false
 	}
 	for i := range x.Route.Chain {
 		for _, own := range x.Route.Chain[i].Writes {
@@ -94,5 +97,5 @@ func (x *Exchange) writes(name []byte) bool {
 			}
 		}
 	}
-	return x.Request.Added(name)
+	return false
 }

@@ -37,7 +37,10 @@ var errNotAsked = errors.New("an answer that nobody has asked for")
 
 // service gives the client for s: that of c, or the one in force if nothing about it has changed, files included.
 func (r *Registry) service(c *Compiled, at config.Pos, name string, s *config.Service) (*service, error) {
-	key := fmt.Sprintf("%s %q %d %s %s", name, s.URL, s.Calls, s.Timeout, saysOfTLS(s.TLS))
+	key := fmt.Sprintf("%s %q %d %s", name, s.URL, s.Calls, s.Timeout)
+	if s.TLS != nil {
+		key += fmt.Sprintf(" %q %s", s.TLS.CA, saysOfTLS(s.TLS))
+	}
 	if have := c.services[key]; have != nil {
 		return have, nil
 	}

@@ -53,7 +53,7 @@ func (c *Compiled) secure(u *config.Upstream, before *upstreamTLS) (*upstreamTLS
 		}
 		o.CAPEM = string(text)
 	}
-	s := &upstreamTLS{identity: fmt.Sprintf("%q %q %q %q %q %v %q", o.ALPN, o.CAPEM, t.ServerName, t.Pins, t.MinVersion, t.Insecure, place(t.Certificate))}
+	s := &upstreamTLS{identity: fmt.Sprintf("%q %q %s", o.ALPN, o.CAPEM, saysOfTLS(t))}
 	if before != nil && before.identity == s.identity {
 		if before.store != nil {
 			before.store.Reload()
@@ -91,12 +91,9 @@ func (c *Compiled) secure(u *config.Upstream, before *upstreamTLS) (*upstreamTLS
 	return s, nil
 }
 
-// saysOfTLS is all that a configuration says, the text of files apart; "": there is none.
+// saysOfTLS is all that a configuration says, but for the authorities.
 func saysOfTLS(t *config.UpstreamTLS) string {
-	if t == nil {
-		return ""
-	}
-	return fmt.Sprintf("%q %q %q %q %v %q", t.CA, t.ServerName, t.Pins, t.MinVersion, t.Insecure, place(t.Certificate))
+	return fmt.Sprintf("%q %q %q %v %q", t.ServerName, t.Pins, t.MinVersion, t.Insecure, place(t.Certificate))
 }
 
 // place says where a certificate comes from.

@@ -110,7 +110,7 @@ func (m *Issuer) attempt(r *running, e *entry) {
 	was := e.cert.Load()
 	err := m.advised(m.obtain(ctx, r, e.name))
 	if m.entry(e.name) == nil { // forgotten meanwhile: nobody else would take it out of memory
-		r.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: e.name}})
+		r.unload(e.name)
 		return
 	}
 	have := m.refresh(r, e)

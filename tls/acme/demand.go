@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/caddyserver/certmagic"
 )
 
 // ask puts a name to Options.OnDemand.
@@ -72,7 +70,7 @@ func (m *Issuer) enlist(r *running, name string) (*entry, error) {
 	m.demandMu.Unlock()
 	e.used.Store(true)
 	if victim != nil { // not under the lock, since it may wait
-		r.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: victim.name}})
+		r.unload(victim.name)
 	}
 	return e, nil
 }

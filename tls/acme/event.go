@@ -138,6 +138,11 @@ func (m *Issuer) forget(r *running, name string) {
 	delete(m.demand, name)
 	m.live.Delete(name)
 	m.demandMu.Unlock()
+	r.unload(name)
+}
+
+// unload takes the certificates of a name out of certmagic's memory.
+func (r *running) unload(name string) {
 	r.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: name}})
 }
 
